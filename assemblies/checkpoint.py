@@ -1,0 +1,114 @@
+"""A model is one .safetensors file: tensors, and in its metadata the spec in full, so that nothing else is needed to use it.
+
+Nothing is ever pickled, so opening a stranger's file runs none of the stranger's code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from assemblies.documents import parse, plugins_of
+from assemblies.generator import Generator
+from registry import SpecError
+from registry.documents import write_whole
+
+FORMAT = "ganblocks-1"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as a model, with what is wrong and what to do."""
+
+
+def save_model(path: str | Path, generator: Generator, extra: dict[str, Any] | None = None) -> None:
+    """Write a generator as one .safetensors file, whole or not at all.
+
+    Args:
+        path: Where to.
+        generator: The model; its spec, its plugins with versions and its value range go into the metadata.
+        extra: More JSON data for the metadata, such as the command that made the file.
+    """
+    spec = generator.spec
+    about = {
+        "spec": spec.to_dict(),
+        "plugins": plugins_of(spec),
+        "value_range": generator.value_range,
+        "torch": str(torch.__version__),
+        "extra": extra or {},
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    write_whole(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(about)}))
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The generator in a .safetensors file, in eval mode.
+
+    Raises:
+        CheckpointError: The file is missing, cut short, foreign, or does not fit its own spec.
+        FormError: Its spec names blocks that are not installed.
+    """
+    tensors, about = read_tensors(path)
+    try:
+        spec = parse(about["spec"], Generator, subject=str(path))
+    except SpecError as error:
+        made_with = ", ".join(f"{name} {version}" for name, version in about.get("plugins", {}).items())
+        raise type(error)(error.problems, f"{path} (made with {made_with})") from None
+    generator: Generator = spec.build()
+    load_state(generator, tensors, str(path))
+    return generator.eval().to(device)
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """The metadata of a model file, without its tensors."""
+    return _open(path, tensors=False)[1]
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that this module wrote."""
+    return _open(path, tensors=True)
+
+
+def load_state(module: nn.Module, tensors: dict[str, torch.Tensor], subject: str) -> None:
+    """Copy tensors into a module; every name and every shape has to fit.
+
+    Raises:
+        CheckpointError: Lists missing, unexpected and mis-shaped names.
+    """
+    wanted = module.state_dict()
+    problems = [f"missing: {name}" for name in wanted if name not in tensors]
+    problems += [f"unexpected: {name}" for name in tensors if name not in wanted]
+    problems += [
+        f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CheckpointError(f"{subject} does not fit its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more)
+    module.load_state_dict(tensors)
+
+
+def _open(path: str | Path, *, tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} is a .safetensors file, but not one of ganblocks: its metadata has no spec to build the model from"
+                )
+            loaded = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except SafetensorError as error:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path} cannot be read as .safetensors ({error}); it has {size} bytes: cut short, or another format?"
+        ) from None
+    return loaded, json.loads(metadata["ganblocks"])

@@ -1,0 +1,129 @@
+"""A discriminator is a list too: intakes bring the image in, layers change the features, heads give logits."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from assemblies.survey import Flow, Survey, survey_steps
+from blocks.families import Head, Intake, Layer, Resolution, WeightNorm
+from blocks.weight_norm.apply import normalize_weights
+from registry import Block, Misfit, Problem, Slot, Spec, build_at, misfit
+
+
+class Discriminator(Block, nn.Module, family="discriminator"):
+    """Judges images: image [B,K,H,W], c [B,cond_dim] or None -> logits [B,...], high for real.
+
+    Wiring: resolution, image_channels, cond_dim, all taken from the generator.
+    """
+
+    @classmethod
+    def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
+        """Shapes, sizes and misfits of the discriminator that `spec` describes, found without allocating it."""
+        raise NotImplementedError
+
+    def forward(
+        self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b ..."]:
+        raise NotImplementedError
+
+
+class LayeredDiscriminator(Discriminator, kind="layered"):
+    """A list of steps: an intake first, then layers and perhaps more intakes, and one head or several.
+
+    Args:
+        resolution: Height and width of the images, in pixels.
+        image_channels: Channels of the images.
+        cond_dim: Features of the condition c; 0 for none.
+        steps: Intakes, layers and heads. Layers may say `repeat`.
+        weight_norm: Reparametrises the weights of all linear maps and convolutions of all steps.
+    """
+
+    examples: ClassVar = (
+        {
+            "spec": {
+                "steps": [
+                    {"kind": "from-rgb", "dim": 8},
+                    {"kind": "residual-conv", "dim": 12},
+                    {"kind": "minibatch-std"},
+                    {"kind": "conv", "dim": 8},
+                    {"kind": "linear"},
+                ]
+            }
+        },
+    )
+
+    def __init__(
+        self,
+        resolution: Resolution,
+        image_channels: int = 3,
+        cond_dim: int = 0,
+        *,
+        steps: tuple[Slot[Intake | Layer | Head], ...],
+        weight_norm: Slot[WeightNorm] | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
+        found = _survey_steps(steps, resolution, image_channels, cond_dim)
+        if found.problems:
+            raise Misfit(found.problems)
+        self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.wiring) for step in found.steps)
+        if weight_norm is not None:
+            normalize_weights(self.steps, weight_norm)
+
+    @classmethod
+    def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:
+        assert isinstance(spec, cls.Spec)
+        return _survey_steps(spec.steps, resolution, image_channels, cond_dim)
+
+    def forward(
+        self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b ..."]:
+        flow = DiscriminatorFlow(image, c)
+        for block in self.steps:
+            flow.advance(block)
+        assert flow.logits is not None
+        return flow.logits
+
+
+class DiscriminatorFlow(Flow):
+    """Features, image and logits on their way through a discriminator."""
+
+    def __init__(self, image: Tensor, c: Tensor | None) -> None:
+        self.image = image
+        self.c = c
+
+    def wiring(self, spec: Spec) -> dict[str, object]:
+        assert self.image is not None
+        seen = {"image_channels": self.image.shape[1], "cond_dim": 0 if self.c is None else self.c.shape[1]}
+        if issubclass(spec.block, Intake):
+            told = self.told_of_features()
+            return seen | told | {"resolution": tuple(self.image.shape[2:])}
+        if self.features is None:
+            raise misfit((), f"a {spec.block.family_name} needs features: the list starts with an intake such as from-rgb")
+        return seen | self.told_of_features()
+
+    def advance(self, block: nn.Module) -> None:
+        if isinstance(block, Intake):
+            self.features, self.image = block(self.features, self.image)
+        elif isinstance(block, Head):
+            logits = block(self.features, self.c)
+            self.logits = logits if self.logits is None else torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
+        else:
+            self.features = block(self.features, None)
+
+
+def _survey_steps(steps: tuple[Spec, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
+    with torch.device("meta"):
+        image = torch.zeros(1, image_channels, *resolution)
+        c = torch.zeros(1, cond_dim) if cond_dim else None
+    found = survey_steps("steps", steps, DiscriminatorFlow(image, c))
+    if not found.problems and (not found.steps or found.steps[-1].logits is None):
+        return found._replace(problems=(Problem(("steps",), "gives no logits: add a head such as linear"),))
+    return found
+
+

@@ -1,0 +1,66 @@
+"""Documents of whole models: a file, or a preset by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from assemblies.discriminator import Discriminator
+from assemblies.gan import GAN
+from assemblies.generator import Generator
+from registry import Block, FormError, Problem, Spec, catalogue, documents
+from registry.errors import nearest
+
+FAMILIES: tuple[type[Block], ...] = (GAN, Generator, Discriminator)
+
+
+def read(source: str | Path, *families: type[Block]) -> Spec:
+    """The GAN, generator or discriminator in a YAML or JSON file, or the preset of that name.
+
+    Args:
+        source: A path, or a preset's name.
+        families: Which of the three may stand there; all by default.
+
+    Raises:
+        FormError: The document is not valid, or there is neither such a file nor such a preset.
+    """
+    families = families or FAMILIES
+    presets = catalogue.presets()
+    if str(source) in presets:
+        return documents.validate(presets[str(source)](), *families, subject=str(source))
+    if not Path(source).is_file():
+        what = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
+        raise FormError([Problem((), f"{what}; {nearest(str(source), list(presets))}")], str(source))
+    return documents.read(source, *families)
+
+
+def parse(data: Any, *families: type[Block], subject: str = "") -> Spec:
+    """The same from plain data, such as a dictionary written in Python."""
+    return documents.validate(data, *(families or FAMILIES), subject=subject)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a document, over all that is installed: for editors, which complete and check as one types."""
+    return documents.schema(*FAMILIES)
+
+
+def plugins_of(spec: Spec) -> dict[str, str]:
+    """Packages and versions that the blocks of a spec come from."""
+    origins = {}
+    for part in specs_in(spec):
+        entry = catalogue.get(part.block.family_name, part.kind)
+        if entry is not None:
+            origins[entry.origin.package] = entry.origin.version
+    return dict(sorted(origins.items()))
+
+
+def specs_in(value: Any) -> Iterator[Spec]:
+    """A spec and all specs inside it."""
+    if isinstance(value, Spec):
+        yield value
+        for name in type(value).model_fields:
+            yield from specs_in(getattr(value, name))
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from specs_in(each)

@@ -1,0 +1,138 @@
+"""Looking at a list of steps before any memory is spent: each is built and run on the meta device.
+
+That yields every shape, every parameter count and all misfits at once; no block declares its output shape by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from blocks.families import Layer
+from registry import KernelError, Misfit, Problem, Spec, build_at, collecting
+from registry.kernels import reference_kernels
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One step of an assembly as it will be: where its spec stands, what it is told, what comes out of it.
+
+    `features`, `image` and `logits` are shapes without the batch axis, None where a step gives no such thing.
+    """
+
+    path: tuple[str | int, ...]
+    spec: Spec
+    wiring: dict[str, Any]
+    num_styles: int
+    shares_next_style: bool
+    features: Shape | None
+    image: Shape | None
+    logits: Shape | None
+    parameters: int
+    multiply_adds: int
+
+
+class Survey(NamedTuple):
+    """What a look at an assembly found. With problems, `steps` are those that could be looked at."""
+
+    steps: tuple[Step, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def image(self) -> Shape | None:
+        """Channels, height and width of the image after the last step."""
+        return self.steps[-1].image if self.steps else None
+
+    @property
+    def parameters(self) -> int:
+        return sum(step.parameters for step in self.steps)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications with addition for one image, in matrix products, convolutions and attention."""
+        return sum(step.multiply_adds for step in self.steps)
+
+
+class Flow:
+    """The values that run through a list of steps, here and in `forward`: features, image, logits.
+
+    Subclasses know the families of their list: `wiring` is what a place can tell its block, `advance` runs one.
+    """
+
+    features: torch.Tensor | None = None
+    image: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+    def wiring(self, spec: Spec) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def advance(self, block: nn.Module) -> None:
+        raise NotImplementedError
+
+    def told_of_features(self) -> dict[str, Any]:
+        """What the features tell the block that takes them in."""
+        if self.features is None:
+            return {}
+        dim, resolution = self.features.shape[1], tuple(self.features.shape[2:])
+        return {"dim": dim, "in_dim": dim, "resolution": resolution}
+
+
+def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
+    """Build and run a list of steps on the meta device, writing down misfits instead of stopping at the first.
+
+    A misfit inside a slot that keeps its map's shape is passed over, so that later steps are looked at too; after any
+    other the rest cannot be known and is not looked at.
+    """
+    steps: list[Step] = []
+    with torch.device("meta"), torch.no_grad(), reference_kernels(), collecting() as problems:
+        for index, spec in enumerate(specs):
+            path = (name, index)
+            try:
+                for _ in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
+                    steps.append(_place(path, spec, flow))
+                    if problems and problems[-1].path[:2] == path:
+                        break  # the same again would only repeat the problem
+            except Misfit as error:
+                problems.extend(problem.under(*path) for problem in error.problems)
+                if rest := len(specs) - index - 1:
+                    problems.append(Problem((name, index + 1), f"not looked at, nor the {rest - 1} after it, until that is mended"))
+                break
+        return Survey(tuple(steps), tuple(problems))
+
+
+def _place(path: tuple[str | int, ...], spec: Spec, flow: Flow) -> Step:
+    wiring = flow.wiring(spec)
+    block = build_at((), spec, **wiring)
+    with FlopCounterMode(display=False) as counter:
+        _run(flow.advance, block)
+    return Step(
+        path,
+        spec,
+        wiring,
+        getattr(block, "num_styles", 0),
+        getattr(block, "shares_next_style", False),
+        _shape(flow.features),
+        _shape(flow.image),
+        _shape(flow.logits),
+        sum(parameter.numel() for parameter in block.parameters()),
+        counter.get_total_flops() // 2,
+    )
+
+
+def _run(advance: Callable[[nn.Module], None], block: nn.Module) -> None:
+    try:
+        advance(block)
+    except Misfit:
+        raise
+    except (ValueError, RuntimeError, IndexError, TypeError, KernelError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Misfit([Problem((), f"{type(block).__name__} does not run here: {reason}")]) from error
+
+
+def _shape(value: torch.Tensor | None) -> Shape | None:
+    return None if value is None else tuple(value.shape[1:])

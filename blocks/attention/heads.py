@@ -1,0 +1,29 @@
+"""What attention blocks with heads have in common."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocks.linear import STD
+from registry import Problem
+
+
+def misfits_of_heads(dim: int, num_heads: int) -> list[Problem]:
+    """What is wrong if channels do not divide over heads."""
+    if dim % num_heads == 0:
+        return []
+    return [Problem(("num_heads",), f"{dim} channels do not split evenly over {num_heads} heads")]
+
+
+def relative_position_table(num_heads: int, height: int, width: int) -> nn.Parameter:
+    """A bias for each head and each distance in a window of this size: [heads, 2 height - 1, 2 width - 1]."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(num_heads, 2 * height - 1, 2 * width - 1), std=STD))
+
+
+def attention_map(qkv: Float[Tensor, "b h w 3 n d"], scale: float | None) -> Float[Tensor, "b n h w"]:
+    """The scaled mean query of each head against the key of each pixel, no softmax."""
+    q, k, _ = qkv.unbind(dim=-3)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return torch.einsum("bnd,bhwnd->bnhw", scale * q.mean((1, 2)), k)

@@ -1,0 +1,144 @@
+"""Hydra neighborhood attention: partitions of the heads see windows of different reach.
+
+StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
+from blocks.families import Attention, OddInt, Resolution
+from blocks.kernels.neighborhood_attention import neighborhood_attention
+from blocks.linear import small_linear
+from registry import Misfit, Problem
+
+
+class HydraNA(Attention, kind="hydra-na"):
+    """Multi-head neighborhood attention; each partition of the heads has its own window and dilation.
+
+    There are as many partitions as windows; a single kernel size serves all dilations, and a single dilation all kernel
+    sizes. Heads that do not divide evenly go to the last partitions.
+
+    Args:
+        dim: Channels C of the map; heads share them evenly.
+        resolution: Height and width of the map, in pixels.
+        num_heads: Heads of all partitions together.
+        kernel_sizes: Side of each partition's window, counted in attended pixels.
+        dilations: Step between the attended pixels, one per partition.
+        qkv_bias: Whether queries, keys and values have a bias.
+        relative_position_bias: Whether each head learns a bias for each position in its window.
+        scale: What queries are multiplied by; null for head_dim ** -0.5.
+        kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call.
+
+    Raises:
+        Misfit: Channels do not divide over the heads, heads not over the partitions, or a window exceeds the map.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"num_heads": 4, "kernel_sizes": [3, 5], "dilations": [1, 1]}},
+        {"spec": {"num_heads": 4, "kernel_sizes": [3], "dilations": [1, 1, 1], "qkv_bias": False}},
+        {
+            "spec": {
+                "num_heads": 2,
+                "kernel_sizes": [3, 5],
+                "dilations": [1],
+                "relative_position_bias": False,
+                "scale": 1.0,
+            }
+        },
+        {"spec": {"num_heads": 4}, "wiring": {"dim": 8, "resolution": (29, 28)}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        *,
+        num_heads: PositiveInt = 8,
+        kernel_sizes: tuple[OddInt, ...] = (7, 7),
+        dilations: tuple[PositiveInt, ...] = (1, 4),
+        qkv_bias: bool = True,
+        relative_position_bias: bool = True,
+        scale: PositiveFloat | None = None,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        problems = misfits_of_heads(dim, num_heads) + _misfits_of_windows(resolution, kernel_sizes, dilations)
+        num_partitions = max(len(kernel_sizes), len(dilations))
+        if num_heads < num_partitions:
+            message = f"{num_heads} heads are too few for {num_partitions} partitions; each needs one at least"
+            problems.append(Problem(("num_heads",), message))
+        if problems:
+            raise Misfit(problems)
+        self.windows = tuple(zip(*_broadcast(kernel_sizes, dilations), strict=True))
+        self.heads = split(num_heads, num_partitions)
+        self.scale = scale
+        self.attend = neighborhood_attention.bind(kernel)
+        self.qkv = small_linear(dim, 3 * dim, bias=qkv_bias)
+        self.rpb = None
+        if relative_position_bias:
+            sizes = zip(self.heads, self.windows, strict=True)
+            self.rpb = nn.ParameterList(relative_position_table(heads, size, size) for heads, (size, _) in sizes)
+        self.proj = small_linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
+        tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
+        views = []
+        for part, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
+            q, k, v = part.unbind(dim=-3)
+            views.append(self.attend(q, k, v, kernel_size=size, dilation=step, bias=table, scale=self.scale))
+        return self.proj(torch.cat(views, dim=-2).flatten(-2))
+
+    def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
+        """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""
+        return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
+
+
+def split(num_heads: int, num_partitions: int) -> tuple[int, ...]:
+    """Heads of each partition, as even as can be; the last partitions take the heads left over."""
+    each, left = divmod(num_heads, num_partitions)
+    return (each,) * (num_partitions - left) + (each + 1,) * left
+
+
+def _broadcast(*lists: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    longest = max(map(len, lists))
+    return tuple(values * longest if len(values) == 1 else values for values in lists)
+
+
+def _misfits_of_windows(
+    resolution: Resolution, kernel_sizes: tuple[int, ...], dilations: tuple[int, ...]
+) -> list[Problem]:
+    empty = [name for name, values in (("kernel_sizes", kernel_sizes), ("dilations", dilations)) if not values]
+    if empty:
+        return [Problem((name,), "there has to be one at least") for name in empty]
+    sizes, steps = _broadcast(kernel_sizes, dilations)
+    if len(sizes) != len(steps):
+        return [
+            Problem(
+                ("dilations",),
+                f"{len(steps)} dilations for {len(sizes)} kernel sizes; give each window one, or all one",
+            )
+        ]
+    side = min(resolution)
+    problems = []
+    for index, (size, step) in enumerate(zip(sizes, steps, strict=True)):
+        if size > side:
+            most = side - 1 + side % 2
+            place, message = ("kernel_sizes", len(kernel_sizes)), f"window {size} > {side} px; at most {most} fits"
+        elif size * step > side:
+            place, message = (
+                ("dilations", len(dilations)),
+                f"{step} x window {size} > {side} px; at most {side // size} fits",
+            )
+        else:
+            continue
+        name, count = place
+        problems.append(Problem((name, min(index, count - 1)), message))
+    return list(dict.fromkeys(problems))  # a value that serves several windows is reported once for each different fact

@@ -1,0 +1,233 @@
+"""The families: what each sort of block takes and gives, and which wiring its place can offer.
+
+Feature maps travel as [B, C, H, W] in channels-last memory; attention, norms and feed-forward networks see the same memory
+as [B, H, W, C]. `w` is a style vector [B, S], `ws` a row of them [B, n, S], `c` a condition [B, D]. Images are
+[B, image_channels, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+from torch import Tensor, nn
+
+from registry import Block
+from registry import Spec as BlockSpec
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"should be odd, so that a window has a centre, not {value}")
+    return value
+
+
+Resolution = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
+"""Height and width in pixels; one number stands for a square."""
+OddInt = Annotated[PositiveInt, AfterValidator(_odd)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class PassThrough(nn.Module):
+    """Gives back what it gets: stands in for a misfit while the rest of a spec is checked."""
+
+    num_styles = 0
+
+    def forward(self, x: Tensor, *_: Any) -> Tensor:
+        return x
+
+
+class Attention(Block, nn.Module, family="attention"):
+    """Mixes the pixels of a map: x [B,H,W,C] -> the same shape. Wiring: dim, resolution."""
+
+    stand_in = PassThrough
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        raise NotImplementedError
+
+
+class Norm(Block, nn.Module, family="norm"):
+    """Normalises a map, under a style if it has `num_styles`: x [B,H,W,C], w [B,S] or None -> same. Wiring: dim, style_dim."""
+
+    stand_in = PassThrough
+    num_styles: ClassVar[int] = 0  # 1 where `w` is used
+
+    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        raise NotImplementedError
+
+
+class FeedForward(Block, nn.Module, family="feed-forward"):
+    """Mixes the channels of each pixel: x [B,H,W,C] -> the same shape. Wiring: dim."""
+
+    stand_in = PassThrough
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        raise NotImplementedError
+
+
+class Mapping(Block, nn.Module, family="mapping"):
+    """Turns latents into styles: z [B,Z], c [B,D] or None -> ws [B,n,S]. Wiring: z_dim, style_dim, num_styles, cond_dim.
+
+    `truncation_psi` draws ws towards their tracked mean `w_avg`, the first `truncation_cutoff` of them (None: all).
+    """
+
+    def forward(
+        self,
+        z: Float[Tensor, "b z"],
+        c: Float[Tensor, "b d"] | None = None,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Float[Tensor, "b n s"]:
+        raise NotImplementedError
+
+
+class Source(Block, nn.Module, family="source"):
+    """Where a generator's features come from: ws [B,n,S] -> x [B,C,H,W]. Wiring: style_dim."""
+
+    num_styles: int = 0  # how many style vectors a step uses, in the order of `ws`
+
+    def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
+        raise NotImplementedError
+
+
+class Layer(Block, nn.Module, family="layer"):
+    """Changes the features: x [B,C,H,W], ws [B,n,S] or None -> [B,C',H',W']. Wiring: dim, resolution, style_dim.
+
+    In a discriminator there are no styles: `style_dim` is not offered and `ws` is None.
+    """
+
+    class Spec(BlockSpec):
+        repeat: PositiveInt = Field(1, description="How many of these in a row, each with weights of its own.")
+
+    num_styles: int = 0
+    shares_next_style: bool = False  # uses the first style vector of the next step that has one
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
+    ) -> Float[Tensor, "b d i j"]:
+        raise NotImplementedError
+
+
+class Readout(Block, nn.Module, family="readout"):
+    """Adds to the image what the features say: x, ws, image or None -> image [B,3,H',W'].
+
+    Wiring: dim, resolution, style_dim, image_channels. An image of lower resolution is resampled first.
+    """
+
+    num_styles: int = 0
+    shares_next_style: bool = False
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        ws: Float[Tensor, "b n s"],
+        image: Float[Tensor, "b k i j"] | None = None,
+    ) -> Float[Tensor, "b k u v"]:
+        raise NotImplementedError
+
+
+class Intake(Block, nn.Module, family="intake"):
+    """How a discriminator takes an image in: x or None, image -> x, image (resampled for the next intake, or as it was).
+
+    Wiring: dim (None for the first intake), resolution (of the image), image_channels.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k u v"]]:
+        raise NotImplementedError
+
+
+class Head(Block, nn.Module, family="head"):
+    """What a discriminator says of its features: x [B,C,H,W], c [B,D] or None -> logits [B,...].
+
+    Wiring: dim, resolution, cond_dim.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
+        raise NotImplementedError
+
+
+class WeightNorm(Block, nn.Module, family="weight-norm"):
+    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (its first value)."""
+
+    def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        raise NotImplementedError
+
+
+class Augment(Block, nn.Module, family="augment"):
+    """Changes images at random, differentiably: image [B,K,H,W] in [-1,1] -> the same shape. No wiring."""
+
+    def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        raise NotImplementedError
+
+
+class Loss(Block, nn.Module, family="loss"):
+    """The adversarial loss of each side, from logits [B,...] of any shape. No wiring."""
+
+    def generator(self, fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+        """What the generator minimises, given the logits of its images."""
+        raise NotImplementedError
+
+    def discriminator(self, real: Float[Tensor, "b ..."], fake: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+        """What the discriminator minimises, given the logits of real and of generated images."""
+        raise NotImplementedError
+
+
+class Networks(NamedTuple):
+    """The networks a regularizer may call; the discriminator sees images through `augment`."""
+
+    generator: nn.Module
+    discriminator: Callable[..., Tensor]
+    augment: Callable[[Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """What a training step has at hand; None where a phase has no such thing."""
+
+    real: Tensor | None = None
+    fake: Tensor | None = None
+    z: Tensor | None = None
+    c: Tensor | None = None
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+
+
+class Regularizer(Block, nn.Module, family="regularizer"):
+    """A term beside the loss: networks, batch -> scalar, its weight included. No wiring.
+
+    With `every` = 1 it is added to the main loss of its side, and the batch carries logits; otherwise it has a phase of its
+    own every so many steps, in which its value counts `every` times.
+    """
+
+    class Spec(BlockSpec):
+        every: PositiveInt = Field(1, description="The term runs in every so many steps, and then counts as often.")
+
+    side: ClassVar[Literal["generator", "discriminator"]]
+    second_order: ClassVar[bool] = False  # needs second derivatives of its network: runs under `second_order()`
+
+    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+        raise NotImplementedError
+
+
+def channels_last(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w c"]:
+    """The view of a feature map that attention and norms see; no copy in channels-last memory."""
+    return x.permute(0, 2, 3, 1)
+
+
+def channels_first(x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
+    """The way back from `channels_last`; no copy."""
+    return x.permute(0, 3, 1, 2)
+
+
+def rows(num: int, ws: Float[Tensor, "b n s"] | None) -> tuple[Tensor | None, ...]:
+    """`ws` as `num` vectors, or as many times None."""
+    return (None,) * num if ws is None else torch.unbind(ws[:, :num], dim=1)

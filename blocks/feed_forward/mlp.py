@@ -1,0 +1,60 @@
+"""The feed-forward network of a transformer: each pixel's channels through one hidden layer.
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from blocks.families import FeedForward
+from blocks.linear import small_linear
+from registry import misfit
+
+ACTIVATIONS = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
+
+
+class MLP(FeedForward, kind="mlp"):
+    """Linear, activation, linear, on each pixel by itself.
+
+    Args:
+        dim: Channels C of the map.
+        mlp_ratio: Width of the hidden layer, in units of C, rounded down.
+        activation: What follows the first linear map: "gelu" (exact), "silu" (the ViTGAN authors' code) or "relu".
+        bias: Whether the linear maps have biases.
+
+    Raises:
+        Misfit: The hidden layer would be empty.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"mlp_ratio": 1.3, "activation": "silu"}},
+        {"spec": {"activation": "relu", "bias": False}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        mlp_ratio: PositiveFloat = 4.0,
+        activation: Literal["gelu", "silu", "relu"] = "gelu",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden_dim = int(dim * mlp_ratio)
+        if hidden_dim == 0:
+            raise misfit(
+                "mlp_ratio",
+                f"{mlp_ratio} x {dim} channels leave the hidden layer without any; at least {1 / dim:.3g} is needed",
+            )
+        self.activation = ACTIVATIONS[activation]
+        self.fc1 = small_linear(dim, hidden_dim, bias=bias)
+        self.fc2 = small_linear(hidden_dim, dim, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        return self.fc2(self.activation(self.fc1(x)))

@@ -1,0 +1,18 @@
+"""Neighborhood attention: each pixel attends to a K x K window of every d-th pixel around it.
+
+NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143; dilated: DiNAT, https://arxiv.org/abs/2209.15001.
+"""
+
+from __future__ import annotations
+
+from blocks.kernels.neighborhood_attention.masked import Masked
+from blocks.kernels.neighborhood_attention.reference import Reference
+from registry import Op
+
+neighborhood_attention = Op("neighborhood_attention", Reference(), Masked())
+"""Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None) with q, k, v [B,H,W,heads,head_dim] -> the same shape.
+
+softmax(scale q k^T + bias) v over the window of each pixel, see `windows`. `bias` is a table [heads,2K-1,2K-1] of relative
+positions, counted in steps of the dilation from -(K-1) to K-1; `scale` is head_dim ** -0.5 by default. ValueError: the
+window is even, or larger than the map.
+"""

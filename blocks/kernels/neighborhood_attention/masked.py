@@ -1,0 +1,55 @@
+"""Neighborhood attention of small maps: attention over the whole map, with all that lies outside the window masked.
+
+It multiplies more than it needs and still wins while the map is small, because matrix products are what machines do best.
+"""
+
+from __future__ import annotations
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.kernels.attention import attention, relative_bias
+from blocks.kernels.neighborhood_attention.windows import pairs
+from registry import Kernel
+
+MOST_PIXELS = 1024
+
+
+class Masked(Kernel):
+    """Dense attention under a mask, for maps of at most 1024 pixels."""
+
+    op = "neighborhood_attention"
+    name = "masked"
+    priority = 10
+    second_order = True
+
+    def unsupported(self, q: Tensor, k: Tensor, v: Tensor, **window: object) -> list[str]:
+        height, width = q.shape[1:3]
+        if height * width <= MOST_PIXELS:
+            return []
+        return [
+            f"{height} x {width} pixels are more than {MOST_PIXELS}, and every pixel would be compared with every other"
+        ]
+
+    def run(
+        self,
+        q: Float[Tensor, "b h w n d"],
+        k: Float[Tensor, "b h w n d"],
+        v: Float[Tensor, "b h w n d"],
+        *,
+        kernel_size: int,
+        dilation: int = 1,
+        bias: Float[Tensor, "n r r"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b h w n d"]:
+        height, width = q.shape[1:3]
+        near_rows, rows = pairs(height, kernel_size, dilation, q.device)
+        near_columns, columns = pairs(width, kernel_size, dilation, q.device)
+        visible = (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
+        table = q.new_zeros(()) if bias is None else relative_bias(bias, rows, columns)
+        q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b heads pixels head_dim
+        # the reference and no fused kernel, since this kernel promises a second derivative
+        y = attention.reference.run(q, k, v, bias=table.masked_fill(~visible, -math.inf), scale=scale)
+        return y.transpose(1, 2).unflatten(1, (height, width))

@@ -1,0 +1,43 @@
+"""Adaptive instance normalisation: each channel gets its mean and its deviation from the style.
+
+Huang and Belongie 2017, https://arxiv.org/abs/1703.06868, section 5; as in StyleSwin and StyleNAT, https://arxiv.org/abs/2211.05770.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from blocks.equalized import EqualLinear
+from blocks.families import Norm
+from blocks.precision import at_least_float32
+
+
+class AdaIN(Norm, kind="adain"):
+    """Adaptive instance norm: gain(w) * (x - mean) / std + bias(w), mean and std over the pixels of each channel.
+
+    The gain is no 1 + gain: it starts around 0, with a spread that the style's length sets.
+
+    Args:
+        dim: Channels C of the map.
+        style_dim: Features S of the style.
+        eps: Added to the variance.
+    """
+
+    num_styles = 1
+
+    def __init__(self, dim: int, style_dim: int, *, eps: Annotated[float, Field(gt=0)] = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.style = EqualLinear(style_dim, 2 * dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"]) -> Float[Tensor, "b h w c"]:
+        gain, bias = self.style(w)[:, None, None].chunk(2, dim=-1)
+        wide = at_least_float32(x)
+        variance, mean = torch.var_mean(wide, (1, 2), correction=0, keepdim=True)
+        normal = (wide - mean) * torch.rsqrt(variance + self.eps)
+        return gain * normal.to(x.dtype) + bias

@@ -1,0 +1,26 @@
+"""LayerScale: a learned gain per channel on a residual branch, small at the start.
+
+CaiT, Touvron et al. 2021, https://arxiv.org/abs/2103.17239, section 2.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LayerScale(nn.Module):
+    """x times one learned gain per channel.
+
+    Args:
+        dim: Channels C, the last axis of x.
+        init: Value of every gain at the start.
+    """
+
+    def __init__(self, dim: int, init: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        return x * self.gamma

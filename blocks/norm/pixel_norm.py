@@ -1,0 +1,32 @@
+"""Pixel normalisation: every pixel's features to unit root mean square.
+
+ProGAN, Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 4.2.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from blocks.families import Norm
+from blocks.precision import at_least_float32
+
+
+class PixelNorm(Norm, kind="pixel-norm"):
+    """Pixel norm: x / root mean square of the pixel's channels, without learned weights.
+
+    Args:
+        eps: Added to the mean square.
+    """
+
+    def __init__(self, *, eps: Annotated[float, Field(gt=0)] = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        wide = at_least_float32(x)
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)

@@ -1,0 +1,1 @@
+"""Family weight_norm."""

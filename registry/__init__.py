@@ -1,0 +1,34 @@
+"""The ground floor: what a block is, who gives which, how kernels are chosen. It knows no block and imports no torch."""
+
+from registry.catalogue import DuplicateError, Entry, Origin, catalogue
+from registry.errors import FormError, Misfit, Problem, SpecError, misfit
+from registry.hookspecs import Register, RegisterKernel, RegisterPreset, hookimpl
+from registry.kernels import Kernel, KernelError, Op, recording, second_order
+from registry.slots import Slot
+from registry.spec import Block, Spec, build_at, collecting
+
+__all__ = [
+    "Block",
+    "DuplicateError",
+    "Entry",
+    "FormError",
+    "Kernel",
+    "KernelError",
+    "Misfit",
+    "Op",
+    "Origin",
+    "Problem",
+    "Register",
+    "RegisterKernel",
+    "RegisterPreset",
+    "Slot",
+    "Spec",
+    "SpecError",
+    "build_at",
+    "catalogue",
+    "collecting",
+    "hookimpl",
+    "misfit",
+    "recording",
+    "second_order",
+]

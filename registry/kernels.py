@@ -1,0 +1,166 @@
+"""An op is a computation with one reference kernel, written to be read, and any number of faster ones.
+
+Each kernel says why it cannot serve a call; the chooser takes the first that can, by priority. Fused kernels often have
+no second derivative, and gradient penalties need one: under `second_order()` such kernels are refused, never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from registry.catalogue import catalogue
+from registry.errors import misfit, nearest
+
+
+class KernelError(RuntimeError):
+    """No kernel of an op, or not the one asked for, can serve a call; the message has every reason."""
+
+
+class Kernel:
+    """One way to compute an op.
+
+    Subclasses set `op`, `name` and `priority` (the highest supported wins; references have 0), say in `second_order`
+    whether their gradient can be differentiated again, and implement `run`. `unsupported` is called in `forward` and
+    traced by torch.compile: it compares shapes, dtypes and devices and does nothing else. What needs a look at the
+    machine (is the library there, is it compiled?) belongs in `unavailable`, asked once, when a block is built.
+    """
+
+    op: ClassVar[str]
+    name: ClassVar[str]
+    priority: ClassVar[int] = 0
+    second_order: ClassVar[bool] = False
+
+    def unavailable(self) -> str | None:
+        """Why this kernel cannot run on this machine at all; None when it can."""
+        return None
+
+    def unsupported(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Why this kernel cannot serve this call; an empty list when it can."""
+        return []
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"kernel {self.name} of {self.op} has no run")
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name} of {self.op}>"
+
+
+class Op:
+    """A named computation with its kernels.
+
+    Args:
+        name: What kernels call it in their `op`.
+        reference: The kernel that every other one has to agree with.
+        kernels: More kernels of the same package; plugins add theirs through `register_kernels`.
+    """
+
+    ops: ClassVar[dict[str, Op]] = {}
+
+    def __init__(self, name: str, reference: Kernel, *kernels: Kernel) -> None:
+        self.name = name
+        self.reference = reference
+        self._own = (reference, *kernels)
+        Op.ops[name] = self
+
+    def kernels(self) -> list[Kernel]:
+        """All kernels, the preferred first, the reference last."""
+        return sorted([*self._own, *catalogue.kernels(self.name)], key=lambda kernel: -kernel.priority)
+
+    def bind(self, kernel: str = "auto") -> BoundOp:
+        """The op as a function, its kernels looked up now and chosen at each call.
+
+        Raises:
+            Misfit: No kernel has this name, or the named one cannot run on this machine.
+        """
+        return BoundOp(self, kernel)
+
+    def __call__(self, *args: Any, kernel: str = "auto", **kwargs: Any) -> Any:
+        return self.bind(kernel)(*args, **kwargs)
+
+
+class BoundOp:
+    """An op with its kernels at hand; calling it computes. Made in `__init__`, called in `forward`, safe to compile."""
+
+    def __init__(self, op: Op, kernel: str) -> None:
+        known = op.kernels()
+        chosen = known if kernel == "auto" else [candidate for candidate in known if candidate.name == kernel]
+        if not chosen:
+            names = ["auto", *(candidate.name for candidate in known)]
+            raise misfit("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
+        if kernel != "auto" and (reason := chosen[0].unavailable()):
+            raise misfit("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
+        self.op = op
+        self.kernel = kernel
+        self.candidates = tuple(candidate for candidate in chosen if candidate.unavailable() is None)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _references:
+            return self.op.reference.run(*args, **kwargs)
+        for kernel in self.candidates:
+            if (_penalties and not kernel.second_order) or kernel.unsupported(*args, **kwargs):
+                continue
+            if _recordings:
+                _recordings[-1].append((self.op.name, kernel.name))
+            return kernel.run(*args, **kwargs)
+        raise KernelError(self.explain(*args, **kwargs))
+
+    def explain(self, *args: Any, **kwargs: Any) -> str:
+        """Every kernel's reasons against a call."""
+        lines = [f"no kernel of {self.op.name} can serve this call (asked for: {self.kernel})"]
+        for kernel in self.candidates:
+            reasons = list(kernel.unsupported(*args, **kwargs))
+            if _penalties and not kernel.second_order:
+                reasons.append("has no second derivative, and a gradient penalty needs one")
+            lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'can'}")
+        return "\n".join(lines)
+
+    def __deepcopy__(self, _memo: Any) -> BoundOp:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., BoundOp], tuple[str, str]]:
+        return _rebind, (self.op.name, self.kernel)
+
+    def __repr__(self) -> str:
+        return f"{self.op.name}[{self.kernel}]"
+
+
+def _rebind(op: str, kernel: str) -> BoundOp:
+    return Op.ops[op].bind(kernel)
+
+
+# Plain lists, since torch.compile guards on their length; context variables it cannot trace.
+_penalties: list[None] = []
+_recordings: list[list[tuple[str, str]]] = []
+_references: list[None] = []
+
+
+@contextmanager
+def second_order() -> Iterator[None]:
+    """While open, only kernels whose gradient can be differentiated again are chosen."""
+    _penalties.append(None)
+    try:
+        yield
+    finally:
+        _penalties.pop()
+
+
+@contextmanager
+def reference_kernels() -> Iterator[None]:
+    """While open, only reference kernels run: for counting what an op has to compute, and for comparing."""
+    _references.append(None)
+    try:
+        yield
+    finally:
+        _references.pop()
+
+
+@contextmanager
+def recording() -> Iterator[list[tuple[str, str]]]:
+    """While open, the list it gives grows by (op, kernel) for each call."""
+    _recordings.append([])
+    try:
+        yield _recordings[-1]
+    finally:
+        _recordings.pop()

@@ -1,0 +1,89 @@
+"""A slot is a place in a block for another block of a given family; what fills it is looked up while validating.
+
+Because the look-up happens in the catalogue at that moment, blocks of a package installed later are validated as
+strictly as the project's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from registry.catalogue import catalogue
+from registry.spec import Block, Spec
+
+F = TypeVar("F")
+SLOT_MARKER = "x-slot"
+
+if TYPE_CHECKING:
+    Slot: TypeAlias = Spec | Mapping[str, Any] | str | type[F]
+else:
+
+    class Slot:
+        """`Slot[Attention]`: takes a spec, a mapping with `kind`, a bare kind, or the block's class."""
+
+        def __class_getitem__(cls, families: Any) -> Any:
+            return Annotated[Spec, SlotOf(*(get_args(families) if isinstance(families, UnionType) else [families]))]
+
+
+class SlotOf:
+    """What pydantic needs to know of a slot: how to validate, to serialise and to describe it."""
+
+    def __init__(self, *families: type[Block]) -> None:
+        self.families = families
+
+    def __repr__(self) -> str:
+        return f"Slot[{' | '.join(family.__name__ for family in self.families)}]"
+
+    @property
+    def name(self) -> str:
+        return " or ".join(family.family_name for family in self.families)
+
+    def validate(self, value: Any) -> Spec:
+        if isinstance(value, type) and issubclass(value, Block) and value.kind is not None:
+            value = value.Spec()
+        if isinstance(value, Spec):
+            if not issubclass(value.block, self.families):
+                raise _wrong(f"{value.kind} is a block of family {value.block.family_name}; {self.name} goes here")
+            return value
+        options = {"kind": value} if isinstance(value, str) else value
+        if not isinstance(options, Mapping) or not isinstance(options.get("kind"), str):
+            raise _wrong(f"a block of family {self.name} goes here: its kind, or a mapping with `kind`, not {value!r}")
+        return self.find(options["kind"]).Spec.model_validate(dict(options))
+
+    def find(self, kind: str) -> type[Block]:
+        for family in self.families:
+            if (entry := catalogue.get(family.family_name, kind)) is not None:
+                return entry.block
+        raise _wrong(catalogue.unknown([family.family_name for family in self.families], kind))
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        def serialize(spec: Spec, info: SerializationInfo) -> Any:
+            return spec.model_dump(mode=info.mode)
+
+        return core_schema.no_info_plain_validator_function(
+            self.validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(serialize, info_arg=True),
+        )
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A marker with the families' names; `documents.schema` knows what is installed and puts references there."""
+        return {SLOT_MARKER: [family.family_name for family in self.families]}
+
+
+def slot_of(annotation: Any) -> SlotOf | None:
+    """The slot in a field's annotation, if it has one, also inside `| None` or a tuple."""
+    if isinstance(annotation, SlotOf):
+        return annotation
+    for part in get_args(annotation):
+        if (found := slot_of(part)) is not None:
+            return found
+    return None
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("spec", "{message}", {"message": message})

@@ -1,0 +1,1 @@
+"""One module a model: how the reference's arguments and tensor names map to our blocks."""

@@ -1,0 +1,1 @@
+"""Runs things: train, sample, show, doctor; one command, `ganblocks`."""
