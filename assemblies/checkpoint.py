@@ -1,4 +1,4 @@
-"""A model is one .safetensors file: tensors, and in its metadata the spec in full, so that nothing else is needed to use it.
+"""A model is one .safetensors file: tensors, and in its metadata the spec in full; using it needs nothing else.
 
 Nothing is ever pickled, so opening a stranger's file runs none of the stranger's code.
 """
@@ -90,7 +90,9 @@ def load_state(module: nn.Module, tensors: dict[str, torch.Tensor], subject: str
     ]
     if problems:
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise CheckpointError(f"{subject} does not fit its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more)
+        raise CheckpointError(
+            f"{subject} does not fit its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more
+        )
     module.load_state_dict(tensors)
 
 
@@ -103,9 +105,9 @@ def _open(path: str | Path, *, tensors: bool) -> tuple[dict[str, torch.Tensor], 
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(
-                    f"{path} is a .safetensors file, but not one of ganblocks: its metadata has no spec to build the model from"
+                    f"{path} is a .safetensors file, but not one of ganblocks: its metadata has no spec to build from"
                 )
-            loaded = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+            loaded = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
     except SafetensorError as error:
         size = path.stat().st_size
         raise CheckpointError(

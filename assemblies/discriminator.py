@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from assemblies.survey import Flow, Survey, survey_steps
@@ -26,9 +25,7 @@ class Discriminator(Block, nn.Module, family="discriminator"):
         """Shapes, sizes and misfits of the discriminator that `spec` describes, found without allocating it."""
         raise NotImplementedError
 
-    def forward(
-        self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None
-    ) -> Float[Tensor, "b ..."]:
+    def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
 
 
@@ -73,16 +70,14 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
             raise Misfit(found.problems)
         self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.wiring) for step in found.steps)
         if weight_norm is not None:
-            normalize_weights(self.steps, weight_norm)
+            normalize_weights(self.steps, weight_norm)  # type: ignore[arg-type]
 
     @classmethod
     def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:
         assert isinstance(spec, cls.Spec)
         return _survey_steps(spec.steps, resolution, image_channels, cond_dim)
 
-    def forward(
-        self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None
-    ) -> Float[Tensor, "b ..."]:
+    def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         flow = DiscriminatorFlow(image, c)
         for block in self.steps:
             flow.advance(block)
@@ -104,7 +99,9 @@ class DiscriminatorFlow(Flow):
             told = self.told_of_features()
             return seen | told | {"resolution": tuple(self.image.shape[2:])}
         if self.features is None:
-            raise misfit((), f"a {spec.block.family_name} needs features: the list starts with an intake such as from-rgb")
+            raise misfit(
+                (), f"a {spec.block.family_name} needs features: the list starts with an intake such as from-rgb"
+            )
         return seen | self.told_of_features()
 
     def advance(self, block: nn.Module) -> None:
@@ -112,12 +109,14 @@ class DiscriminatorFlow(Flow):
             self.features, self.image = block(self.features, self.image)
         elif isinstance(block, Head):
             logits = block(self.features, self.c)
-            self.logits = logits if self.logits is None else torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
+            self.logits = (
+                logits if self.logits is None else torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
+            )
         else:
             self.features = block(self.features, None)
 
 
-def _survey_steps(steps: tuple[Spec, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
+def _survey_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
     with torch.device("meta"):
         image = torch.zeros(1, image_channels, *resolution)
         c = torch.zeros(1, cond_dim) if cond_dim else None
@@ -125,5 +124,3 @@ def _survey_steps(steps: tuple[Spec, ...], resolution: tuple[int, int], image_ch
     if not found.problems and (not found.steps or found.steps[-1].logits is None):
         return found._replace(problems=(Problem(("steps",), "gives no logits: add a head such as linear"),))
     return found
-
-

@@ -5,7 +5,7 @@ Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -35,9 +35,12 @@ class EMA(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_kimg: Annotated[float, Field(ge=0, description="Thousands of images after which a weight counts half.")] = 10.0
+    half_life_kimg: Annotated[
+        float, Field(ge=0, description="Thousands of images after which a weight counts half.")
+    ] = 10.0
     ramp_up: Annotated[
-        float | None, Field(ge=0, description="The half-life is at most this fraction of the images seen; None: no ramp.")
+        float | None,
+        Field(ge=0, description="The half-life is at most this fraction of the images seen; None: no ramp."),
     ] = 0.05
 
 
@@ -55,7 +58,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         ema: Averaging of the generator's weights.
         batch_size: Images in a training step.
         kimg: Length of the training, in thousands of real images shown.
-        plugins: Packages and versions that the document was made with; written when it is saved, read in error messages.
+        plugins: Packages and versions that the document was made with: written when it is saved, told by errors.
     """
 
     examples: ClassVar = ()
@@ -76,7 +79,9 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()
-        problems = [problem for survey in survey_networks(generator, discriminator).values() for problem in survey.problems]
+        problems = [
+            problem for survey in survey_networks(generator, discriminator).values() for problem in survey.problems
+        ]
         if problems:
             raise Misfit(problems)
         self.generator: Generator = self.fill("generator", generator)
@@ -87,26 +92,31 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.augment: Augment | None = self.fill("augment", augment)
 
 
-def survey_networks(generator: Spec, discriminator: Spec) -> dict[str, Survey]:
+def survey_networks(generator: Any, discriminator: Any) -> dict[str, Survey]:
     """A look at both networks; the discriminator is looked at only where the generator's image is known."""
-    of_generator = generator.block.survey(generator)  # type: ignore[attr-defined]
+    of_generator = generator.block.survey(generator)
     found = {"generator": _under("generator", of_generator)}
-    if of_generator.image is not None and not any("not looked at" in problem.message for problem in of_generator.problems):
+    if of_generator.image is not None and not any(
+        "not looked at" in problem.message for problem in of_generator.problems
+    ):
         channels, *resolution = of_generator.image
-        of_discriminator = discriminator.block.survey(  # type: ignore[attr-defined]
+        of_discriminator = discriminator.block.survey(
             discriminator, tuple(resolution), channels, getattr(generator, "cond_dim", 0)
         )
         found["discriminator"] = _under("discriminator", of_discriminator)
     return found
 
 
-def check(spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3) -> dict[str, Survey]:
+def check(
+    spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3, subject: str = ""
+) -> dict[str, Survey]:
     """Everything that can be known of a GAN, a generator or a discriminator before memory is spent.
 
     Args:
         spec: What to look at.
         resolution: Height and width of the images, where a discriminator stands alone.
         image_channels: Channels of the images, where a discriminator stands alone.
+        subject: What an error calls the spec, such as its file's name.
 
     Returns:
         A survey of each network, by name.
@@ -115,7 +125,7 @@ def check(spec: Spec, *, resolution: tuple[int, int] | None = None, image_channe
         Misfit: All misfits, with their paths.
     """
     if issubclass(spec.block, GAN):
-        found = survey_networks(spec.generator, spec.discriminator)  # type: ignore[attr-defined]
+        found = survey_networks(spec.generator, spec.discriminator)
         problems = [problem for survey in found.values() for problem in survey.problems]
         problems += _misfits_of_parts(spec)
     elif issubclass(spec.block, Generator):
@@ -123,20 +133,33 @@ def check(spec: Spec, *, resolution: tuple[int, int] | None = None, image_channe
         problems = list(found["generator"].problems)
     elif issubclass(spec.block, Discriminator):
         if resolution is None:
-            raise Misfit([Problem((), "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64")])
+            raise Misfit(
+                [
+                    Problem(
+                        (),
+                        "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64",
+                    )
+                ]
+            )
         found = {"discriminator": spec.block.survey(spec, resolution, image_channels, 0)}
         problems = list(found["discriminator"].problems)
     else:
-        raise Misfit([Problem(("kind",), f"{spec.kind} is a {spec.block.family_name}; a gan, generator or discriminator goes here")])
+        raise Misfit(
+            [
+                Problem(
+                    ("kind",), f"{spec.kind} is a {spec.block.family_name}; a gan, generator or discriminator goes here"
+                )
+            ]
+        )
     if problems:
-        raise Misfit(problems)
+        raise Misfit(problems, subject)
     return found
 
 
 def _misfits_of_parts(spec: Spec) -> list[Problem]:
     """The parts of a GAN that are not networks see no shapes; they only have to build."""
-    parts = [(("loss",), spec.loss), (("augment",), spec.augment)]  # type: ignore[attr-defined]
-    parts += [(("regularizers", i), each) for i, each in enumerate(spec.regularizers)]  # type: ignore[attr-defined]
+    parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]
+    parts += [(("regularizers", i), each) for i, each in enumerate(spec.regularizers)]
     problems: list[Problem] = []
     with torch.device("meta"), collecting():
         for path, part in parts:

@@ -5,7 +5,7 @@ The style-based design (mapping, styles, truncation): StyleGAN, Karras et al. 20
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -22,8 +22,8 @@ ValueRange = Literal["symmetric", "unit", "imagenet"]
 class Generator(Block, nn.Module, family="generator"):
     """Makes images from latents: z [B,z_dim], c [B,cond_dim] or None -> image [B,K,H,W].
 
-    `mapping(z, c)` gives ws [B,num_ws,w_dim], `synthesis(ws)` the image; style mixing, truncation and editing of ws work
-    between the two, for every generator.
+    `mapping(z, c)` gives ws [B,num_ws,w_dim], `synthesis(ws)` the image; style mixing, truncation and editing of ws
+    work between the two, for every generator.
     """
 
     z_dim: int
@@ -32,7 +32,9 @@ class Generator(Block, nn.Module, family="generator"):
     num_ws: int
     image_channels: int
     resolution: tuple[int, int]
-    value_range: ValueRange  # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
+    value_range: (
+        ValueRange  # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
+    )
     mapping: nn.Module
     synthesis: nn.Module
 
@@ -167,12 +169,14 @@ class _SurveyFlow(GeneratorFlow):
     """Gives each block of a survey as many style vectors as it says it uses."""
 
     def advance(self, block: nn.Module) -> None:
-        self.ws = torch.zeros(1, block.num_styles, self.offered["style_dim"])
+        self.ws = torch.zeros(1, int(block.num_styles), self.offered["style_dim"])  # type: ignore[arg-type]
         super().advance(block)
 
 
-def _survey_synthesis(synthesis: tuple[Spec, ...], w_dim: int, image_channels: int) -> Survey:
-    found = survey_steps("synthesis", synthesis, _SurveyFlow(None, {"style_dim": w_dim, "image_channels": image_channels}))
+def _survey_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Survey:
+    found = survey_steps(
+        "synthesis", synthesis, _SurveyFlow(None, {"style_dim": w_dim, "image_channels": image_channels})
+    )
     if found.problems:
         return found
     if found.image is None:

@@ -95,21 +95,23 @@ def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
             try:
                 for _ in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
                     steps.append(_place(path, spec, flow))
-                    if problems and problems[-1].path[:2] == path:
-                        break  # the same again would only repeat the problem
             except Misfit as error:
-                problems.extend(problem.under(*path) for problem in error.problems)
+                problems.extend(error.problems)
                 if rest := len(specs) - index - 1:
-                    problems.append(Problem((name, index + 1), f"not looked at, nor the {rest - 1} after it, until that is mended"))
+                    others = f", nor the {rest - 1} after it" if rest > 1 else ""
+                    problems.append(Problem((name, index + 1), f"not looked at{others}, until that is mended"))
                 break
-        return Survey(tuple(steps), tuple(problems))
+    return Survey(tuple(steps), tuple(dict.fromkeys(problems)))  # a repeated step repeats its problems
 
 
 def _place(path: tuple[str | int, ...], spec: Spec, flow: Flow) -> Step:
-    wiring = flow.wiring(spec)
-    block = build_at((), spec, **wiring)
+    try:
+        wiring = flow.wiring(spec)
+    except Misfit as error:
+        raise error.under(*path) from None
+    block = build_at(path, spec, **wiring)
     with FlopCounterMode(display=False) as counter:
-        _run(flow.advance, block)
+        _run(path, flow.advance, block)
     return Step(
         path,
         spec,
@@ -124,14 +126,12 @@ def _place(path: tuple[str | int, ...], spec: Spec, flow: Flow) -> Step:
     )
 
 
-def _run(advance: Callable[[nn.Module], None], block: nn.Module) -> None:
+def _run(path: tuple[str | int, ...], advance: Callable[[nn.Module], None], block: nn.Module) -> None:
     try:
         advance(block)
-    except Misfit:
-        raise
     except (ValueError, RuntimeError, IndexError, TypeError, KernelError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise Misfit([Problem((), f"{type(block).__name__} does not run here: {reason}")]) from error
+        raise Misfit([Problem(path, f"{type(block).__name__} does not run here: {reason}")]) from error
 
 
 def _shape(value: torch.Tensor | None) -> Shape | None:

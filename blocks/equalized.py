@@ -16,9 +16,13 @@ from torch.nn import functional as F
 Activation = Literal["linear", "lrelu"]
 
 
+SLOPE = 0.2
+GAIN = {"linear": 1.0, "lrelu": math.sqrt(2)}
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     """StyleGAN's activation: leaky ReLU of slope 0.2 times sqrt(2), which keeps unit variance roughly."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+    return F.leaky_relu(x, SLOPE) * math.sqrt(2)
 
 
 class EqualLinear(nn.Module):
@@ -44,15 +48,16 @@ class EqualLinear(nn.Module):
         super().__init__()
         self.in_dim, self.out_dim = in_dim, out_dim
         self.lr_multiplier = lr_multiplier
+        self.scale = lr_multiplier / math.sqrt(in_dim)
         self.activation = activation
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_multiplier)
         self.bias = None if bias_init is None else nn.Parameter(torch.full((out_dim,), bias_init / lr_multiplier))
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        weight = self.weight * (self.lr_multiplier / math.sqrt(self.in_dim))
-        bias = None if self.bias is None else self.bias * self.lr_multiplier
-        y = F.linear(x, weight, bias)
-        return leaky_relu(y) if self.activation == "lrelu" else y
+        gain = GAIN[self.activation]  # lrelu(x) g = lrelu(x g): the weights carry the gain
+        bias = None if self.bias is None else self.bias * (gain * self.lr_multiplier)
+        y = F.linear(x, self.weight * (gain * self.scale), bias)
+        return F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
 
     def extra_repr(self) -> str:
         return f"{self.in_dim} -> {self.out_dim}, lr_multiplier={self.lr_multiplier}, {self.activation}"
@@ -69,6 +74,7 @@ class EqualConv2d(nn.Module):
         padding: Zeros around the map; None for kernel_size // 2.
         bias: Whether there is a bias, 0 at the start.
         activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
+        clamp: Largest magnitude of y; None for any.
     """
 
     def __init__(
@@ -81,19 +87,24 @@ class EqualConv2d(nn.Module):
         padding: int | None = None,
         bias: bool = True,
         activation: Activation = "linear",
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.in_dim, self.out_dim, self.kernel_size = in_dim, out_dim, kernel_size
         self.stride = stride
         self.padding = kernel_size // 2 if padding is None else padding
+        self.scale = 1 / math.sqrt(in_dim * kernel_size**2)
         self.activation = activation
+        self.clamp = clamp
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o u v"]:
-        weight = self.weight / (math.sqrt(self.in_dim) * self.kernel_size)
-        y = F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
-        return leaky_relu(y) if self.activation == "lrelu" else y
+        gain = GAIN[self.activation]
+        bias = None if self.bias is None else self.bias * gain
+        y = F.conv2d(x, self.weight * (gain * self.scale), bias, stride=self.stride, padding=self.padding)
+        y = F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
     def extra_repr(self) -> str:
         size = self.kernel_size

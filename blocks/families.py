@@ -159,6 +159,8 @@ class Head(Block, nn.Module, family="head"):
 class WeightNorm(Block, nn.Module, family="weight-norm"):
     """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (its first value)."""
 
+    sets_scale: ClassVar[bool] = False  # its result is what to use, and no map with equalised learning rate scales it again
+
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The ground floor: what a block is, who gives which, how kernels are chosen. It knows no block and imports no torch."""
+"""The ground floor: what a block is, who gives which, how kernels are chosen. Knows no block and imports no torch."""
 
 from registry.catalogue import DuplicateError, Entry, Origin, catalogue
 from registry.errors import FormError, Misfit, Problem, SpecError, misfit

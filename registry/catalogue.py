@@ -2,8 +2,8 @@
 
 Packages announce a plugin by an entry point of group `ganblocks`; the project's own blocks arrive the same way. Plugins
 are imported once, when something is first looked up. A plugin that cannot be imported harms nobody else: the reason is
-kept for `ganblocks doctor`. Two blocks with the same family and kind are an error, because nobody could tell which one a
-spec means.
+kept for `ganblocks doctor`. Two blocks with the same family and kind are an error, because nobody could tell which one
+a spec means.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Catalogue:
             except DuplicateError:
                 self._loaded = False
                 raise
-            except Exception as error:  # whatever a stranger's module does at import is its own failure
+            except (Exception, SystemExit) as error:  # whatever a stranger's module does at import is its own failure
                 self.failures[f"{point.name} ({origin})"] = f"{type(error).__name__}: {error}"
 
     def add_plugin(self, plugin: object, origin: Origin | None = None) -> None:
@@ -144,7 +144,8 @@ class Catalogue:
         if known is not None and known.block is not block:
             raise DuplicateError(
                 f"{key[0]} kind {key[1]!r} is given by {known.origin} ({known.block.__module__}) and again by "
-                f"{entry.origin} ({block.__module__}); uninstall one of the two packages, or choose by the variable {LIMIT}"
+                f"{entry.origin} ({block.__module__}); uninstall one of the two packages, or choose by the variable "
+                f"{LIMIT}"
             )
         self._entries[key] = known or entry
 

@@ -42,7 +42,11 @@ def read(path: str | Path, *families: type[Block]) -> Spec:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+        text = path.read_text(encoding="utf-8-sig")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: "
+        raise FormError([Problem((), f"is not JSON: {place}{error.msg}")], str(path)) from None
     except UnicodeDecodeError:
         raise FormError([Problem((), "is not a text file; a spec is YAML or JSON")], str(path)) from None
     except yaml.YAMLError as error:

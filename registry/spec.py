@@ -1,7 +1,7 @@
 """The rule of the star: one signature is a block's wiring, its spec, its schema and its documentation.
 
-What stands before the star of `__init__` is *wiring*, fixed by a block's neighbours; what stands after it is the block's
-*spec*, chosen by its user. `Block` derives from them two pydantic models, once, when the class is defined.
+What stands before the star of `__init__` is *wiring*, fixed by a block's neighbours; what stands after it is the
+block's *spec*, chosen by its user. `Block` derives from them two pydantic models, once, when the class is defined.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -29,6 +29,10 @@ class Spec(BaseModel):
 
     block: ClassVar[type[Block]]
     kind: str
+
+    if TYPE_CHECKING:  # fields come from signatures
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, /, **options: Any) -> None:
         try:
@@ -79,6 +83,9 @@ class Spec(BaseModel):
                 yield name, getattr(self, name)
 
 
+AnySpec: TypeAlias = Spec  # inside `Block` the name Spec means the block's own
+
+
 class BlockType(type):
     """Checks a block's arguments against its signature, however the block is made; see `Block`."""
 
@@ -111,19 +118,20 @@ class BlockType(type):
 class Block(metaclass=BlockType):
     """A piece of a model: an ordinary torch module whose signature follows the rule of the star.
 
-    A *family* is a subclass that states a contract (`class Attention(Block, nn.Module, family="attention")`); a block is a
-    subclass of a family that has a kind (`class HydraNA(Attention, kind="hydra-na")`). A family may give its specs more
-    fields by a nested `class Spec(Spec)`. However a block is made, its arguments are validated: options arrive in
+    A *family* is a subclass that states a contract (`class Attention(Block, nn.Module, family="attention")`); a block
+    is a subclass of a family that has a kind (`class HydraNA(Attention, kind="hydra-na")`). A family may give its specs
+    more fields by a nested `class Spec(Spec)`. However a block is made, its arguments are validated: options arrive in
     `__init__` as the annotations promise, slots as specs.
     """
 
-    Spec: ClassVar[type[Spec]] = Spec
+    Spec: ClassVar[type[AnySpec]] = Spec
     Wiring: ClassVar[type[BaseModel]]
     family: ClassVar[type[Block]]
     family_name: ClassVar[str]
     kind: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = ()
     stand_in: ClassVar[Callable[[], Any] | None] = None  # what may replace a misfit while the rest is being checked
+    twice_differentiable: ClassVar[bool] = True  # whether it has second derivatives, which gradient penalties need
     families: ClassVar[dict[str, type[Block]]] = {}
     spec: Any
 
@@ -141,12 +149,12 @@ class Block(metaclass=BlockType):
             cls.kind = kind
             _derive_models(cls)
 
-    def fill(self, slot: str, spec: Spec | None, **wiring: Any) -> Any:
+    def fill(self, slot: str, spec: Any, **wiring: Any) -> Any:
         """The block for one of this block's slots, built from `spec`; None for an empty slot.
 
         Args:
             slot: The slot's name in the signature, which becomes part of an error's path.
-            spec: What the slot holds.
+            spec: What the slot holds: a spec, or None.
             wiring: Everything this block can tell its parts; each takes what it asks for.
 
         Raises:
@@ -220,7 +228,8 @@ def _derive_models(cls: type[Block]) -> None:
     cls.Wiring = create_model(
         "Wiring", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **own, **wiring
     )
-    cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, kind=(Literal[cls.kind], cls.kind), **options)
+    options["kind"] = (Literal[cls.kind], cls.kind)
+    cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
     for model in (cls.Wiring, cls.Spec):
         model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle finds the model through its block
     cls.Spec.block = cls
@@ -252,7 +261,7 @@ def _in_plain_words(cls: type[Spec], error: ValidationError) -> ValidationError:
             kind = cls.model_fields["kind"].default if owner is cls else path[-2]
             message = f"{kind} has no such option; {nearest(str(path[-1]), valid)}"
         # a message is no template: braces in it must survive
-        escaped = PydanticCustomError("spec", "{message}", {"message": message})  # type: ignore[arg-type]
+        escaped = PydanticCustomError("spec", "{message}", {"message": message})
         details.append(InitErrorDetails(type=escaped, loc=path, input=detail["input"]))
     return ValidationError.from_exception_data(cls.__name__, details)
 

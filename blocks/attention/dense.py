@@ -1,7 +1,7 @@
 """Self-attention over the whole map.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; the bias over relative positions: Swin, Liu et al. 2021,
-https://arxiv.org/abs/2103.14030, section 3.2.
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; the bias over relative positions:
+Swin, Liu et al. 2021, https://arxiv.org/abs/2103.14030, section 3.2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DenseAttention(Attention, kind="dense"):
         resolution: Height and width of the map, in pixels.
         num_heads: Number of heads.
         qkv_bias: Whether queries, keys and values have a bias.
-        relative_position_bias: Whether each head learns a bias for each distance in rows and columns, up to the whole map's.
+        relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
         kernel: Kernel of attention; "auto" takes the best that can serve each call.
 

@@ -10,11 +10,15 @@ from blocks.linear import STD
 from registry import Problem
 
 
-def misfits_of_heads(dim: int, num_heads: int) -> list[Problem]:
-    """What is wrong if channels do not divide over heads."""
-    if dim % num_heads == 0:
-        return []
-    return [Problem(("num_heads",), f"{dim} channels do not split evenly over {num_heads} heads")]
+def misfits_of_heads(dim: int, num_heads: int, num_partitions: int = 1) -> list[Problem]:
+    """What is wrong if channels do not divide over heads, or there are fewer heads than partitions of them."""
+    problems = []
+    if dim % num_heads:
+        problems.append(Problem(("num_heads",), f"{dim} channels do not split evenly over {num_heads} heads"))
+    if num_heads < num_partitions:
+        said = f"{num_heads} heads are too few for {num_partitions} partitions; each needs one at least"
+        problems.append(Problem(("num_heads",), said))
+    return problems
 
 
 def relative_position_table(num_heads: int, height: int, width: int) -> nn.Parameter:

@@ -5,11 +5,11 @@ StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770, section 3.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
@@ -40,18 +40,10 @@ class HydraNA(Attention, kind="hydra-na"):
         Misfit: Channels do not divide over the heads, heads not over the partitions, or a window exceeds the map.
     """
 
-    examples: ClassVar = (
+    examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"num_heads": 4, "kernel_sizes": [3, 5], "dilations": [1, 1]}},
         {"spec": {"num_heads": 4, "kernel_sizes": [3], "dilations": [1, 1, 1], "qkv_bias": False}},
-        {
-            "spec": {
-                "num_heads": 2,
-                "kernel_sizes": [3, 5],
-                "dilations": [1],
-                "relative_position_bias": False,
-                "scale": 1.0,
-            }
-        },
+        {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "relative_position_bias": False, "scale": 1}},
         {"spec": {"num_heads": 4}, "wiring": {"dim": 8, "resolution": (29, 28)}},
     )
 
@@ -61,19 +53,17 @@ class HydraNA(Attention, kind="hydra-na"):
         resolution: Resolution,
         *,
         num_heads: PositiveInt = 8,
-        kernel_sizes: tuple[OddInt, ...] = (7, 7),
-        dilations: tuple[PositiveInt, ...] = (1, 4),
+        kernel_sizes: Annotated[tuple[OddInt, ...], Field(min_length=1)] = (7, 7),
+        dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 4),
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
         scale: PositiveFloat | None = None,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        problems = misfits_of_heads(dim, num_heads) + _misfits_of_windows(resolution, kernel_sizes, dilations)
         num_partitions = max(len(kernel_sizes), len(dilations))
-        if num_heads < num_partitions:
-            message = f"{num_heads} heads are too few for {num_partitions} partitions; each needs one at least"
-            problems.append(Problem(("num_heads",), message))
+        problems = misfits_of_heads(dim, num_heads, num_partitions)
+        problems += _misfits_of_windows(resolution, kernel_sizes, dilations)
         if problems:
             raise Misfit(problems)
         self.windows = tuple(zip(*_broadcast(kernel_sizes, dilations), strict=True))
@@ -107,38 +97,25 @@ def split(num_heads: int, num_partitions: int) -> tuple[int, ...]:
     return (each,) * (num_partitions - left) + (each + 1,) * left
 
 
-def _broadcast(*lists: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    longest = max(map(len, lists))
-    return tuple(values * longest if len(values) == 1 else values for values in lists)
-
-
 def _misfits_of_windows(
     resolution: Resolution, kernel_sizes: tuple[int, ...], dilations: tuple[int, ...]
 ) -> list[Problem]:
-    empty = [name for name, values in (("kernel_sizes", kernel_sizes), ("dilations", dilations)) if not values]
-    if empty:
-        return [Problem((name,), "there has to be one at least") for name in empty]
     sizes, steps = _broadcast(kernel_sizes, dilations)
     if len(sizes) != len(steps):
-        return [
-            Problem(
-                ("dilations",),
-                f"{len(steps)} dilations for {len(sizes)} kernel sizes; give each window one, or all one",
-            )
-        ]
+        counts = f"{len(steps)} dilations for {len(sizes)} kernel sizes"
+        return [Problem(("dilations",), f"{counts}; give one for each window, or one for all")]
     side = min(resolution)
     problems = []
     for index, (size, step) in enumerate(zip(sizes, steps, strict=True)):
         if size > side:
-            most = side - 1 + side % 2
-            place, message = ("kernel_sizes", len(kernel_sizes)), f"window {size} > {side} px; at most {most} fits"
+            said = f"window {size} > {side} px; at most {side - 1 + side % 2} fits"
+            problems.append(Problem(("kernel_sizes", index % len(kernel_sizes)), said))
         elif size * step > side:
-            place, message = (
-                ("dilations", len(dilations)),
-                f"{step} x window {size} > {side} px; at most {side // size} fits",
-            )
-        else:
-            continue
-        name, count = place
-        problems.append(Problem((name, min(index, count - 1)), message))
-    return list(dict.fromkeys(problems))  # a value that serves several windows is reported once for each different fact
+            said = f"{step} x window {size} > {side} px; at most {side // size} fits"
+            problems.append(Problem(("dilations", index % len(dilations)), said))
+    return list(dict.fromkeys(problems))  # what serves several windows is told once
+
+
+def _broadcast(*lists: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    longest = max(map(len, lists))
+    return tuple(values * longest if len(values) == 1 else values for values in lists)

@@ -5,13 +5,14 @@ NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3; dilated: 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
 from blocks.attention.hydra import HydraNA
 from blocks.families import OddInt, Resolution
 from registry import Misfit, Problem
+from registry.errors import Path
 
 
 class NeighborhoodAttention(HydraNA, kind="na"):
@@ -32,7 +33,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
         Misfit: Channels do not divide over the heads, or the window exceeds the map.
     """
 
-    examples: ClassVar = (
+    examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"num_heads": 4, "kernel_size": 5}},
         {"spec": {"num_heads": 2, "kernel_size": 3, "dilation": 2}, "wiring": {"resolution": (7, 6)}},
     )
@@ -63,5 +64,5 @@ class NeighborhoodAttention(HydraNA, kind="na"):
                 kernel=kernel,
             )
         except Misfit as error:  # the one window's options have names of their own here
-            names = {"kernel_sizes": "kernel_size", "dilations": "dilation"}
-            raise Misfit([Problem((names.get(path[0], path[0]),), said) for path, said in error.problems]) from None
+            single: dict[Path, Path] = {("kernel_sizes", 0): ("kernel_size",), ("dilations", 0): ("dilation",)}
+            raise Misfit([Problem(single.get(path, path), said) for path, said in error.problems]) from None

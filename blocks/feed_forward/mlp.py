@@ -5,6 +5,7 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from blocks.families import FeedForward
 from blocks.linear import small_linear
 from registry import misfit
 
-ACTIVATIONS = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
 
 
 class MLP(FeedForward, kind="mlp"):
@@ -49,8 +50,7 @@ class MLP(FeedForward, kind="mlp"):
         hidden_dim = int(dim * mlp_ratio)
         if hidden_dim == 0:
             raise misfit(
-                "mlp_ratio",
-                f"{mlp_ratio} x {dim} channels leave the hidden layer without any; at least {1 / dim:.3g} is needed",
+                "mlp_ratio", f"{mlp_ratio} x {dim} channels are none; at least {1 / dim:.2g} gives a hidden layer"
             )
         self.activation = ACTIVATIONS[activation]
         self.fc1 = small_linear(dim, hidden_dim, bias=bias)

@@ -1,7 +1,7 @@
 """A transformer block: attention and a feed-forward network, each normalised first and added to what came in.
 
-ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; with styled norms it is the generator block of
-ViTGAN, https://arxiv.org/abs/2107.04589, section 3.3, and of StyleNAT, https://arxiv.org/abs/2211.05770.
+ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; with styled norms: the generators' blocks
+of ViTGAN, https://arxiv.org/abs/2107.04589, section 3.3, and of StyleNAT, https://arxiv.org/abs/2211.05770.
 """
 
 from __future__ import annotations
@@ -11,8 +11,19 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocks.families import Attention, FeedForward, Layer, Norm, Resolution, WeightNorm, channels_first, channels_last
+from blocks.families import (
+    Attention,
+    FeedForward,
+    Layer,
+    Norm,
+    Resolution,
+    WeightNorm,
+    channels_first,
+    channels_last,
+    rows,
+)
 from blocks.norm.layer_scale import LayerScale
+from blocks.weight_norm.apply import normalize_weights
 from registry import Slot
 
 
@@ -29,7 +40,8 @@ class Transformer(Layer, kind="transformer"):
         norm: What comes before the attention, and again, with weights of its own, before the feed-forward network.
         feed_forward: What mixes the channels; null for a block of attention alone.
         layer_scale: Value at the start of a learned gain per channel on what is added; null for no gain.
-        residual: What is added to: "raw", what came in, or "normalised", what the norm made of it (the ViTGAN authors' code).
+        residual: What is added to: "raw", what came in, or "normalised", what the norm made of it (the ViTGAN
+            authors' code).
         weight_norm: Reparametrises the weights of all linear maps of attention and feed-forward network; null for none.
     """
 
@@ -63,8 +75,6 @@ class Transformer(Layer, kind="transformer"):
             self.norm2 = self.fill("norm", norm, **place)
             self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         if weight_norm is not None:
-            from blocks.weight_norm.apply import normalize_weights
-
             normalize_weights(self.attn, weight_norm)
             if self.mlp is not None:
                 normalize_weights(self.mlp, weight_norm)
@@ -73,7 +83,7 @@ class Transformer(Layer, kind="transformer"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        w = ws[:, 0] if self.num_styles else None
+        (w,) = rows(1, ws if self.num_styles else None)
         x = channels_last(x)
         normal = self.norm1(x, w)
         x = (x if self.raw else normal) + self.scale1(self.attn(normal))

@@ -52,6 +52,7 @@ class SelfModulatedLayerNorm(Norm, kind="sln"):
         self.gamma = EqualLinear(style_dim, dim, bias_init=0.0 if bias else None)
         self.beta = EqualLinear(style_dim, dim, bias_init=0.0 if bias else None)
 
-    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"]) -> Float[Tensor, "b h w c"]:
+    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        assert w is not None
         gain = self.gamma(w) + self.gain_init
         return gain[:, None, None] * self.norm(x) + self.beta(w)[:, None, None]

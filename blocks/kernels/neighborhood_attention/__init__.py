@@ -10,9 +10,11 @@ from blocks.kernels.neighborhood_attention.reference import Reference
 from registry import Op
 
 neighborhood_attention = Op("neighborhood_attention", Reference(), Masked())
-"""Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None) with q, k, v [B,H,W,heads,head_dim] -> the same shape.
+"""Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None); q, k, v and what it gives: [B,H,W,heads,d].
 
-softmax(scale q k^T + bias) v over the window of each pixel, see `windows`. `bias` is a table [heads,2K-1,2K-1] of relative
-positions, counted in steps of the dilation from -(K-1) to K-1; `scale` is head_dim ** -0.5 by default. ValueError: the
-window is even, or larger than the map.
+softmax(scale q k^T + bias) v over the window of each pixel, see `windows`. `bias` is a table [heads,2K-1,2K-1] of
+relative positions from -(K-1) to K-1, counted in steps of the dilation; `scale` is d ** -0.5 by default.
+
+Raises:
+    ValueError: The window is even, or larger than the map.
 """

@@ -1,6 +1,6 @@
-"""Neighborhood attention of small maps: attention over the whole map, with all that lies outside the window masked.
+"""Neighborhood attention of small maps: attention over the whole map, masked outside the window.
 
-It multiplies more than it needs and still wins while the map is small, because matrix products are what machines do best.
+It multiplies more than it needs and still wins while the map is small: matrix products are what machines do best.
 """
 
 from __future__ import annotations

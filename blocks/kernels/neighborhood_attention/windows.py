@@ -2,9 +2,9 @@
 
 NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1; dilated: DiNAT, https://arxiv.org/abs/2209.15001.
 
-A dilation of d cuts an axis into d groups, the pixels i with equal i mod d; attention never leaves a group. In its group a
-pixel sees the K members around it, and near an end the K members nearest to that end: the window is pushed inwards, so
-that it never holds fewer than K pixels and needs no padding.
+A dilation of d cuts an axis into d groups, the pixels i with equal i mod d; attention never leaves a group. There a
+pixel sees the K members around it, and near an end of the group the K members nearest to that end: the window is pushed
+inwards, so that it never holds fewer than K pixels and needs no padding.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""A patch head judges each place of the map by itself, so that the discriminator looks at texture all over the image.
+
+pix2pix's PatchGAN, Isola et al. 2017, https://arxiv.org/abs/1611.07004, section 3.2.2.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.equalized import EqualConv2d
+from blocks.families import Head
+from blocks.head.projection import Projection
+
+
+class PatchHead(Head, kind="patch"):
+    """One logit for each pixel of the map by a 1x1 convolution, or by its scalar product with the embedded condition.
+
+    Args:
+        dim: Channels C of the features.
+        cond_dim: Features of the condition c; with any each logit is a scalar product with its embedding.
+    """
+
+    examples: ClassVar = ({"spec": {}},)
+
+    def __init__(self, dim: int, cond_dim: int = 0) -> None:
+        super().__init__()
+        self.out = EqualConv2d(dim, dim if cond_dim else 1, 1)
+        self.projection = Projection(dim, cond_dim, 0) if cond_dim else None
+
+    def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        y = self.out(x).flatten(2)  # b d n
+        return y[:, 0] if self.projection is None else self.projection(y.mT, c)

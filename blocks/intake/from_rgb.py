@@ -1,0 +1,74 @@
+"""From RGB: a 1x1 convolution turns the colours of an image into features.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, figure 7: the first layer of every discriminator there, and in
+the "input skips" architecture one at each resolution, whose features are added to those of the layers above.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from blocks.equalized import EqualConv2d
+from blocks.families import Intake
+from blocks.resample import Downsample2d
+from registry import misfit
+
+
+class FromRGB(Intake, kind="from-rgb"):
+    """Features of each pixel's colour; with features already there, adds to them those of the image shrunk to their size.
+
+    Args:
+        image_channels: Channels of the image.
+        in_dim: Channels of the features to add to; None for the first intake.
+        dim: Channels C of the features; None for as many as those it adds to.
+        clamp: Largest magnitude of what comes in, for half precision; StyleGAN2-ADA takes 256.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"dim": 12}, "wiring": {"in_dim": None, "dim": None}},
+        {"spec": {"clamp": 0.5}, "wiring": {"in_dim": 16}},
+    )
+
+    def __init__(
+        self,
+        image_channels: int,
+        in_dim: int | None = None,
+        *,
+        dim: PositiveInt | None = None,
+        clamp: PositiveFloat | None = None,
+    ) -> None:
+        super().__init__()
+        if dim is None and in_dim is None:
+            raise misfit("dim", "the first intake has no features to take its width from: say how many channels, e.g. 64")
+        if dim is not None and in_dim is not None and dim != in_dim:
+            raise misfit("dim", f"{dim} channels cannot be added to {in_dim}; leave dim away to follow them")
+        self.conv = EqualConv2d(image_channels, dim or in_dim or 0, 1, activation="lrelu", clamp=clamp)
+        self.downsample = Downsample2d()
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k u v"]]:
+        if x is not None:
+            image = self.shrink(image, x.shape[-2], x.shape[-1])
+        features = self.conv(image.contiguous(memory_format=torch.channels_last))
+        return features if x is None else x + features, image
+
+    def shrink(self, image: Float[Tensor, "b k i j"], height: int, width: int) -> Float[Tensor, "b k h w"]:
+        """The image halved until it has the size of the features.
+
+        Raises:
+            Misfit: Halving never gives that size.
+        """
+        size = given = tuple(image.shape[-2:])
+        while size[0] > height and size[1] > width:
+            image = self.downsample(image)
+            size = tuple(image.shape[-2:])
+        if size != (height, width):
+            fact = f"an image of {given[0]}x{given[1]} never becomes {height}x{width}, the size of the features, by halving"
+            raise misfit((), f"{fact}; put the intake where the features have been halved as well")
+        return image

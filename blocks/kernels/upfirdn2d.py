@@ -1,0 +1,123 @@
+"""Resampling by a filter: insert zeros, pad, convolve, keep every n-th pixel.
+
+The operation and its name follow StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from registry import Kernel, Op
+
+Pair = int | tuple[int, int]
+Padding = tuple[int, int, int, int]
+
+
+class Reference(Kernel):
+    """The four steps one after the other; a filter of one dimension is its own outer product."""
+
+    op, name, second_order = "upfirdn2d", "reference", True
+
+    def run(
+        self,
+        x: Float[Tensor, "b c h w"],
+        filter: Float[Tensor, "*taps"],
+        *,
+        up: Pair = 1,
+        down: Pair = 1,
+        padding: Padding = (0, 0, 0, 0),
+        gain: float = 1.0,
+        flip_filter: bool = False,
+    ) -> Float[Tensor, "b c i j"]:
+        """Args:
+        x: Maps, each channel of which is resampled alike.
+        filter: Taps [fh,fw], or [f] for both axes in turn.
+        up: Zeros inserted after each pixel, plus one; a pair is (horizontal, vertical), as in `padding`.
+        down: Of the filtered map every `down`-th pixel is kept, from the first.
+        padding: Zeros (left, right, top, bottom) around the map with its inserted zeros; negative crops.
+        gain: Factor of the result.
+        flip_filter: Correlate instead of convolve.
+        """
+        (up_x, up_y), (down_x, down_y) = pair(up), pair(down)
+        channels, height, width = x.shape[1:]
+        with_zeros = F.pad(x[:, :, :, None, :, None], (0, up_x - 1, 0, 0, 0, up_y - 1))
+        padded = F.pad(with_zeros.reshape(-1, channels, height * up_y, width * up_x), padding)
+        taps = (filter if filter.ndim == 2 else torch.outer(filter, filter)).to(x.dtype) * gain
+        taps = taps if flip_filter else taps.flip(0, 1)  # conv2d correlates
+        return F.conv2d(padded, taps.expand(channels, 1, -1, -1), stride=(down_y, down_x), groups=channels)
+
+
+class Transposed(Kernel):
+    """Upsampling as a transposed convolution, which never touches the inserted zeros: 2 to 3 times faster on CPUs."""
+
+    op, name, priority, second_order = "upfirdn2d", "transposed", 10, True
+
+    def unsupported(self, x: Tensor, filter: Tensor, *, up: Pair = 1, down: Pair = 1, **_: object) -> list[str]:
+        reasons = []
+        if pair(up) == (1, 1) or pair(down) != (1, 1):
+            reasons.append("only upsamples")
+        if filter.ndim != 2:
+            reasons.append("needs a filter of two dimensions")
+        if x.device.type != "cpu":
+            reasons.append("runs on CPUs only: elsewhere transposed convolutions with a group per channel are slow")
+        return reasons
+
+    def run(
+        self,
+        x: Tensor,
+        filter: Tensor,
+        *,
+        up: Pair = 1,
+        down: Pair = 1,
+        padding: Padding = (0, 0, 0, 0),
+        gain: float = 1.0,
+        flip_filter: bool = False,
+    ) -> Tensor:
+        (up_x, up_y), (height, width) = pair(up), filter.shape
+        taps = filter.to(x.dtype) * gain
+        taps = (taps.flip(0, 1) if flip_filter else taps).expand(x.shape[1], 1, -1, -1)
+        full = F.conv_transpose2d(x, taps, stride=(up_y, up_x), groups=x.shape[1])
+        # what the zeros of `padding` would add is in `full` already, and more; after the last pixel there are up - 1 zeros
+        left, right, top, bottom = padding
+        return F.pad(full, (left - width + 1, right - width + up_x, top - height + 1, bottom - height + up_y))
+
+
+class Separable(Kernel):
+    """A long filter of one dimension, along one axis and then along the other."""
+
+    op, name, priority, second_order = "upfirdn2d", "separable", 10, True
+
+    def unsupported(self, x: Tensor, filter: Tensor, **_: object) -> list[str]:
+        if filter.ndim != 1:
+            return ["needs a filter of one dimension"]
+        return ["pays from 8 taps on"] if len(filter) < 8 else []
+
+    def run(
+        self,
+        x: Tensor,
+        filter: Tensor,
+        *,
+        up: Pair = 1,
+        down: Pair = 1,
+        padding: Padding = (0, 0, 0, 0),
+        gain: float = 1.0,
+        flip_filter: bool = False,
+    ) -> Tensor:
+        (up_x, up_y), (down_x, down_y) = pair(up), pair(down)
+        left, right, top, bottom = padding
+        across = {"up": (up_x, 1), "down": (down_x, 1), "padding": (left, right, 0, 0)}
+        along = {"up": (1, up_y), "down": (1, down_y), "padding": (0, 0, top, bottom)}
+        x = reference.run(x, filter[None, :], **across, gain=gain, flip_filter=flip_filter)
+        return reference.run(x, filter[:, None], **along, flip_filter=flip_filter)
+
+
+def pair(value: Pair) -> tuple[int, int]:
+    """(horizontal, vertical); one number stands for both."""
+    return (value, value) if isinstance(value, int) else value
+
+
+reference = Reference()
+upfirdn2d = Op("upfirdn2d", reference, Transposed(), Separable())

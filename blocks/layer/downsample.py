@@ -1,0 +1,39 @@
+"""A map of half the resolution.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocks.families import Layer, Resolution
+from blocks.resample import Downsample2d
+from registry import misfit
+
+
+class Downsample(Layer, kind="downsample"):
+    """Downsampling by 2, channel by channel.
+
+    Args:
+        resolution: Height and width of the map that comes in, at least 2 each.
+        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" takes the mean of 2x2 pixels,
+            and so does not take odd sizes.
+    """
+
+    examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "average"}})
+
+    def __init__(self, resolution: Resolution, *, method: Literal["fir", "average"] = "fir") -> None:
+        super().__init__()
+        height, width = resolution
+        if min(resolution) < 2:
+            raise misfit((), f"a map of {height} x {width} pixels has no half; end with this step at 2 x 2")
+        if method == "average" and (height % 2 or width % 2):
+            raise misfit("method", f"{height} x {width} pixels do not split into squares of 2 x 2; take method fir")
+        self.resample = Downsample2d() if method == "fir" else nn.AvgPool2d(2)
+
+    def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
+        return self.resample(x)

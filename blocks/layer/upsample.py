@@ -1,0 +1,31 @@
+"""A map of twice the resolution.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocks.families import Layer
+from blocks.resample import Upsample2d
+
+
+class Upsample(Layer, kind="upsample"):
+    """Upsampling by 2, channel by channel.
+
+    Args:
+        method: "fir" inserts zeros and filters by [1,3,3,1], zeros beyond the border; "bilinear" repeats the border.
+    """
+
+    examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "bilinear"}})
+
+    def __init__(self, *, method: Literal["fir", "bilinear"] = "fir") -> None:
+        super().__init__()
+        self.resample = Upsample2d() if method == "fir" else nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
+        return self.resample(x)

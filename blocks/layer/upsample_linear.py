@@ -1,0 +1,51 @@
+"""StyleNAT's step between resolutions: interpolate, normalise, project, and say again where each pixel is.
+
+StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770; the step is that of StyleSwin, Zhang et al. 2021,
+https://arxiv.org/abs/2112.10762, sections 3.1 and 3.4.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.families import Layer, Resolution, channels_first, channels_last
+from blocks.position import SinusoidalGrid
+from registry import misfit
+
+
+class UpsampleLinear(Layer, kind="upsample-linear"):
+    """Bilinear upsampling by 2, LayerNorm, a linear map to `dim` channels, plus alpha times a sinusoidal grid.
+
+    Args:
+        in_dim: Channels of the map that comes in.
+        resolution: Height and width of the map that comes in.
+        dim: Channels of the map that goes out, a multiple of 4 from 8 on; as many as come in if None.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"dim": 8}, "wiring": {"dim": 6, "in_dim": 6}},
+        {"spec": {"dim": 12}, "wiring": {"resolution": (5, 7)}},
+    )
+
+    def __init__(self, in_dim: int, resolution: Resolution, *, dim: PositiveInt | None = None) -> None:
+        super().__init__()
+        dim = in_dim if dim is None else dim
+        if dim < 8 or dim % 4:
+            raise misfit("dim", f"{dim} channels do not split into sines and cosines for two axes; take a multiple of 4, at least 8")
+        height, width = resolution
+        self.norm = nn.LayerNorm(in_dim)
+        self.linear = nn.Linear(in_dim, dim, bias=False)
+        self.position = SinusoidalGrid(dim, (2 * height, 2 * width))
+        self.alpha = nn.Parameter(torch.zeros(1))
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+
+    def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
+        finer = F.interpolate(x, scale_factor=2, mode="bilinear")
+        y = self.linear(self.norm(channels_last(finer)))
+        return channels_first(y + self.alpha * self.position())

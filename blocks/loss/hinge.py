@@ -1,0 +1,25 @@
+"""The hinge loss: logits beyond the margin of 1 teach the discriminator nothing more.
+
+Geometric GAN, Lim and Ye 2017, https://arxiv.org/abs/1705.02894, section 3; also SAGAN's and StyleGAN-T's.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from blocks.families import Loss
+
+
+class Hinge(Loss, kind="hinge"):
+    """Hinge loss: relu(1 - D(real)) + relu(1 + D(fake)) against -D(fake), means over all logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def generator(self, fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+        return -fake.mean()
+
+    def discriminator(self, real: Float[Tensor, "b ..."], fake: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()

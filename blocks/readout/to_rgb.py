@@ -1,0 +1,82 @@
+"""The sum of images: each resolution of a generator adds what its features say.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1; without styles in StyleSwin,
+https://arxiv.org/abs/2112.10762, and StyleNAT, https://arxiv.org/abs/2211.05770; demodulated in Styleformer,
+https://arxiv.org/abs/2106.07023.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.equalized import EqualLinear
+from blocks.families import Readout, channels_first, channels_last
+from blocks.modulation import modulated_weight
+from blocks.resample import SkipSum
+from registry import misfit
+
+
+class ToRGB(Readout, kind="to-rgb"):
+    """A linear map from each pixel's features to its colour, added to the image so far.
+
+    An image of lower resolution is upsampled by the filter [1,3,3,1], bilinearly where the factor is no power of two.
+
+    Args:
+        dim: Channels of the features.
+        style_dim: Features S of the style, which the next step's block uses as well.
+        image_channels: Channels of the image.
+        modulation: "none" uses no style, as in StyleNAT; "modulate" scales the features by it, as in StyleGAN;
+            "demodulate" brings the modulated weights to unit length besides, as in Styleformer.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"modulation": "none"}},
+        {"spec": {"modulation": "modulate"}},
+        {"spec": {"modulation": "demodulate"}, "wiring": {"image_channels": 1}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        style_dim: int | None = None,
+        image_channels: int = 3,
+        *,
+        modulation: Literal["none", "modulate", "demodulate"] = "none",
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(image_channels, dim))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.skip = SkipSum()
+        self.demodulate = modulation == "demodulate"
+        self.scale = 1 / math.sqrt(dim) if modulation == "modulate" else 1.0
+        self.affine: EqualLinear | None = None
+        if modulation == "none":
+            nn.init.xavier_normal_(self.weight, gain=0.02)
+        else:
+            if style_dim is None:
+                raise misfit("modulation", "there is no style here to modulate by; take none")
+            self.affine = EqualLinear(style_dim, dim, bias_init=1)
+            self.num_styles, self.shares_next_style = 1, True
+        if modulation == "modulate":
+            nn.init.normal_(self.weight)
+        elif modulation == "demodulate":
+            nn.init.uniform_(self.weight, -1 / math.sqrt(dim), 1 / math.sqrt(dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        ws: Float[Tensor, "b n s"],
+        image: Float[Tensor, "b k i j"] | None = None,
+    ) -> Float[Tensor, "b k h w"]:
+        if self.affine is None:
+            colours = F.linear(channels_last(x), self.weight, self.bias)
+        else:
+            weight = modulated_weight(self.weight * self.scale, self.affine(ws[:, 0]), demodulate=self.demodulate)
+            colours = (channels_last(x).flatten(1, 2) @ weight.mT + self.bias).unflatten(1, x.shape[2:])
+        return self.skip(channels_first(colours), image)

@@ -1,0 +1,40 @@
+"""R1: the discriminator's gradient at real images is kept small, so that training converges.
+
+Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1; lazily, every so many steps: StyleGAN2, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from blocks.families import Batch, Networks, Regularizer
+
+
+class R1(Regularizer, kind="r1"):
+    """gamma / 2 times the squared gradient of D at real images, mean over the batch.
+
+    The gradient is of the sum of all logits D(T(x)), by the image x before the augmentation T.
+
+    Args:
+        gamma: Weight of the penalty.
+    """
+
+    side = "discriminator"
+    second_order = True
+    examples: ClassVar = ({"spec": {"gamma": 2.0, "every": 16}},)
+
+    def __init__(self, *, gamma: Annotated[float, Field(ge=0)] = 10.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+        assert batch.real is not None, "R1 looks at real images"
+        real = batch.real.detach().requires_grad_()
+        logits = networks.discriminator(networks.augment(real), batch.c)
+        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        return gradient.square().sum(dim=(1, 2, 3)).mean() * (self.gamma / 2)

@@ -1,0 +1,105 @@
+"""Cases: a block with some options in some place, and what it takes to build and to run it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from registry.errors import SpecError
+from registry.spec import Block, Spec
+from registry.testing.drivers import DRIVERS, STANDARD, Driver, Inputs, Place
+
+
+class Called(nn.Module):
+    """A block with its way of being called: keyword tensors in, a tuple of tensors out."""
+
+    def __init__(self, block: nn.Module, driver: Driver) -> None:
+        super().__init__()
+        self.block = block
+        self.call = driver.call
+
+    def forward(self, **inputs: Tensor | None) -> tuple[Tensor, ...]:
+        found = self.call(self.block, **inputs)
+        return tuple(each for each in found if each is not None) if isinstance(found, tuple) else (found,)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A block with some options in some place.
+
+    Args:
+        block: The class.
+        options: What is chosen of its spec.
+        place: Its wiring, and what the driver has to know beside it.
+        name: Of the options and the place, for the test's name.
+        driver: How the block's family is tried.
+    """
+
+    block: type[Block]
+    options: dict[str, Any]
+    place: Place
+    name: str
+    driver: Driver
+
+    def __str__(self) -> str:
+        return f"{self.block.family_name}/{self.block.kind}/{self.name}"
+
+    @property
+    def spec(self) -> Spec:
+        return self.block.Spec(**self.options)
+
+    def build(self, *, seed: int = 0) -> Called:
+        torch.manual_seed(seed)
+        wiring = {name: value() if callable(value) else value for name, value in self.place.items()}
+        return Called(self.spec.build(**wiring), self.driver)
+
+    def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
+        torch.manual_seed(1)
+        found = self.driver.inputs(module.block, self.place)
+        return {name: None if value is None else value.to(device, dtype) for name, value in found.items()}
+
+    def run(self, module: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+        """A call in which chance falls the same way each time."""
+        torch.manual_seed(2)
+        outputs: tuple[Tensor, ...] = module(**inputs)
+        return outputs
+
+    def fits(self) -> bool:
+        """Whether the block takes this place, tried without memory."""
+        try:
+            with torch.device("meta"):
+                self.build()
+        except SpecError:
+            return False
+        return True
+
+
+def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
+    """The cases of a block: its defaults and its examples, each in every place that its family knows.
+
+    Where a class declares `examples`, its defaults are tried only where they fit; a block may refuse every place but
+    the first of its family.
+
+    Raises:
+        LookupError: Nobody has said how blocks of this family are tried.
+    """
+    driver = driver or DRIVERS.get(block.family_name)
+    if driver is None:
+        raise LookupError(f"family {block.family_name} has no driver: pass one, checks({block.__name__}, driver=...)")
+    declared = getattr(block, "examples", ())
+    examples: list[tuple[str, dict[str, Any]]] = [("defaults", {})]
+    examples += [(f"example{number}", dict(example)) for number, example in enumerate(declared)]
+    seen: list[tuple[dict[str, Any], Place]] = []
+    for name, example in examples:
+        options = dict(example.get("spec", {}))
+        for number, (label, place) in enumerate(driver.places.items()):
+            case = Case(block, options, {**STANDARD, **place, **example.get("wiring", {})}, f"{name}/{label}", driver)
+            optional = number > 0 or (name == "defaults" and declared)
+            if (options, case.place) in seen or (optional and not case.fits()):
+                continue
+            seen.append((options, case.place))
+            yield case

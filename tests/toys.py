@@ -1,0 +1,143 @@
+"""Small blocks that the tests of the registry register and forget again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+
+from blocks.families import Attention, FeedForward, Layer, Norm, OddInt, Resolution
+from registry import Block, Slot, catalogue, hookimpl, misfit
+
+
+class ToyAttention(Attention, kind="toy-attention"):
+    """Attention that mixes channels only.
+
+    Args:
+        dim: Channels C of the map.
+        resolution: Height and width of the map.
+        num_heads: Heads that share the channels evenly.
+        window: Height and width of the window.
+        kernel_sizes: Sides of windows.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        *,
+        num_heads: PositiveInt = 4,
+        window: Resolution = 4,  # type: ignore[assignment]  # validation makes a pair of it
+        kernel_sizes: tuple[OddInt, ...] = (3, 5),
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise misfit("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        return self.proj(x).tanh()
+
+
+class ToyNorm(Norm, kind="toy-norm"):
+    """No norm at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        return x
+
+
+class Rates(BaseModel):
+    """A group of options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fast: Annotated[float, Field(gt=0)] = 0.5
+    slow: Annotated[float, Field(gt=0)] = 0.25
+
+
+class ToyLayer(Layer, kind="toy-layer"):
+    """A layer with a slot of every sort.
+
+    Args:
+        dim: Channels C of the map.
+        resolution: Height and width of the map.
+        style_dim: Features of the style.
+        attention: What mixes the pixels.
+        norm: What comes before it; none by default.
+        parts: Any number of attentions and norms, by name or in full.
+        mode: One of two words.
+        rates: A group of options.
+        reach: One number or several.
+        gain: A number.
+        notes: Words by name.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        style_dim: int | None = None,
+        *,
+        attention: Slot[Attention] = "toy-attention",
+        norm: Slot[Norm] | None = None,
+        parts: tuple[Slot[Attention | Norm], ...] = ("toy-attention",),
+        mode: Literal["first", "second"] = "first",
+        rates: Rates = Rates(),  # noqa: B008
+        reach: int | tuple[int, ...] = 3,
+        gain: float | None = None,
+        notes: dict[str, str] = {},  # noqa: B006
+    ) -> None:
+        super().__init__()
+        self.attention = self.fill("attention", attention, dim=dim, resolution=resolution)
+        self.parts = nn.ModuleList(self.fill(f"parts.{i}", part, dim=dim, resolution=resolution) for i, part in enumerate(parts))
+
+    def forward(self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None) -> Float[Tensor, "b c h w"]:
+        x = x.permute(0, 2, 3, 1)
+        for part in (self.attention, *self.parts):
+            x = part(x)
+        return x.permute(0, 3, 1, 2)
+
+
+class ToyFeedForward(FeedForward, kind="toy-feed-forward"):
+    """Has an option that must be given.
+
+    Args:
+        dim: Channels C of the map.
+        ratio: Channels inside, in units of dim.
+    """
+
+    def __init__(self, dim: int, *, ratio: Annotated[float, Field(gt=0)]) -> None:
+        super().__init__()
+
+
+def plugin_of(*blocks: type[Block], **others: Any) -> SimpleNamespace:
+    """A plugin object that gives these blocks."""
+
+    @hookimpl
+    def register_blocks(register: Any) -> None:
+        for block in blocks:
+            register(block)
+
+    return SimpleNamespace(__name__="toys", register_blocks=register_blocks, **others)
+
+
+@contextmanager
+def installed(*blocks: type[Block], **others: Any) -> Iterator[None]:
+    """While open, the catalogue knows these blocks."""
+    plugin = plugin_of(*blocks, **others)
+    catalogue.add_plugin(plugin)
+    try:
+        yield
+    finally:
+        catalogue.remove_plugin(plugin)
+
+
+TOYS: tuple[type[Block], ...] = (ToyAttention, ToyNorm, ToyLayer, ToyFeedForward)

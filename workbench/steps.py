@@ -1,0 +1,197 @@
+"""A GAN while it trains: one step is the discriminator's turn, the generator's turn, and the average of the weights.
+
+Phases as in StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1: the loss with the terms of every
+step, then each lazy term by itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from assemblies import GAN
+from blocks.families import Batch, Networks
+from registry import Spec, second_order
+from workbench.ema import average, averaged_copy, decay
+from workbench.errors import Diverged
+from workbench.pixels import from_symmetric, to_symmetric
+from workbench.process import Process
+from workbench.side import Side, Term, named_terms
+
+PATIENCE = 20  # phases in a row with non-finite gradients, after which training stops
+
+
+class Training:
+    """Everything that changes while a GAN trains.
+
+    Args:
+        spec: A `GAN.Spec`.
+        process: Where to train.
+    """
+
+    def __init__(self, spec: Spec, process: Process) -> None:
+        self.spec = spec
+        self.process = process
+        self.batch_size: int = spec.batch_size // process.share.world  # type: ignore[attr-defined]
+        self.gan: GAN = spec.build().to(process.device, memory_format=torch.channels_last).train()
+        self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
+        self.averaged = averaged_copy(self.generator)
+        self.networks = Networks(self.generator, self.discriminator, self.augment)
+        terms = named_terms(self.gan.regularizers)
+        self.sides = {
+            name: Side(
+                name,
+                getattr(self.gan, name),
+                getattr(spec, f"{name}_optimizer"),
+                [term for term in terms if term.regularizer.side == name],
+                process.device,
+            )
+            for name in ("discriminator", "generator")
+        }
+        for side in self.sides.values():
+            side.set_learning(False)
+        self.step = 0
+        self.meter = Meter()
+        self.non_finite_in_a_row = 0
+
+    @property
+    def images(self) -> int:
+        """Real images shown so far."""
+        return self.step * self.spec.batch_size  # type: ignore[attr-defined]
+
+    def run_step(self, real: Tensor, c: Tensor | None) -> None:
+        """One training step on real images in the generator's range, and their conditions.
+
+        Raises:
+            Diverged: Gradients have not been finite for a long time.
+        """
+        discriminator, generator = self.sides["discriminator"], self.sides["generator"]
+        with discriminator.learning():
+            z = self.draw_z()
+            with torch.no_grad(), self.process.mixed():
+                fake = self.generator(z, c).float()
+            batch = Batch(real=real, fake=fake, z=z, c=c)
+            self.run_main(discriminator, batch)
+            self.run_lazy(discriminator, batch)
+        with generator.learning():
+            self.run_main(generator, Batch(real=real, z=self.draw_z(), c=c))
+            for term in generator.due(self.step):
+                self.run_term(generator, term, Batch(real=real, z=self.draw_z(), c=c))
+        beta = decay(self.spec.ema, self.spec.batch_size, self.images)  # type: ignore[attr-defined]
+        average(self.averaged, self.generator, beta)
+        self.step += 1
+
+    def run_main(self, side: Side, batch: Batch) -> None:
+        """The adversarial loss of a side, with its terms of every step."""
+        with self.process.mixed():
+            batch, loss = self.judge(side, batch)
+        losses = {side.name: loss} | {term.name: self.value(term, batch) for term in side.main}
+        self.descend(side, losses)
+
+    def run_lazy(self, side: Side, batch: Batch) -> None:
+        for term in side.due(self.step):
+            self.run_term(side, term, batch)
+
+    def run_term(self, side: Side, term: Term, batch: Batch) -> None:
+        """A lazy term's own phase; it counts as often as it is skipped."""
+        with ExitStack() as stack:
+            if term.regularizer.second_order:
+                stack.enter_context(second_order())
+            self.descend(side, {term.name: self.value(term, batch)}, weight=term.every)
+
+    def judge(self, side: Side, batch: Batch) -> tuple[Batch, Tensor]:
+        """The batch with the logits that the side's loss looks at, and the loss."""
+        if side.name == "generator":
+            assert batch.z is not None
+            batch = batch._replace(fake=self.generator(batch.z, batch.c))
+            batch = batch._replace(fake_logits=self.logits(batch.fake, batch.c))
+            return batch, self.gan.loss.generator(batch.fake_logits)
+        batch = batch._replace(real_logits=self.logits(batch.real, batch.c), fake_logits=self.logits(batch.fake, batch.c))
+        self.meter.add({"logits/real": batch.real_logits.mean(), "logits/fake": batch.fake_logits.mean()})
+        return batch, self.gan.loss.discriminator(batch.real_logits, batch.fake_logits)
+
+    def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
+        assert images is not None
+        logits: Tensor = self.discriminator(self.augment(images), c)
+        return logits.float()
+
+    def augment(self, images: Tensor) -> Tensor:
+        """The spec's augmentation, which works in [-1,1] whatever the generator's range."""
+        if self.gan.augment is None:
+            return images
+        value_range = self.generator.value_range
+        return from_symmetric(self.gan.augment(to_symmetric(images, value_range)), value_range)
+
+    def value(self, term: Term, batch: Batch) -> Tensor:
+        """A term's value; second derivatives are taken in full precision, by kernels that have them."""
+        with ExitStack() as stack:
+            if term.regularizer.second_order:
+                stack.enter_context(second_order())
+            stack.enter_context(self.process.mixed(enabled=not term.regularizer.second_order))
+            value: Tensor = term.regularizer(self.networks, batch)
+        return value
+
+    def descend(self, side: Side, losses: Mapping[str, Tensor], weight: float = 1.0) -> None:
+        """One step of a side's optimiser, or none where a gradient is not finite."""
+        self.meter.add(losses)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum() * weight
+        scaler = self.process.scaler
+        (total if scaler is None else scaler.scale(total)).backward()
+        gradients = side.gradients()
+        self.process.mean(list(gradients.values()))
+        if scaler is not None:
+            scaler.unscale_(side.optimizer)
+        if nn.utils.get_total_norm(gradients.values()).isfinite():
+            side.optimizer.step()
+            self.non_finite_in_a_row = 0
+        else:
+            self.note_non_finite(side, list(losses), gradients)
+        if scaler is not None:
+            scaler.update()
+        side.optimizer.zero_grad(set_to_none=True)
+
+    def note_non_finite(self, side: Side, losses: list[str], gradients: Mapping[str, Tensor]) -> None:
+        bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+        where = f"{', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''}" or "their total alone"
+        phase = "+".join(losses)
+        self.meter.non_finite[f"{side.name} ({phase}): {where}"] += 1
+        self.non_finite_in_a_row += 1
+        if self.non_finite_in_a_row >= PATIENCE:
+            raise Diverged(
+                f"the gradients were not finite {PATIENCE} times in a row, at step {self.step} ({self.images} images); the last time in "
+                f"the {side.name}'s phase {phase}, in {where}. Training stops; the last checkpoint is from before. "
+                "Try a lower learning rate, a larger gamma, or precision no"
+            )
+
+    def draw_z(self) -> Tensor:
+        return torch.randn(self.batch_size, self.generator.z_dim, device=self.process.device)
+
+
+class Meter:
+    """Means of what is measured between two ticks; nothing waits for the device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+        self.non_finite: dict[str, int] = defaultdict(int)
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] += 1
+
+    def read(self) -> dict[str, float]:
+        """The means since the last reading."""
+        means = {name: (value / self.counts[name]).item() for name, value in self.sums.items()}
+        self.sums, self.counts = {}, defaultdict(int)
+        return means
+
+    def read_non_finite(self) -> dict[str, int]:
+        """How often which gradients were not finite since the last reading."""
+        found, self.non_finite = dict(self.non_finite), defaultdict(int)
+        return found

@@ -1,0 +1,178 @@
+"""An endless stream of training batches whose order is a pure function of the seed and the position.
+
+A training that is stopped and resumed therefore sees exactly the images it would have seen, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from workbench.data import UNREADABLE, Images, ImagesInMemory, Skipped, reason
+from workbench.errors import DataError
+
+Pick = tuple[int, bool]
+
+
+class RealBatch(NamedTuple):
+    """Real images, their classes if there are any, and the files that others had to stand in for."""
+
+    images: UInt8[Tensor, "b c h w"]
+    labels: Int64[Tensor, "b"] | None
+    skipped: tuple[Skipped, ...]
+
+
+class Order:
+    """Pass after pass over a data set, each in an order of its own.
+
+    Args:
+        num_images: Images in the data set.
+        seed: What the permutations follow from.
+        flip: Whether half of the images are mirrored, others in each pass.
+    """
+
+    def __init__(self, num_images: int, seed: int, *, flip: bool = False) -> None:
+        self.num_images = num_images
+        self.seed = seed
+        self.flip = flip
+        self._current: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None = None
+
+    def pick(self, position: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Which images come at `position` and after, and which of them are mirrored."""
+        indices, flips = [], []
+        while count > 0:
+            number, first = divmod(position, self.num_images)
+            _, permutation, mirrored = self._pass(number)
+            taken = permutation[first : first + count]
+            indices.append(taken)
+            flips.append(mirrored[first : first + count])
+            position, count = position + len(taken), count - len(taken)
+        return np.concatenate(indices), np.concatenate(flips)
+
+    def _pass(self, number: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        if self._current is None or self._current[0] != number:
+            draws = np.random.default_rng([self.seed, number])
+            permutation = draws.permutation(self.num_images)
+            mirrored = draws.random(self.num_images) < (0.5 if self.flip else 0.0)
+            self._current = (number, permutation, mirrored)
+        return self._current
+
+
+class Share(NamedTuple):
+    """Which part of each batch a process takes: `rank` of `world`."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, position: int, batch_size: int) -> tuple[int, int]:
+        """Position and size of this process's part of the batch at `position`."""
+        size = batch_size // self.world
+        return position + self.rank * size, size
+
+
+def batches(
+    images: Images,
+    order: Order,
+    *,
+    position: int,
+    batch_size: int,
+    share: Share = Share(),  # noqa: B008 (immutable)
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[RealBatch]:
+    """Batches from `position` on, for ever.
+
+    Args:
+        images: The data set.
+        order: In which order.
+        position: Images shown before.
+        batch_size: Images in a batch of all processes together.
+        share: Which part of it this process takes.
+        workers: Processes that decode files; images in memory need none.
+        device: Where the images go.
+    """
+    picks = _picks(order, position, batch_size, share)
+    if isinstance(images, ImagesInMemory):
+        return _from_memory(images, picks, torch.device(device))
+    return _from_files(images, picks, workers, torch.device(device))
+
+
+def _picks(order: Order, position: int, batch_size: int, share: Share) -> Iterator[list[Pick]]:
+    while True:
+        indices, flips = order.pick(*share.of(position, batch_size))
+        yield list(zip(indices.tolist(), flips.tolist(), strict=True))
+        position += batch_size
+
+
+def _from_memory(images: ImagesInMemory, picks: Iterator[list[Pick]], device: torch.device) -> Iterator[RealBatch]:
+    pixels = images.pixels.to(device)
+    labels = None if images.labels is None else images.labels.to(device)
+    for batch in picks:
+        indices = torch.tensor([index for index, _ in batch], device=device)
+        flips = torch.tensor([flip for _, flip in batch], device=device)
+        chosen = pixels[indices]
+        if any(flip for _, flip in batch):
+            chosen = torch.where(flips[:, None, None, None], chosen.flip(-1), chosen)
+        yield RealBatch(chosen, None if labels is None else labels[indices], ())
+
+
+def _from_files(
+    images: Images, picks: Iterator[list[Pick]], workers: int, device: torch.device
+) -> Iterator[RealBatch]:
+    loader = DataLoader(
+        _Reader(images),
+        batch_sampler=picks,  # type: ignore[arg-type] (an endless one)
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_leave_interrupts_to_the_parent if workers else None,
+        generator=torch.Generator(),  # the loader draws a seed for its workers; not from the training's randomness
+        pin_memory=device.type == "cuda",
+    )
+    for chosen, labels, skipped in loader:
+        yield RealBatch(
+            chosen.to(device, non_blocking=True),
+            None if labels is None else labels.to(device, non_blocking=True),
+            tuple(Skipped(*each) for each in skipped),
+        )
+
+
+class _Reader(Dataset):  # type: ignore[type-arg]
+    """Reads picks; where a file cannot be read, the next one in the data set stands in."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitem__(self, pick: Pick) -> tuple[Tensor, int | None, list[tuple[str, str]]]:
+        index, flip = pick
+        skipped = []
+        for _ in range(len(self.images)):
+            try:
+                image = self.images.read(index)
+            except UNREADABLE as error:
+                skipped.append((str(self.images.paths[index]), reason(error)))  # type: ignore[attr-defined]
+                index = (index + 1) % len(self.images)
+                continue
+            label = None if self.images.labels is None else int(self.images.labels[index])
+            return image.flip(-1) if flip else image, label, skipped
+        raise DataError(f"none of the {len(self.images)} image files in {self.images.name} can be read; the first: {skipped[0]}")
+
+
+def _collate(
+    picked: list[tuple[Tensor, int | None, list[tuple[str, str]]]],
+) -> tuple[Tensor, Tensor | None, list[tuple[str, str]]]:
+    labels = [label for _, label, _ in picked if label is not None]
+    skipped = [each for _, _, found in picked for each in found]
+    return torch.stack([image for image, _, _ in picked]), torch.tensor(labels) if labels else None, skipped
+
+
+def _leave_interrupts_to_the_parent(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
