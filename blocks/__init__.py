@@ -1,0 +1,84 @@
+"""Building blocks: torch modules, one idea a file. Import them from here, or name them by kind in a spec."""
+
+from blocks.attention.dense import DenseAttention
+from blocks.attention.hydra import HydraNA
+from blocks.attention.neighborhood import NeighborhoodAttention
+from blocks.augment.diff_augment import DiffAugment
+from blocks.equalized import EqualConv2d, EqualLinear
+from blocks.feed_forward.mlp import MLP
+from blocks.head.class_token import ClassTokenHead
+from blocks.head.linear import LinearHead
+from blocks.head.patch import PatchHead
+from blocks.intake.from_rgb import FromRGB
+from blocks.intake.overlapping_patches import OverlappingPatches
+from blocks.layer.conv import Conv
+from blocks.layer.downsample import Downsample
+from blocks.layer.minibatch_std import MinibatchStd
+from blocks.layer.residual_conv import ResidualConv
+from blocks.layer.transformer import Transformer
+from blocks.layer.upsample import Upsample
+from blocks.layer.upsample_linear import UpsampleLinear
+from blocks.loss.hinge import Hinge
+from blocks.loss.non_saturating import NonSaturating
+from blocks.loss.wasserstein import Wasserstein
+from blocks.mapping.mapping import MappingNetwork
+from blocks.norm.adain import AdaIN
+from blocks.norm.layer_norm import LayerNorm
+from blocks.norm.layer_scale import LayerScale
+from blocks.norm.pixel_norm import PixelNorm
+from blocks.norm.sln import SelfModulatedLayerNorm
+from blocks.readout.inr_patches import INRPatches
+from blocks.readout.linear_patches import LinearPatches
+from blocks.readout.to_rgb import ToRGB
+from blocks.regularizer.balanced_consistency import BalancedConsistency
+from blocks.regularizer.gradient_penalty import GradientPenalty
+from blocks.regularizer.r1 import R1
+from blocks.source.constant import Constant
+from blocks.source.fourier_features import FourierFeatures
+from blocks.source.learned_tokens import LearnedTokens
+from blocks.weight_norm.apply import normalize_weights
+from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
+from blocks.weight_norm.spectral import SpectralNorm
+
+__all__ = [
+    "MLP",
+    "R1",
+    "AdaIN",
+    "BalancedConsistency",
+    "ClassTokenHead",
+    "Constant",
+    "Conv",
+    "DenseAttention",
+    "DiffAugment",
+    "Downsample",
+    "EqualConv2d",
+    "EqualLinear",
+    "FourierFeatures",
+    "FromRGB",
+    "GradientPenalty",
+    "Hinge",
+    "HydraNA",
+    "INRPatches",
+    "ImprovedSpectralNorm",
+    "LayerNorm",
+    "LayerScale",
+    "LearnedTokens",
+    "LinearHead",
+    "LinearPatches",
+    "MappingNetwork",
+    "MinibatchStd",
+    "NeighborhoodAttention",
+    "NonSaturating",
+    "OverlappingPatches",
+    "PatchHead",
+    "PixelNorm",
+    "ResidualConv",
+    "SelfModulatedLayerNorm",
+    "SpectralNorm",
+    "ToRGB",
+    "Transformer",
+    "Upsample",
+    "UpsampleLinear",
+    "Wasserstein",
+    "normalize_weights",
+]

@@ -30,6 +30,8 @@ from blocks.norm.sln import SelfModulatedLayerNorm
 from blocks.readout.inr_patches import INRPatches
 from blocks.readout.linear_patches import LinearPatches
 from blocks.readout.to_rgb import ToRGB
+from blocks.regularizer.balanced_consistency import BalancedConsistency
+from blocks.regularizer.gradient_penalty import GradientPenalty
 from blocks.regularizer.r1 import R1
 from blocks.source.constant import Constant
 from blocks.source.fourier_features import FourierFeatures
@@ -43,6 +45,7 @@ from registry import Register, hookimpl
 def register_blocks(register: Register) -> None:
     for block in (
         AdaIN,
+        BalancedConsistency,
         ClassTokenHead,
         Constant,
         Conv,
@@ -51,6 +54,7 @@ def register_blocks(register: Register) -> None:
         Downsample,
         FourierFeatures,
         FromRGB,
+        GradientPenalty,
         Hinge,
         HydraNA,
         INRPatches,

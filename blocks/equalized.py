@@ -1,4 +1,4 @@
-"""Equalised learning rate: weights are stored at unit scale and scaled when used, so that all of them learn at one rate.
+"""Equalised learning rate: weights are stored at unit scale and scaled when used, so that all learn at one rate.
 
 Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1; the learning-rate multiplier: StyleGAN, section 3.
 """
@@ -64,7 +64,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """A convolution with equalised learning rate, zero-padded to keep the size: y = activation(conv(x, W / sqrt(in k^2)) + b).
+    """A convolution with equalised learning rate, zero-padded: y = activation(conv(x, W / sqrt(in k^2)) + b).
 
     Args:
         in_dim: Channels of x [B,C,H,W].

@@ -29,7 +29,8 @@ def _odd(value: int) -> int:
     return value
 
 
-Resolution = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
+Pair = tuple[PositiveInt, PositiveInt]
+Resolution = Annotated[Pair, BeforeValidator(_pair, json_schema_input_type=PositiveInt | Pair)]
 """Height and width in pixels; one number stands for a square."""
 OddInt = Annotated[PositiveInt, AfterValidator(_odd)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -157,9 +158,9 @@ class Head(Block, nn.Module, family="head"):
 
 
 class WeightNorm(Block, nn.Module, family="weight-norm"):
-    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (its first value)."""
+    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (as it starts)."""
 
-    sets_scale: ClassVar[bool] = False  # its result is what to use, and no map with equalised learning rate scales it again
+    sets_scale: ClassVar[bool] = False  # its result is used as it is: equalised maps do not scale it again
 
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from blocks.precision import at_least_float32
 def demodulation(
     weight: Float[Tensor, "o i"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
-    """What brings the rows of each sample's weight, W diag(style), to unit length; the weights themselves are not made."""
+    """What brings the rows of each sample's weight, W diag(style), to unit length; no sample's weight is made."""
     squares = at_least_float32(style).square() @ at_least_float32(weight).square().mT
     return torch.rsqrt(squares + eps).to(style.dtype)
 

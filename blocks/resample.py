@@ -19,8 +19,8 @@ Taps = Sequence[float] | Sequence[Sequence[float]]
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 
 
-def fir_kernel(taps: Taps) -> Float[Tensor, "..."]:
-    """Taps divided by their sum: [f,f] from fewer than 8 of them, by the outer product; [f], for both axes in turn, from more."""
+def fir_kernel(taps: Taps) -> Float[Tensor, "*taps"]:
+    """Taps divided by their sum: their outer product [f,f] up to 7 of them, from 8 on [f], for both axes in turn."""
     kernel = torch.tensor(taps, dtype=torch.float32)
     if kernel.ndim == 1 and len(kernel) < 8:
         kernel = torch.outer(kernel, kernel)
@@ -57,7 +57,9 @@ class Resample2d(nn.Module):
         self.resample = upfirdn2d.bind(kernel)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
-        return self.resample(x, self.filter, up=self.up, down=self.down, padding=self.padding, gain=self.gain)
+        options = {"up": self.up, "down": self.down, "padding": self.padding, "gain": self.gain}
+        y: Tensor = self.resample(x, self.filter, **options)
+        return y
 
     def extra_repr(self) -> str:
         return f"up={self.up}, down={self.down}, padding={self.padding}, gain={self.gain}"
@@ -80,7 +82,7 @@ class Upsample2d(Resample2d):
 
 
 class Downsample2d(Resample2d):
-    """Resolution divided by `factor`: H x W -> H // factor x W // factor, for odd sizes too if the filter has an even size.
+    """Resolution divided by `factor`: H x W -> H // factor x W // factor, for odd sizes too if the filter is even.
 
     Args:
         factor: A pair is (horizontal, vertical).
@@ -104,9 +106,7 @@ class Blur2d(Resample2d):
         kernel: Name of the op's kernel.
     """
 
-    def __init__(
-        self, taps: Taps = BINOMIAL, *, padding: tuple[int, int] | None = None, kernel: str = "auto"
-    ) -> None:
+    def __init__(self, taps: Taps = BINOMIAL, *, padding: tuple[int, int] | None = None, kernel: str = "auto") -> None:
         height, width = _size(taps)
         around = (*_around(width, 1), *_around(height, 1)) if padding is None else (*padding, *padding)
         super().__init__(taps, padding=around, kernel=kernel)
@@ -115,8 +115,9 @@ class Blur2d(Resample2d):
 class SkipSum(nn.Module):
     """Adds an image to the one made so far, which is first brought to its size.
 
-    A factor that is a power of two, the same for both axes, is taken by `Upsample2d`, twice for 4 and so on; other sizes
-    are interpolated (bilinear, with a low-pass filter where the image shrinks); an image of the same size is added as it is.
+    A factor that is a power of two, the same for both axes, is taken by `Upsample2d`, twice for 4 and so on. Other
+    sizes are interpolated (bilinear, with a low-pass filter where the image shrinks). An image of the same size is
+    added as it is.
     """
 
     def __init__(self) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 GROUP = "ganblocks"
 LIMIT = "GANBLOCKS_PLUGINS"
+HOW_TO_GET = "if another package gives it, install that package (pip install NAME)"
 FLOORS = ("blocks", "assemblies")  # this project's own, without which nothing can be built: never limited
 
 
@@ -199,14 +200,14 @@ class Catalogue:
             if self.failures
             else ""
         )
-        return f"{said}; if another package gives it, install that package (pip install NAME){failed}"
+        return f"{said}; {HOW_TO_GET}{failed}"
 
 
 def _origin_of(module: str) -> Origin:
     top = module.partition(".")[0]
     for name in metadata.packages_distributions().get(top, []):
-        return Origin(top, name, metadata.version(name))
-    return Origin(top, top, "")
+        return Origin(module, name, metadata.version(name))
+    return Origin(module, top, "")
 
 
 catalogue = Catalogue()

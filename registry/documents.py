@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from registry.catalogue import catalogue
+from registry.catalogue import HOW_TO_GET, catalogue
 from registry.errors import FormError, Problem
 from registry.slots import SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec, form_error
@@ -142,11 +142,11 @@ def _fitting(data: Any, families: tuple[type[Block], ...]) -> tuple[type[Block],
 def _with_package(problem: Problem, data: Any) -> Problem:
     """Documents that we wrote name the packages they need; say so where a kind is missing."""
     named = data.get("plugins") if isinstance(data, Mapping) else None
-    if "is installed;" not in problem.message or not isinstance(named, Mapping) or not named:
+    if HOW_TO_GET not in problem.message or not isinstance(named, Mapping):
         return problem
-    missing = [name for name in named if not any(entry.origin.package == name for entry in catalogue.entries())]
-    if not missing:
+    installed = {entry.origin.package for entry in catalogue.entries()}
+    if not (missing := [name for name in named if name not in installed]):
         return problem
-    return Problem(
-        problem.path, f"{problem.message} (the document was made with {', '.join(f'{n} {named[n]}' for n in missing)})"
-    )
+    packages = " and ".join(f"{name} {named[name]}" for name in missing)
+    cure = f"the document was made with {packages}, not installed here: pip install {' '.join(missing)}"
+    return Problem(problem.path, problem.message.replace(HOW_TO_GET, cure))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from blocks.families import Attention, FeedForward, Layer, Norm, OddInt, Resolution
-from registry import Block, Slot, catalogue, hookimpl, misfit
+from registry import Block, Register, Slot, catalogue, hookimpl, misfit
 
 
 class ToyAttention(Attention, kind="toy-attention"):
@@ -97,9 +96,13 @@ class ToyLayer(Layer, kind="toy-layer"):
     ) -> None:
         super().__init__()
         self.attention = self.fill("attention", attention, dim=dim, resolution=resolution)
-        self.parts = nn.ModuleList(self.fill(f"parts.{i}", part, dim=dim, resolution=resolution) for i, part in enumerate(parts))
+        self.parts = nn.ModuleList(
+            self.fill(f"parts.{i}", part, dim=dim, resolution=resolution) for i, part in enumerate(parts)
+        )
 
-    def forward(self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         x = x.permute(0, 2, 3, 1)
         for part in (self.attention, *self.parts):
             x = part(x)
@@ -118,21 +121,23 @@ class ToyFeedForward(FeedForward, kind="toy-feed-forward"):
         super().__init__()
 
 
-def plugin_of(*blocks: type[Block], **others: Any) -> SimpleNamespace:
-    """A plugin object that gives these blocks."""
+class ToyPlugin:
+    """A plugin as an object."""
+
+    def __init__(self, *blocks: type[Block]) -> None:
+        self.__name__ = f"toys{id(self)}"
+        self.blocks = blocks
 
     @hookimpl
-    def register_blocks(register: Any) -> None:
-        for block in blocks:
+    def register_blocks(self, register: Register) -> None:
+        for block in self.blocks:
             register(block)
-
-    return SimpleNamespace(__name__="toys", register_blocks=register_blocks, **others)
 
 
 @contextmanager
-def installed(*blocks: type[Block], **others: Any) -> Iterator[None]:
+def installed(*blocks: type[Block]) -> Iterator[None]:
     """While open, the catalogue knows these blocks."""
-    plugin = plugin_of(*blocks, **others)
+    plugin = ToyPlugin(*blocks)
     catalogue.add_plugin(plugin)
     try:
         yield

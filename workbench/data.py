@@ -51,7 +51,7 @@ class Images:
     def __init__(
         self,
         name: str,
-        labels: Int64[Tensor, "n"] | None = None,
+        labels: Int64[Tensor, " n"] | None = None,
         class_names: tuple[str, ...] = (),
         skipped: tuple[Skipped, ...] = (),
     ) -> None:
@@ -148,7 +148,9 @@ def open_data(
     """
     resolution = (resolution, resolution) if isinstance(resolution, int) else resolution
     if image_channels not in MODES:
-        raise DataError(f"images of {image_channels} channels cannot be read from files; {', '.join(map(str, MODES))} can")
+        raise DataError(
+            f"images of {image_channels} channels cannot be read from files; {', '.join(map(str, MODES))} can"
+        )
     images: Images
     if isinstance(source, Images):
         images = source
@@ -212,7 +214,7 @@ def _folder(
     )
 
 
-def _classes(folder: Path, paths: list[Path]) -> tuple[Int64[Tensor, "n"], tuple[str, ...]]:
+def _classes(folder: Path, paths: list[Path]) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
     parts = [path.relative_to(folder).parts for path in paths]
     loose = [path for path, part in zip(paths, parts, strict=True) if len(part) == 1]
     if loose:
@@ -229,10 +231,13 @@ def _check(images: Images, resolution: tuple[int, int], image_channels: int, con
         raise DataError(f"{images.name} has no images")
     shape = (image_channels, *resolution)
     if isinstance(images, ImagesInMemory) and (images.pixels.dtype != torch.uint8 or images.pixels.shape[1:] != shape):
-        raise DataError(f"{images.name}: {tuple(images.pixels.shape[1:])} of {images.pixels.dtype}, not bytes of shape {shape}")
+        raise DataError(
+            f"{images.name}: {tuple(images.pixels.shape[1:])} of {images.pixels.dtype}, not bytes of shape {shape}"
+        )
     if cond_dim and images.labels is None:
         raise DataError(f"the generator wants {cond_dim} classes, {images.name} has no labels")
     if cond_dim and len(images.class_names) != cond_dim:
         raise DataError(
-            f"{images.name} has {len(images.class_names)} classes, the generator's cond_dim is {cond_dim}; they have to agree"
+            f"{images.name} has {len(images.class_names)} classes, the generator's cond_dim is {cond_dim}; "
+            "they have to agree"
         )

@@ -33,8 +33,8 @@ def decode(
 ) -> npt.NDArray[np.uint8]:
     """The image in a file as bytes [image_channels, height, width].
 
-    It is turned as its EXIF data says, put on white where it is transparent, resized to cover `resolution` and cropped in
-    the middle.
+    It is turned as its EXIF data says, put on white where it is transparent, resized to cover `resolution` and cropped
+    in the middle.
 
     Raises:
         OSError, ValueError, SyntaxError: The file is no image, or cut short.

@@ -7,6 +7,8 @@ Karras et al. 2020, https://arxiv.org/abs/2006.06676.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,14 +16,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from assemblies import EMA
 
+N = TypeVar("N", bound=nn.Module)
 
-def averaged_copy(network: nn.Module) -> nn.Module:
+
+def averaged_copy(network: N) -> N:
     """A copy of a network to hold the average: in eval mode, without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def decay(ema: EMA, batch_size: int, images: int) -> float:
-    """What is left of the average after a step: 0.5^(batch / half-life), the half-life at most `ramp_up` of the images so far."""
+    """What is left of the average after a step: 0.5^(batch / half-life), at most `ramp_up` of the images so far."""
     half_life = ema.half_life_kimg * 1000
     if ema.ramp_up is not None:
         half_life = min(half_life, images * ema.ramp_up)
@@ -31,6 +35,7 @@ def decay(ema: EMA, batch_size: int, images: int) -> float:
 @torch.no_grad()
 def average(target: nn.Module, source: nn.Module, beta: float) -> None:
     """target <- beta target + (1 - beta) source for parameters; buffers, such as w_avg, are copied."""
-    get_ema_multi_avg_fn(beta)(list(target.parameters()), list(source.parameters()), torch.tensor(0))
+    mix: Callable[..., None] = get_ema_multi_avg_fn(beta)  # type: ignore[no-untyped-call]
+    mix(list(target.parameters()), list(source.parameters()), torch.tensor(0))
     for kept, new in zip(target.buffers(), source.buffers(), strict=True):
         kept.copy_(new)

@@ -9,6 +9,10 @@ class DataError(ValueError):
     """A data set that cannot be trained on, with what is wrong and what to do."""
 
 
+class UsageError(ValueError):
+    """A name or an option that means nothing here."""
+
+
 class RunError(ValueError):
     """A run folder that cannot be used as asked, or options that do not go with it."""
 

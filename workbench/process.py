@@ -50,7 +50,7 @@ class Process:
         """Mixed precision, if the training has it; `enabled=False` turns it off inside."""
         if self.precision == "no":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=enabled, cache_enabled=False)
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=enabled)
 
     def mean(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over all processes."""
@@ -59,7 +59,7 @@ class Process:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(flat)
         flat /= self.share.world
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool) -> bool:

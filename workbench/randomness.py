@@ -1,7 +1,7 @@
 """Randomness as a pure function of (seed, step, process): nothing of it needs saving for an exact resume.
 
-Before each training step all generators (torch on every device, numpy, Python) are seeded anew, so what samples, plots or
-another block drew in between never matters.
+Before each training step all generators (torch on every device, numpy, Python) are seeded anew, so what samples, plots
+or another block drew in between never matters.
 """
 
 from __future__ import annotations

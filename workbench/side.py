@@ -33,7 +33,7 @@ class Term(NamedTuple):
 
 def named_terms(regularizers: nn.ModuleList) -> list[Term]:
     """Regularizers by kind, numbered where a kind comes twice."""
-    kinds = [str(regularizer.kind) for regularizer in regularizers]  # type: ignore[union-attr]
+    kinds = [str(regularizer.kind) for regularizer in regularizers]
     count = Counter(kinds)
     names = [kind if count[kind] == 1 else f"{kind}-{kinds[:i].count(kind) + 1}" for i, kind in enumerate(kinds)]
     return [Term(name, term) for name, term in zip(names, regularizers, strict=True)]  # type: ignore[arg-type]
@@ -99,7 +99,9 @@ class Side:
             if f"{name}.step" not in moments:
                 continue  # has never had a gradient
             step = moments[f"{name}.step"].clone()
-            state = {key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")}
+            state = {
+                key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")
+            }
             fused = self.optimizer.defaults["fused"]
             self.optimizer.state[parameter] = {"step": step.to(parameter.device) if fused else step, **state}
 

@@ -1,7 +1,7 @@
 """A GAN while it trains: one step is the discriminator's turn, the generator's turn, and the average of the weights.
 
-Phases as in StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1: the loss with the terms of every
-step, then each lazy term by itself.
+Phases as in StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1: the loss with the terms of
+every step, then each lazy term by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from assemblies import GAN
-from blocks.families import Batch, Networks
+from blocks.families import Augment, Batch, Networks
 from registry import Spec, second_order
 from workbench.ema import average, averaged_copy, decay
 from workbench.errors import Diverged
@@ -36,10 +36,11 @@ class Training:
     def __init__(self, spec: Spec, process: Process) -> None:
         self.spec = spec
         self.process = process
-        self.batch_size: int = spec.batch_size // process.share.world  # type: ignore[attr-defined]
+        self.batch_size = int(spec.batch_size) // process.share.world
         self.gan: GAN = spec.build().to(process.device, memory_format=torch.channels_last).train()
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.averaged = averaged_copy(self.generator)
+        self.augment = augmentation(self.gan)
         self.networks = Networks(self.generator, self.discriminator, self.augment)
         terms = named_terms(self.gan.regularizers)
         self.sides = {
@@ -61,7 +62,7 @@ class Training:
     @property
     def images(self) -> int:
         """Real images shown so far."""
-        return self.step * self.spec.batch_size  # type: ignore[attr-defined]
+        return self.step * int(self.spec.batch_size)
 
     def run_step(self, real: Tensor, c: Tensor | None) -> None:
         """One training step on real images in the generator's range, and their conditions.
@@ -81,7 +82,7 @@ class Training:
             self.run_main(generator, Batch(real=real, z=self.draw_z(), c=c))
             for term in generator.due(self.step):
                 self.run_term(generator, term, Batch(real=real, z=self.draw_z(), c=c))
-        beta = decay(self.spec.ema, self.spec.batch_size, self.images)  # type: ignore[attr-defined]
+        beta = decay(self.spec.ema, self.spec.batch_size, self.images)
         average(self.averaged, self.generator, beta)
         self.step += 1
 
@@ -106,25 +107,18 @@ class Training:
     def judge(self, side: Side, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with the logits that the side's loss looks at, and the loss."""
         if side.name == "generator":
-            assert batch.z is not None
-            batch = batch._replace(fake=self.generator(batch.z, batch.c))
-            batch = batch._replace(fake_logits=self.logits(batch.fake, batch.c))
-            return batch, self.gan.loss.generator(batch.fake_logits)
-        batch = batch._replace(real_logits=self.logits(batch.real, batch.c), fake_logits=self.logits(batch.fake, batch.c))
-        self.meter.add({"logits/real": batch.real_logits.mean(), "logits/fake": batch.fake_logits.mean()})
-        return batch, self.gan.loss.discriminator(batch.real_logits, batch.fake_logits)
+            fake = self.generator(batch.z, batch.c)
+            logits = self.logits(fake, batch.c)
+            return batch._replace(fake=fake, fake_logits=logits), self.gan.loss.generator(logits)
+        real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
+        self.meter.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
+        loss = self.gan.loss.discriminator(real_logits, fake_logits)
+        return batch._replace(real_logits=real_logits, fake_logits=fake_logits), loss
 
     def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
         assert images is not None
         logits: Tensor = self.discriminator(self.augment(images), c)
         return logits.float()
-
-    def augment(self, images: Tensor) -> Tensor:
-        """The spec's augmentation, which works in [-1,1] whatever the generator's range."""
-        if self.gan.augment is None:
-            return images
-        value_range = self.generator.value_range
-        return from_symmetric(self.gan.augment(to_symmetric(images, value_range)), value_range)
 
     def value(self, term: Term, batch: Batch) -> Tensor:
         """A term's value; second derivatives are taken in full precision, by kernels that have them."""
@@ -140,7 +134,7 @@ class Training:
         self.meter.add(losses)
         total = torch.stack([loss.float() for loss in losses.values()]).sum() * weight
         scaler = self.process.scaler
-        (total if scaler is None else scaler.scale(total)).backward()
+        torch.autograd.backward(total if scaler is None else scaler.scale(total))
         gradients = side.gradients()
         self.process.mean(list(gradients.values()))
         if scaler is not None:
@@ -162,13 +156,33 @@ class Training:
         self.non_finite_in_a_row += 1
         if self.non_finite_in_a_row >= PATIENCE:
             raise Diverged(
-                f"the gradients were not finite {PATIENCE} times in a row, at step {self.step} ({self.images} images); the last time in "
-                f"the {side.name}'s phase {phase}, in {where}. Training stops; the last checkpoint is from before. "
-                "Try a lower learning rate, a larger gamma, or precision no"
+                f"the gradients were not finite {PATIENCE} times in a row, at step {self.step} ({self.images} images); "
+                f"the last time in the {side.name}'s phase {phase}, in {where}. Training stops; the last checkpoint is "
+                "from before. Try a lower learning rate, a larger gamma, or precision no"
             )
 
     def draw_z(self) -> Tensor:
         return torch.randn(self.batch_size, self.generator.z_dim, device=self.process.device)
+
+
+def augmentation(gan: GAN) -> nn.Module:
+    """What images pass through before the discriminator sees them, in the generator's range."""
+    if gan.augment is None:
+        return nn.Identity()
+    return gan.augment if gan.generator.value_range == "symmetric" else InRange(gan.augment, gan.generator.value_range)
+
+
+class InRange(nn.Module):
+    """An augmentation, which works in [-1,1], for images of another range."""
+
+    def __init__(self, augment: Augment, value_range: str) -> None:
+        super().__init__()
+        self.augment = augment
+        self.value_range = value_range
+        self.spec = augment.spec  # regularizers ask which augmentation this is
+
+    def forward(self, images: Tensor) -> Tensor:
+        return from_symmetric(self.augment(to_symmetric(images, self.value_range)), self.value_range)
 
 
 class Meter:
@@ -176,19 +190,19 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = defaultdict(int)
+        self.counts: dict[str, int] = {}
         self.non_finite: dict[str, int] = defaultdict(int)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
-        """The means since the last reading."""
-        means = {name: (value / self.counts[name]).item() for name, value in self.sums.items()}
-        self.sums, self.counts = {}, defaultdict(int)
+        """The means since the last reading, always in the same order."""
+        means = {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count}
+        self.sums, self.counts = {}, dict.fromkeys(self.counts, 0)
         return means
 
     def read_non_finite(self) -> dict[str, int]:

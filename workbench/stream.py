@@ -26,7 +26,7 @@ class RealBatch(NamedTuple):
     """Real images, their classes if there are any, and the files that others had to stand in for."""
 
     images: UInt8[Tensor, "b c h w"]
-    labels: Int64[Tensor, "b"] | None
+    labels: Int64[Tensor, " b"] | None
     skipped: tuple[Skipped, ...]
 
 
@@ -124,12 +124,10 @@ def _from_memory(images: ImagesInMemory, picks: Iterator[list[Pick]], device: to
         yield RealBatch(chosen, None if labels is None else labels[indices], ())
 
 
-def _from_files(
-    images: Images, picks: Iterator[list[Pick]], workers: int, device: torch.device
-) -> Iterator[RealBatch]:
+def _from_files(images: Images, picks: Iterator[list[Pick]], workers: int, device: torch.device) -> Iterator[RealBatch]:
     loader = DataLoader(
         _Reader(images),
-        batch_sampler=picks,  # type: ignore[arg-type] (an endless one)
+        batch_sampler=picks,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_leave_interrupts_to_the_parent if workers else None,
@@ -162,7 +160,9 @@ class _Reader(Dataset):  # type: ignore[type-arg]
                 continue
             label = None if self.images.labels is None else int(self.images.labels[index])
             return image.flip(-1) if flip else image, label, skipped
-        raise DataError(f"none of the {len(self.images)} image files in {self.images.name} can be read; the first: {skipped[0]}")
+        raise DataError(
+            f"none of the {len(self.images)} image files in {self.images.name} can be read; the first: {skipped[0]}"
+        )
 
 
 def _collate(

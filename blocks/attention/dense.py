@@ -66,8 +66,9 @@ class DenseAttention(Attention, kind="dense"):
         resolution = x.shape[1:3]
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads pixels head_dim
-        y = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale)
-        return self.proj(y.transpose(1, 2).flatten(-2).unflatten(1, resolution))
+        mixed = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale)
+        y: Tensor = self.proj(mixed.transpose(1, 2).flatten(-2).unflatten(1, resolution))
+        return y
 
     def position_bias(self, height: int, width: int) -> Float[Tensor, "heads n n"] | None:
         """The bias of every pixel on every other; a map smaller than `resolution` uses the middle of the table."""

@@ -84,7 +84,8 @@ class HydraNA(Attention, kind="hydra-na"):
         for part, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
             q, k, v = part.unbind(dim=-3)
             views.append(self.attend(q, k, v, kernel_size=size, dilation=step, bias=table, scale=self.scale))
-        return self.proj(torch.cat(views, dim=-2).flatten(-2))
+        y: Tensor = self.proj(torch.cat(views, dim=-2).flatten(-2))
+        return y
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
         """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""

@@ -57,4 +57,5 @@ class MLP(FeedForward, kind="mlp"):
         self.fc2 = small_linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        return self.fc2(self.activation(self.fc1(x)))
+        y: Tensor = self.fc2(self.activation(self.fc1(x)))
+        return y

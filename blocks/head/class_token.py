@@ -5,7 +5,7 @@ ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2; after Vi
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
@@ -27,7 +27,7 @@ class ClassTokenHead(Head, kind="class-token"):
         eps: Added to the variance in the LayerNorm.
     """
 
-    examples: ClassVar = (
+    examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {}, "wiring": {"resolution": (1, 5)}},
         {"spec": {"hidden_dim": 12}, "wiring": {"resolution": (1, 5)}},
     )
@@ -48,8 +48,8 @@ class ClassTokenHead(Head, kind="class-token"):
         self.norm = nn.LayerNorm(dim, eps=eps)
         self.hidden = nn.Identity() if hidden_dim is None else nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU())
         self.out = nn.Linear(hidden_dim or dim, (hidden_dim or dim) if cond_dim else 1)
-        self.projection = Projection(hidden_dim or dim, cond_dim, 0) if cond_dim else None
+        self.projection = Projection(hidden_dim or dim, cond_dim) if cond_dim else None
 
     def forward(self, x: Float[Tensor, "b c 1 n"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
-        y = self.out(self.hidden(self.norm(x[:, :, 0, 0])))
+        y: Tensor = self.out(self.hidden(self.norm(x[:, :, 0, 0])))
         return y if self.projection is None else self.projection(y, c)[:, None]

@@ -5,7 +5,7 @@ pix2pix's PatchGAN, Isola et al. 2017, https://arxiv.org/abs/1611.07004, section
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,13 +23,13 @@ class PatchHead(Head, kind="patch"):
         cond_dim: Features of the condition c; with any each logit is a scalar product with its embedding.
     """
 
-    examples: ClassVar = ({"spec": {}},)
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {}},)
 
     def __init__(self, dim: int, cond_dim: int = 0) -> None:
         super().__init__()
         self.out = EqualConv2d(dim, dim if cond_dim else 1, 1)
-        self.projection = Projection(dim, cond_dim, 0) if cond_dim else None
+        self.projection = Projection(dim, cond_dim) if cond_dim else None
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
-        y = self.out(x).flatten(2)  # b d n
+        y: Tensor = self.out(x).flatten(2)  # b d n
         return y[:, 0] if self.projection is None else self.projection(y.mT, c)

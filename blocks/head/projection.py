@@ -1,6 +1,6 @@
 """Projection: a conditional discriminator compares its features with an embedding of the condition.
 
-Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637; with a mapping network for the embedding as in StyleGAN2-ADA.
+Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ class Projection(nn.Module):
     Args:
         dim: Features D.
         cond_dim: Features of the condition.
-        num_layers: Layers of the mapping network after the embedding, which is then normalised; 0 for the embedding alone.
+        mapping: A mapping from no latent and the condition to one style of D features; None for a linear embedding.
     """
 
-    def __init__(self, dim: int, cond_dim: int, num_layers: int) -> None:
+    def __init__(self, dim: int, cond_dim: int, mapping: nn.Module | None = None) -> None:
         super().__init__()
-        self.embed = EqualLinear(cond_dim, dim)
-        self.layers = nn.ModuleList(EqualLinear(dim, dim, lr_multiplier=0.01, activation="lrelu") for _ in range(num_layers))
+        self.embed = EqualLinear(cond_dim, dim) if mapping is None else None
+        self.mapping = mapping
 
     def forward(self, features: Float[Tensor, "b ... d"], c: Float[Tensor, "b e"] | None) -> Float[Tensor, "b ..."]:
         if c is None:
-            raise ValueError("this discriminator is conditional: it needs c")
-        e = self.embed(c)
-        if len(self.layers):
-            e = e * (e.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
-        for layer in self.layers:
-            e = layer(e)
+            raise ValueError("this discriminator was made for conditions: give c")
+        if self.mapping is None:
+            assert self.embed is not None
+            embedded = self.embed(c)
+        else:
+            embedded = self.mapping(c.new_zeros(c.shape[0], 0), c)[:, 0]
         between = (1,) * (features.ndim - 2)
-        return (features * e.view(e.shape[0], *between, -1)).sum(dim=-1) / math.sqrt(e.shape[-1])
+        product: Tensor = features * embedded.view(c.shape[0], *between, -1)
+        return product.sum(dim=-1) / math.sqrt(features.shape[-1])

@@ -1,12 +1,12 @@
 """From RGB: a 1x1 convolution turns the colours of an image into features.
 
-StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, figure 7: the first layer of every discriminator there, and in
-the "input skips" architecture one at each resolution, whose features are added to those of the layers above.
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, figure 7: the first layer of every discriminator there,
+and in the "input skips" architecture one at each resolution, whose features are added to those of the layers above.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from registry import misfit
 
 
 class FromRGB(Intake, kind="from-rgb"):
-    """Features of each pixel's colour; with features already there, adds to them those of the image shrunk to their size.
+    """Features of each pixel's colour; added to the features that are there, the image being shrunk to their size.
 
     Args:
         image_channels: Channels of the image.
@@ -29,7 +29,7 @@ class FromRGB(Intake, kind="from-rgb"):
         clamp: Largest magnitude of what comes in, for half precision; StyleGAN2-ADA takes 256.
     """
 
-    examples: ClassVar = (
+    examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"dim": 12}, "wiring": {"in_dim": None, "dim": None}},
         {"spec": {"clamp": 0.5}, "wiring": {"in_dim": 16}},
     )
@@ -44,7 +44,7 @@ class FromRGB(Intake, kind="from-rgb"):
     ) -> None:
         super().__init__()
         if dim is None and in_dim is None:
-            raise misfit("dim", "the first intake has no features to take its width from: say how many channels, e.g. 64")
+            raise misfit("dim", "the first intake has no features to take its width from; say how many channels")
         if dim is not None and in_dim is not None and dim != in_dim:
             raise misfit("dim", f"{dim} channels cannot be added to {in_dim}; leave dim away to follow them")
         self.conv = EqualConv2d(image_channels, dim or in_dim or 0, 1, activation="lrelu", clamp=clamp)
@@ -69,6 +69,6 @@ class FromRGB(Intake, kind="from-rgb"):
             image = self.downsample(image)
             size = tuple(image.shape[-2:])
         if size != (height, width):
-            fact = f"an image of {given[0]}x{given[1]} never becomes {height}x{width}, the size of the features, by halving"
-            raise misfit((), f"{fact}; put the intake where the features have been halved as well")
+            fact = f"halving an image of {given[0]}x{given[1]} never gives the {height}x{width} of the features"
+            raise misfit((), f"{fact}; put the intake where the features were halved as well")
         return image

@@ -1,12 +1,12 @@
 """Overlapping patches: the tokens of a vision transformer, cut so that neighbours share their borders.
 
-ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: overlap gives the transformer a sense of locality and keeps
-it from learning the images by heart.
+ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: overlap gives the transformer a sense of
+locality and keeps it from learning the images by heart.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,12 +27,15 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
         dim: Features D of a token.
         patch_size: Side P of a patch and step between patches, in pixels.
         overlap: Margin o around each patch, in pixels: it is seen as a square of side P + 2 o, zeros outside the image.
-        class_token: Whether a learned token comes first. The features are then the one-row map [B,D,1,1+N] of all tokens,
-            otherwise the map [B,D,H/P,W/P].
+        class_token: Whether a learned token comes first. The features are then the one-row map [B,D,1,1+N] of all
+            tokens, otherwise the map [B,D,H/P,W/P].
     """
 
-    examples: ClassVar = (
-        {"spec": {"dim": 12, "patch_size": 2, "overlap": 1}, "wiring": {"in_dim": None, "dim": None, "resolution": (8, 6)}},
+    examples: ClassVar[tuple[Any, ...]] = (
+        {
+            "spec": {"dim": 12, "patch_size": 2, "overlap": 1},
+            "wiring": {"in_dim": None, "dim": None, "resolution": (8, 6)},
+        },
         {"spec": {"dim": 12, "class_token": True}, "wiring": {"in_dim": None, "dim": None, "resolution": (8, 8)}},
     )
 

@@ -32,14 +32,16 @@ class Reference(Kernel):
         gain: float = 1.0,
         flip_filter: bool = False,
     ) -> Float[Tensor, "b c i j"]:
-        """Args:
-        x: Maps, each channel of which is resampled alike.
-        filter: Taps [fh,fw], or [f] for both axes in turn.
-        up: Zeros inserted after each pixel, plus one; a pair is (horizontal, vertical), as in `padding`.
-        down: Of the filtered map every `down`-th pixel is kept, from the first.
-        padding: Zeros (left, right, top, bottom) around the map with its inserted zeros; negative crops.
-        gain: Factor of the result.
-        flip_filter: Correlate instead of convolve.
+        """Resample each channel of a map alike.
+
+        Args:
+            x: The map.
+            filter: Taps [fh,fw], or [f] for both axes in turn.
+            up: Each pixel is followed by up - 1 zeros; a pair is (horizontal, vertical), in the order of `padding`.
+            down: Of the filtered map, every `down`-th pixel is kept, from the first.
+            padding: Zeros (left, right, top, bottom) around the map with its inserted zeros; negative crops.
+            gain: Factor of the result.
+            flip_filter: Correlate instead of convolve.
         """
         (up_x, up_y), (down_x, down_y) = pair(up), pair(down)
         channels, height, width = x.shape[1:]
@@ -80,7 +82,7 @@ class Transposed(Kernel):
         taps = filter.to(x.dtype) * gain
         taps = (taps.flip(0, 1) if flip_filter else taps).expand(x.shape[1], 1, -1, -1)
         full = F.conv_transpose2d(x, taps, stride=(up_y, up_x), groups=x.shape[1])
-        # what the zeros of `padding` would add is in `full` already, and more; after the last pixel there are up - 1 zeros
+        # `full` is what padding by taps - 1 on all sides gives, less the up - 1 zeros after the last pixel
         left, right, top, bottom = padding
         return F.pad(full, (left - width + 1, right - width + up_x, top - height + 1, bottom - height + up_y))
 
@@ -108,10 +110,10 @@ class Separable(Kernel):
     ) -> Tensor:
         (up_x, up_y), (down_x, down_y) = pair(up), pair(down)
         left, right, top, bottom = padding
-        across = {"up": (up_x, 1), "down": (down_x, 1), "padding": (left, right, 0, 0)}
-        along = {"up": (1, up_y), "down": (1, down_y), "padding": (0, 0, top, bottom)}
-        x = reference.run(x, filter[None, :], **across, gain=gain, flip_filter=flip_filter)
-        return reference.run(x, filter[:, None], **along, flip_filter=flip_filter)
+        sides, ends = (left, right, 0, 0), (0, 0, top, bottom)
+        row, column = filter[None, :] * gain, filter[:, None]
+        x = reference.run(x, row, up=(up_x, 1), down=(down_x, 1), padding=sides, flip_filter=flip_filter)
+        return reference.run(x, column, up=(1, up_y), down=(1, down_y), padding=ends, flip_filter=flip_filter)
 
 
 def pair(value: Pair) -> tuple[int, int]:

@@ -5,7 +5,7 @@ Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196; Style
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
@@ -26,7 +26,7 @@ class Conv(Layer, kind="conv"):
         clamp: Largest magnitude of the output, for half precision; StyleGAN2-ADA takes 256.
     """
 
-    examples: ClassVar = (
+    examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"dim": 12}},
         {"spec": {"dim": 8, "kernel_size": 1, "activation": "linear", "clamp": 1.0}},
     )
@@ -46,4 +46,5 @@ class Conv(Layer, kind="conv"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        return self.conv(x)
+        y: Tensor = self.conv(x)
+        return y

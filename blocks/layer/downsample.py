@@ -20,8 +20,8 @@ class Downsample(Layer, kind="downsample"):
 
     Args:
         resolution: Height and width of the map that comes in, at least 2 each.
-        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" takes the mean of 2x2 pixels,
-            and so does not take odd sizes.
+        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" takes the mean of 2x2
+            pixels, and so does not take odd sizes.
     """
 
     examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "average"}})
@@ -36,4 +36,5 @@ class Downsample(Layer, kind="downsample"):
         self.resample = Downsample2d() if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
-        return self.resample(x)
+        y: Tensor = self.resample(x)
+        return y

@@ -1,11 +1,12 @@
 """Minibatch standard deviation: tells the discriminator how varied the images of a group are.
 
-Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 3; groups and channels as in StyleGAN2.
+Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 3; groups and channels as in
+StyleGAN2.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,8 +21,8 @@ from registry import misfit
 class MinibatchStd(Layer, kind="minibatch-std"):
     """Appends constant channels: the standard deviation over a group of images, averaged over pixels and channels.
 
-    Image i of a batch of B = n G belongs to group i mod n. G is the largest divisor of B up to `group_size`, so that batches of
-    any size work; a prime batch larger than `group_size` has groups of one, whose deviation is 0.
+    Image i of a batch of B = n G belongs to group i mod n. G is the largest divisor of B up to `group_size`, so that
+    batches of any size work; a prime batch larger than `group_size` has groups of one, whose deviation is 0.
 
     Args:
         dim: Channels C of the features; C + F go out.
@@ -29,7 +30,7 @@ class MinibatchStd(Layer, kind="minibatch-std"):
         num_channels: Channels F to append, each an average over C / F consecutive channels.
     """
 
-    examples: ClassVar = ({"spec": {}}, {"spec": {"group_size": None, "num_channels": 2}})
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {}}, {"spec": {"group_size": None, "num_channels": 2}})
 
     def __init__(self, dim: int, *, group_size: PositiveInt | None = 4, num_channels: PositiveInt = 1) -> None:
         super().__init__()
@@ -41,11 +42,12 @@ class MinibatchStd(Layer, kind="minibatch-std"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        batch, _, height, width = x.shape
+        batch, channels, height, width = x.shape
         size = min(self.group_size or batch, batch)
         while batch % size:
             size -= 1
-        deviation = (at_least_float32(x).unflatten(0, (size, -1)).var(dim=0, correction=0) + 1e-8).sqrt()  # n c h w
-        means = deviation.unflatten(1, (self.num_channels, -1)).mean(dim=(2, 3, 4)).to(x.dtype)  # n F
+        groups = at_least_float32(x).reshape(size, -1, channels, height, width)
+        deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()  # n c h w
+        means = deviation.reshape(batch // size, self.num_channels, -1).mean(dim=2).to(x.dtype)  # n F
         appended = means.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)
-        return torch.cat([x, appended], dim=1)
+        return torch.cat([x, appended.contiguous(memory_format=torch.channels_last)], dim=1)

@@ -28,4 +28,5 @@ class Upsample(Layer, kind="upsample"):
         self.resample = Upsample2d() if method == "fir" else nn.Upsample(scale_factor=2, mode="bilinear")
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
-        return self.resample(x)
+        y: Tensor = self.resample(x)
+        return y

@@ -37,7 +37,10 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         super().__init__()
         dim = in_dim if dim is None else dim
         if dim < 8 or dim % 4:
-            raise misfit("dim", f"{dim} channels do not split into sines and cosines for two axes; take a multiple of 4, at least 8")
+            raise misfit(
+                "dim",
+                f"{dim} channels do not split into sines and cosines for two axes; take a multiple of 4, at least 8",
+            )
         height, width = resolution
         self.norm = nn.LayerNorm(in_dim)
         self.linear = nn.Linear(in_dim, dim, bias=False)
@@ -48,4 +51,4 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
         finer = F.interpolate(x, scale_factor=2, mode="bilinear")
         y = self.linear(self.norm(channels_last(finer)))
-        return channels_first(y + self.alpha * self.position())
+        return channels_first(y + (self.alpha * self.position()).to(y.dtype))

@@ -1,4 +1,4 @@
-"""The non-saturating loss: the discriminator's logistic classification; the generator maximises what the other side minimises.
+"""The non-saturating loss: the discriminator classifies, the generator maximises the chance that its images pass.
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 3; in the form of StyleGAN (with softplus).
 """

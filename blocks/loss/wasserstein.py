@@ -1,7 +1,7 @@
 """The Wasserstein loss: how far apart the critic can hold the means of its scores.
 
-WGAN, Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, section 3. It wants a Lipschitz critic: add `gradient-penalty`, or
-take a weight norm.
+WGAN, Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, section 3. It wants a Lipschitz critic: add
+`gradient-penalty`, or take a weight norm.
 """
 
 from __future__ import annotations

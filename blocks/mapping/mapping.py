@@ -6,6 +6,7 @@ https://arxiv.org/abs/2006.06676.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
@@ -66,7 +67,7 @@ class MappingNetwork(Mapping, kind="mapping"):
         self.embed = EqualLinear(cond_dim, embed_dim) if cond_dim else None
         widths = [z_dim + embed_dim, *[layer_dim or style_dim] * (num_layers - 1), style_dim]
         self.layers = nn.Sequential(
-            *(EqualLinear(i, o, lr_multiplier=lr_multiplier, activation="lrelu") for i, o in zip(widths, widths[1:]))
+            *(EqualLinear(i, o, lr_multiplier=lr_multiplier, activation="lrelu") for i, o in pairwise(widths))
         )
         self.register_buffer("w_avg", torch.zeros(style_dim))
 
@@ -91,10 +92,10 @@ class MappingNetwork(Mapping, kind="mapping"):
         x = F.rms_norm(z, z.shape[1:], eps=1e-8) if self.normalize_z else z
         if self.embed is not None:
             if c is None:
-                raise ValueError(f"this mapping was made for conditions of {self.embed.weight.shape[1]} features: give c")
+                raise ValueError(f"this mapping was made for conditions of {self.embed.in_dim} features: give c")
             embedded = self.embed(c)
             x = torch.cat([x, F.rms_norm(embedded, embedded.shape[1:], eps=1e-8)], dim=1)
-        w = self.layers(x)
+        w: Tensor = self.layers(x)
         if self.training and update_w_avg:
             with torch.no_grad():
                 self.w_avg.lerp_(w.mean(dim=0).to(self.w_avg.dtype), 1 - self.w_avg_beta)

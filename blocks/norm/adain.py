@@ -37,7 +37,8 @@ class AdaIN(Norm, kind="adain"):
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         assert w is not None
-        gain, bias = self.style(w)[:, None, None].chunk(2, dim=-1)
+        style: Tensor = self.style(w)
+        gain, bias = style[:, None, None].chunk(2, dim=-1)
         wide = at_least_float32(x)
         variance, mean = torch.var_mean(wide, (1, 2), correction=0, keepdim=True)
         normal = (wide - mean) * torch.rsqrt(variance + self.eps)

@@ -54,5 +54,7 @@ class SelfModulatedLayerNorm(Norm, kind="sln"):
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         assert w is not None
-        gain = self.gamma(w) + self.gain_init
-        return gain[:, None, None] * self.norm(x) + self.beta(w)[:, None, None]
+        normal: Tensor = self.norm(x)
+        gain: Tensor = self.gamma(w) + self.gain_init
+        bias: Tensor = self.beta(w)
+        return gain[:, None, None] * normal + bias[:, None, None]

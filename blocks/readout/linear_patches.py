@@ -43,4 +43,5 @@ class LinearPatches(Readout, kind="linear-patches"):
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k u v"]:
         patches = channels_first(self.patch(channels_last(x)))
-        return self.skip(F.pixel_shuffle(patches, self.patch_size), image)
+        summed: Tensor = self.skip(F.pixel_shuffle(patches, self.patch_size), image)
+        return summed

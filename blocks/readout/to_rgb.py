@@ -74,9 +74,11 @@ class ToRGB(Readout, kind="to-rgb"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k h w"]:
+        pixels = channels_last(x)
         if self.affine is None:
-            colours = F.linear(channels_last(x), self.weight, self.bias)
+            colours = F.linear(pixels, self.weight)
         else:
             weight = modulated_weight(self.weight * self.scale, self.affine(ws[:, 0]), demodulate=self.demodulate)
-            colours = (channels_last(x).flatten(1, 2) @ weight.mT + self.bias).unflatten(1, x.shape[2:])
-        return self.skip(channels_first(colours), image)
+            colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], len(self.weight))
+        summed: Tensor = self.skip(channels_first(colours + self.bias), image)
+        return summed

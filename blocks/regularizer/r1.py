@@ -1,11 +1,12 @@
 """R1: the discriminator's gradient at real images is kept small, so that training converges.
 
-Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1; lazily, every so many steps: StyleGAN2, section 3.1.
+Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1; lazily, every so many steps: StyleGAN2, section
+3.1.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ class R1(Regularizer, kind="r1"):
 
     side = "discriminator"
     second_order = True
-    examples: ClassVar = ({"spec": {"gamma": 2.0, "every": 16}},)
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
 
     def __init__(self, *, gamma: Annotated[float, Field(ge=0)] = 10.0) -> None:
         super().__init__()

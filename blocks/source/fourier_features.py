@@ -1,7 +1,7 @@
 """A source of waves, which the style may turn and shift: an infinite map, sampled where the image is.
 
-StyleGAN3, Karras et al. 2021, https://arxiv.org/abs/2106.12423, section 3.2 and appendix F; StyleGAN-T, Sauer et al. 2023,
-https://arxiv.org/abs/2301.09515.
+StyleGAN3, Karras et al. 2021, https://arxiv.org/abs/2106.12423, section 3.2 and appendix F; StyleGAN-T, Sauer et al.
+2023, https://arxiv.org/abs/2301.09515.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class FourierFeatures(Source, kind="fourier-features"):
 
     examples: ClassVar = ({"spec": {"dim": 16, "resolution": [4, 6], "sampling_rate": 4, "bandwidth": 1}},)
     num_styles = 1
-    places: Tensor
+    rows: Tensor
+    columns: Tensor
     freqs: Tensor
     phases: Tensor
     transform: Tensor
@@ -54,31 +55,33 @@ class FourierFeatures(Source, kind="fourier-features"):
         self.bandwidth, self.sampling_rate = bandwidth, sampling_rate
         self.affine = EqualLinear(style_dim, 4)
         self.weight = nn.Parameter(torch.randn(dim, dim))
+        self.scale = 1 / math.sqrt(dim)
         nn.init.zeros_(self.affine.weight)
-        with torch.no_grad():
-            self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        self.affine.bias = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]))  # neither turned nor moved
         draws = torch.randn(dim, 2)
         radii = draws.norm(dim=1, keepdim=True)
         self.register_buffer("freqs", draws / radii * torch.exp(-radii.square() / 4) * bandwidth)  # even over the disc
         self.register_buffer("phases", torch.rand(dim) - 0.5)
         self.register_buffer("transform", torch.eye(3))
-        rows, columns = ((torch.arange(size) + (1 - size) / 2) / sampling_rate for size in resolution)
-        self.register_buffer("places", torch.cartesian_prod(rows, columns).flip(1).unflatten(0, resolution), persistent=False)
+        for name, size in zip(("rows", "columns"), resolution, strict=True):
+            centres = torch.arange(size) + (1 - size) / 2  # in pixels, from the middle of the map
+            self.register_buffer(name, centres / sampling_rate, persistent=False)
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
         placed = self.placement(ws[:, 0]) @ self.transform
         phases = self.phases + placed[:, :2, 2] @ self.freqs.mT
         freqs = self.freqs @ placed[:, :2, :2]  # b c 2
         fading = (freqs.norm(dim=-1) - self.bandwidth) / (self.sampling_rate / 2 - self.bandwidth)
-        turns = torch.einsum("hwp,bcp->bhwc", self.places, freqs) + phases[:, None, None]
+        across, along = (each[:, None, None] for each in freqs.unbind(dim=-1))
+        turns = self.columns[:, None] * across + self.rows[:, None, None] * along + phases[:, None, None]
         waves = torch.sin(2 * math.pi * turns) * (1 - fading).clamp(0, 1)[:, None, None]
-        return channels_first(F.linear(waves, self.weight / math.sqrt(self.weight.shape[1])))
+        return channels_first(F.linear(waves, self.weight * self.scale))
 
     def placement(self, w: Float[Tensor, "b s"]) -> Float[Tensor, "b 3 3"]:
         """The rotation and then the shift that the style asks for."""
-        t = self.affine(w)
+        t: Tensor = self.affine(w)
         cos, sin, right, down = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(dim=1)
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         turn = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
         shift = torch.stack([one, zero, -right, zero, one, -down, zero, zero, one], dim=1)
-        return turn.unflatten(1, (3, 3)) @ shift.unflatten(1, (3, 3))
+        return turn.view(-1, 3, 3) @ shift.view(-1, 3, 3)

@@ -30,6 +30,8 @@ class LearnedTokens(Source, kind="learned-tokens"):
         {"spec": {"dim": 16, "resolution": [4, 3], "coordinates": "free"}},
     )
 
+    angles: Tensor
+
     def __init__(
         self,
         *,
@@ -40,8 +42,8 @@ class LearnedTokens(Source, kind="learned-tokens"):
         super().__init__()
         free = coordinates == "free"
         self.fourier = None if free else LearnedFourier(dim, resolution)
-        self.angles = nn.Parameter(torch.randn(*resolution, dim)) if free else None
+        self.register_parameter("angles", nn.Parameter(torch.randn(*resolution, dim)) if free else None)
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
-        tokens = self.fourier() if self.fourier is not None else torch.sin(self.angles)
+        tokens: Tensor = torch.sin(self.angles) if self.fourier is None else self.fourier()
         return channels_first(tokens.expand(len(ws), -1, -1, -1).contiguous())

@@ -5,7 +5,7 @@ Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -15,16 +15,15 @@ from torch.nn import functional as F
 
 from blocks.families import WeightNorm
 
-Positive = Annotated[float, Field(gt=0)]
-SETTLE = 8  # iterations when built, so that evaluation before any training is near the truth
+EPS = 1e-12
 
 
 class SpectralNorm(WeightNorm, kind="spectral-norm"):
     """The weight over its largest singular value, tracked by one power iteration per forward pass in training.
 
-    The weight is seen as the matrix W [O, rest]. In training v <- W^T u / |W^T u|, then u <- W v / |W v|; sigma = u . W v.
-    Evaluation takes u and v as they are. For the gradient u and v are constants. (torch.nn.utils.parametrizations iterates in
-    the other order.)
+    The weight is seen as the matrix W [O, rest], sigma = u . W v. In training first v <- W^T u / |W^T u|, then
+    u <- W v / |W v|; evaluation takes u and v as they are. For the gradient both are constants. (The parametrisation
+    that torch has iterates in the other order.)
 
     Args:
         weight: The weight at the start.
@@ -32,18 +31,13 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
     """
 
     sets_scale = True
-    examples: ClassVar = ({"spec": {}, "wiring": {"weight": torch.eye(3, 4)}},)
-
     u: Tensor
     v: Tensor
 
-    def __init__(self, weight: Tensor, *, eps: Positive = 1e-12) -> None:
+    def __init__(self, weight: Tensor, *, eps: Annotated[float, Field(gt=0)] = EPS) -> None:
         super().__init__()
         self.eps = eps
-        matrix = weight.detach().flatten(1)
-        u = torch.randn_like(matrix[:, 0])
-        for _ in range(SETTLE):
-            u, v = power_iteration(matrix, u, eps)
+        u, v = settled(weight.detach().flatten(1))
         self.register_buffer("u", u)
         self.register_buffer("v", v)
 
@@ -58,7 +52,15 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
         return weight / (u @ (matrix @ v))
 
 
-def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: float) -> tuple[Tensor, Tensor]:
+def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: float = EPS) -> tuple[Tensor, Tensor]:
     """One step towards the singular vectors u [o] and v [i] of the largest singular value, v first."""
     v = F.normalize(matrix.mT @ u, dim=0, eps=eps)
     return F.normalize(matrix @ v, dim=0, eps=eps), v
+
+
+def settled(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
+    """Vectors to begin with: some iterations from a random u, so that evaluation before training is near the truth."""
+    u = torch.randn_like(matrix[:, 0])
+    for _ in range(iterations):
+        u, v = power_iteration(matrix, u)
+    return u, v

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from registry.errors import SpecError
 from registry.spec import Block, Spec
-from registry.testing.drivers import DRIVERS, STANDARD, Driver, Inputs, Place
+from registry.testing.drivers import DRIVERS, STANDARD, Driver, Inputs, Place, made
 
 
 class Called(nn.Module):
@@ -54,8 +54,7 @@ class Case:
 
     def build(self, *, seed: int = 0) -> Called:
         torch.manual_seed(seed)
-        wiring = {name: value() if callable(value) else value for name, value in self.place.items()}
-        return Called(self.spec.build(**wiring), self.driver)
+        return Called(self.spec.build(**{name: made(value) for name, value in self.place.items()}), self.driver)
 
     def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
         torch.manual_seed(1)
@@ -97,9 +96,11 @@ def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
     for name, example in examples:
         options = dict(example.get("spec", {}))
         for number, (label, place) in enumerate(driver.places.items()):
-            case = Case(block, options, {**STANDARD, **place, **example.get("wiring", {})}, f"{name}/{label}", driver)
+            wiring = {**STANDARD, **place, **example.get("wiring", {})}
+            wiring.setdefault("in_dim", wiring["dim"])  # for blocks of which `dim` is an option: what goes out
+            case = Case(block, options, wiring, f"{name}/{label}", driver)
             optional = number > 0 or (name == "defaults" and declared)
-            if (options, case.place) in seen or (optional and not case.fits()):
+            if (options, wiring) in seen or (optional and not case.fits()):
                 continue
-            seen.append((options, case.place))
+            seen.append((options, wiring))
             yield case

@@ -32,7 +32,7 @@ class Driver:
         inputs: From block and place, the tensors of a call by name.
         shapes: From block, place and inputs, the shape of each output; None is any size, a last Ellipsis any more axes.
         places: Wirings by name, beside the standard one. In the first a block has to fit, in the others it may refuse.
-            A value that is a function is called when a block is built.
+            A value that is a function is called when a block is built. `in_dim` is `dim`, unless told otherwise.
         call: Block and inputs to outputs, where that is more than passing the inputs in order.
         traceable: Whether torch.compile must take a call as one graph.
         smooth: Whether a call must have second derivatives.
@@ -50,8 +50,15 @@ MAPS: Mapping[str, Place] = {"standard": {}, "odd": ODD}
 CONDITIONS: Mapping[str, Place] = {"plain": {"cond_dim": 0}, "conditional": {"cond_dim": 5}}
 
 
+def made(value: Any) -> Any:
+    """A value of a place, on the device that is the default now."""
+    if isinstance(value, Tensor):
+        return value.to(torch.get_default_device())
+    return value() if callable(value) else value
+
+
 def _pixels(place: Place) -> Tensor:
-    return torch.randn(BATCH, *place["resolution"], place["dim"])
+    return torch.randn(BATCH, *place["resolution"], place["in_dim"])
 
 
 def _features(place: Place) -> Tensor:
@@ -156,7 +163,7 @@ DRIVERS: dict[str, Driver] = {
     ),
     "intake": Driver(
         inputs=lambda block, place: {
-            "x": None if place["dim"] is None else _features(place),
+            "x": None if place["in_dim"] is None else _features(place),
             "image": _image(place),
         },
         shapes=lambda block, place, inputs: (
@@ -171,12 +178,13 @@ DRIVERS: dict[str, Driver] = {
         places={"plain": CONDITIONS["plain"], "odd": {"cond_dim": 0, **ODD}, "conditional": CONDITIONS["conditional"]},
     ),
     "weight-norm": Driver(
-        inputs=lambda block, place: {"weight": place["weight"]()},
+        inputs=lambda block, place: {"weight": made(place["weight"])},
         shapes=_same_as("weight"),
         places={
             "linear": {"weight": lambda: torch.randn(6, 8)},
             "convolution": {"weight": lambda: torch.randn(6, 4, 3, 3)},
         },
+        smooth=False,  # a penalty needs one derivative of it, the other is towards the image
     ),
     "augment": Driver(
         inputs=lambda block, place: {"image": _image(place)},

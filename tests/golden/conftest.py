@@ -22,14 +22,29 @@ REBUILT = {
         "ToRGB",
         "functional",
     },
-    "stylegan_t": {"fully_connected", "hinge", "normalize_2nd_moment", "resample", "synthesis_input"},
-    "styleformer": {"MappingNetwork"},
-    "vitgan": {"off_isn", "off_sln", "paper_gblock", "paper_isn", "paper_patch", "paper_sln", "re_sln"},
+    "stylegan_t": {"diffaug", "fully_connected", "hinge", "normalize_2nd_moment", "resample", "synthesis_input"},
+    "styleformer": {"Discriminator", "MappingNetwork"},
+    "vitgan": {
+        "off_diffaug",
+        "off_discriminator",
+        "off_dloss",
+        "off_isn",
+        "off_sln",
+        "paper_gblock",
+        "paper_isn",
+        "paper_patch",
+        "paper_sln",
+        "re_diffaug",
+        "re_isn",
+        "re_sln",
+    },
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden", type=Path, default=None, help="a folder of golden fixtures (default: tests/golden/data)")
+    parser.addoption(
+        "--golden", type=Path, default=None, help="a folder of golden fixtures (default: tests/golden/data)"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

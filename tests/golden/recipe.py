@@ -53,7 +53,7 @@ class Fixture:
         self.dtype = dtype
         self.json: dict[str, Any] = json.loads((folder / "fixture.json").read_text())
         self.model, self.name, self.kind = self.json["model"], self.json["name"], self.json["kind"]
-        self.config: dict[str, Any] = self.json["config"]
+        self.config: dict[str, Any] = self.json.get("config", {})
         self.tensors = {name: self._leaf(fill(name, **how)) for name, how in self.json.get("tensors", {}).items()}
         for alias, name in self.json.get("aliases", {}).items():
             self.tensors[alias] = self.tensors[name]

@@ -15,23 +15,23 @@ from blocks.kernels.neighborhood_attention.windows import pairs
 from registry import Kernel
 
 MOST_PIXELS = 1024
+MOST_WINDOWS = 64  # measured on a CPU: with more of them on the map, gathering is faster than comparing all pixels
 
 
 class Masked(Kernel):
-    """Dense attention under a mask, for maps of at most 1024 pixels."""
+    """Dense attention under a mask, for maps of few pixels and of few windows."""
 
     op = "neighborhood_attention"
     name = "masked"
     priority = 10
     second_order = True
 
-    def unsupported(self, q: Tensor, k: Tensor, v: Tensor, **window: object) -> list[str]:
+    def unsupported(self, q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, **_: object) -> list[str]:
         height, width = q.shape[1:3]
-        if height * width <= MOST_PIXELS:
+        most = min(MOST_PIXELS, MOST_WINDOWS * kernel_size**2)
+        if height * width <= most:
             return []
-        return [
-            f"{height} x {width} pixels are more than {MOST_PIXELS}, and every pixel would be compared with every other"
-        ]
+        return [f"{height} x {width} px are more than {most}, and it compares every pixel with every other"]
 
     def run(
         self,
@@ -51,5 +51,6 @@ class Masked(Kernel):
         table = q.new_zeros(()) if bias is None else relative_bias(bias, rows, columns)
         q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b heads pixels head_dim
         # the reference and no fused kernel, since this kernel promises a second derivative
-        y = attention.reference.run(q, k, v, bias=table.masked_fill(~visible, -math.inf), scale=scale)
-        return y.transpose(1, 2).unflatten(1, (height, width))
+        mixed = attention.reference.run(q, k, v, bias=table.masked_fill(~visible, -math.inf), scale=scale)
+        y: Tensor = mixed.transpose(1, 2).unflatten(1, (height, width))
+        return y

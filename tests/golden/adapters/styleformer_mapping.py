@@ -25,10 +25,10 @@ def mapping(fixture: Fixture) -> dict[str, Tensor]:
         layer_dim=options.get("layer_features"),
         embed_dim=options.get("embed_features"),
         lr_multiplier=options.get("lr_multiplier", 0.01),
-        w_avg_beta=options.get("w_avg_beta") or 0.0,
+        w_avg_beta=options.get("w_avg_beta", 0.995) or 0.0,  # None where no mean is tracked
     ).to(fixture.dtype)
     tensors = {
-        name if name.partition(".")[0] in ("w_avg", "embed") else f"layers.{name.removeprefix('fc')}": value
+        name if name.partition(".")[0] in ("w_avg", "embed") else "layers." + name.removeprefix("fc"): value
         for name, value in fixture.tensors.items()
     }
     tensors.setdefault("w_avg", block.w_avg)  # a mapping of labels alone has none

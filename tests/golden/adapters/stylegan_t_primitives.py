@@ -55,7 +55,7 @@ def resample(fixture: Fixture) -> dict[str, Tensor]:
     }
     outputs = {}
     for name, call in fixture.config["calls"].items():
-        args, taps = dict(call.get("args", {})), call["filter"]
+        args, taps = dict(call.get("args", {})), call.get("filter") or [1]
         if call["op"] == "conv2d_resample":
             args["weight"] = fixture.inputs[call["weight"]]
         if call["op"] == "setup_filter":
@@ -65,8 +65,19 @@ def resample(fixture: Fixture) -> dict[str, Tensor]:
     return outputs
 
 
-def setup_filter(taps: list[Any], *, flip_filter: bool = False, gain: float = 1.0) -> Tensor:
-    kernel = fir_kernel(taps)
+def setup_filter(
+    taps: list[Any],
+    *,
+    normalize: bool = True,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+    separable: bool | None = None,
+) -> Tensor:
+    kernel, plain = fir_kernel(taps), torch.tensor(taps, dtype=torch.float32)
+    if separable is not None and plain.ndim == 1:
+        kernel = plain / plain.sum() if separable else torch.outer(plain, plain) / plain.sum().square()
+    if not normalize:
+        kernel = kernel * plain.sum() ** (kernel.ndim if plain.ndim == 1 else 1)
     kernel = kernel * gain ** (kernel.ndim / 2)
     return kernel.flip(*range(kernel.ndim)) if flip_filter else kernel
 
@@ -75,7 +86,6 @@ def run(x: Tensor, taps: list[Any], setup: Settings, *, flip_filter: bool = Fals
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     if "padding" in options:
         options["padding"] = four(options["padding"])
-    # in float64 the recorded filter is the float32 one: 12 taps divided by their sum are not exact
     return upfirdn2d(x, setup_filter(taps, **setup), flip_filter=flip_filter, **options)
 
 
@@ -92,7 +102,9 @@ def upsample2d(x: Tensor, taps: list[Any], setup: Settings, *, up: Any = 2, gain
     return as_told(x, taps, setup, Upsample2d(two(up), taps, gain=gain), **more)
 
 
-def downsample2d(x: Tensor, taps: list[Any], setup: Settings, *, down: Any = 2, gain: float = 1.0, **more: Any) -> Tensor:
+def downsample2d(
+    x: Tensor, taps: list[Any], setup: Settings, *, down: Any = 2, gain: float = 1.0, **more: Any
+) -> Tensor:
     return as_told(x, taps, setup, Downsample2d(two(down), taps, gain=gain), **more)
 
 
@@ -102,7 +114,7 @@ def filter2d(x: Tensor, taps: list[Any], setup: Settings, *, gain: float = 1.0, 
 
 def conv2d_resample(
     x: Tensor,
-    taps: list[Any] | None,
+    taps: list[Any],
     setup: Settings,
     *,
     weight: Tensor,
@@ -113,11 +125,9 @@ def conv2d_resample(
     flip_weight: bool = True,
     flip_filter: bool = False,
 ) -> Tensor:
-    taps = [1] if taps is None else taps
-    own = [sum(sides) for sides in zip(Upsample2d(up, taps).padding, strict=True)]
-    if down > 1:
-        own = [a + b for a, b in zip(own, Downsample2d(down, taps).padding, strict=True)]
-    wider = tuple(a + b for a, b in zip(own, four(padding), strict=True))
+    parts = [Upsample2d(up, taps)] if up > 1 else []
+    parts += [Downsample2d(down, taps)] if down > 1 else []
+    wider = tuple(sum(sides) for sides in zip(four(padding), *(part.padding for part in parts), strict=True))
     x = run(x, taps, setup, up=up, padding=wider, gain=up**2, flip_filter=flip_filter)
     return F.conv2d(x, weight if flip_weight else weight.flip(2, 3), stride=down, groups=groups)
 

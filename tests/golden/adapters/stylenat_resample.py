@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.func import functional_call
 
@@ -37,7 +36,7 @@ def upsample(fixture: Fixture) -> dict[str, Tensor]:
         "alpha": tensors["alpha"],
     }
     x = fixture.inputs["x"].unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return {"out": functional_call(block, weights, x, strict=True).flatten(2).mT}
+    return {"out": functional_call(block, weights | dict(block.named_buffers()), x, strict=True).flatten(2).mT}
 
 
 @adapter("stylenat", "ToRGB")
@@ -49,6 +48,7 @@ def to_rgb(fixture: Fixture) -> dict[str, Tensor]:
         "bias": tensors["conv.bias"] + tensors["bias"].flatten(),  # StyleNAT has two, one after the other
     }
     x, skip = fixture.inputs["input"], fixture.inputs.get("skip")
+    weights |= dict(block.named_buffers())
     ws = x.new_zeros(len(x), 0, 1)
     if skip is not None and args.get("upsample", True):
         assert [2 * size for size in skip.shape[2:]] == list(x.shape[2:])

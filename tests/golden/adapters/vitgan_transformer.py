@@ -80,7 +80,8 @@ def equalized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of gamma and beta as an equalised linear map stores them, which divides by sqrt(in) when used."""
     modulation = ("gamma.weight", "beta.weight")
     return {
-        name: value * math.sqrt(value.shape[1]) if name.endswith(modulation) else value for name, value in tensors.items()
+        name: value * math.sqrt(value.shape[1]) if name.endswith(modulation) else value
+        for name, value in tensors.items()
     }
 
 

@@ -1,0 +1,3 @@
+from spiral_attention.attention import SpiralAttention
+
+__all__ = ["SpiralAttention"]

@@ -1,0 +1,44 @@
+"""The attention fixtures again, once for each kernel that may serve them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocks.kernels.attention import attention
+from blocks.kernels.neighborhood_attention import neighborhood_attention
+from registry import Kernel, KernelError, Op
+from tests.golden import test_golden
+
+DATA = Path(__file__).parent / "data"
+FIXTURES = {
+    attention: ["stylenat/mhsa-rpb-4x4", "stylenat/block-mhsa-4x4", "vitgan/paper-gblock"],
+    neighborhood_attention: [
+        "stylenat/block-nat",
+        "stylenat/hydra-1part-ffhq8",
+        "stylenat/hydra-2part-dense-dilated",
+        "stylenat/hydra-2part-nonsquare",
+        "stylenat/hydra-4part-progressive",
+        "stylenat/hydra-uneven-heads",
+        "stylenat/legacy-splithead",
+        "stylenat/na2d-norpb",
+        "stylenat/na2d-rpb",
+    ],
+}
+CASES = [(op, kernel, name) for op, names in FIXTURES.items() for kernel in op.kernels() for name in names]
+
+
+@pytest.mark.parametrize(("op", "kernel", "name"), CASES, ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
+def test_every_kernel_reproduces_the_recording(
+    op: Op, kernel: Kernel, name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := kernel.unavailable():
+        pytest.skip(reason)
+    monkeypatch.setattr(op, "kernels", lambda: [kernel])
+    try:
+        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+    except KernelError as error:
+        pytest.skip(str(error))

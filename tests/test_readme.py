@@ -1,0 +1,136 @@
+"""Every code block of the README runs: Python in one namespace, commands in a shell, specs through validation.
+
+A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with its
+output is held to its output, line by line; one that is shown alone has to succeed. Files that the page only talks about
+are in tests/readme.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FENCE = re.compile(r"^( *)```([\w+-]*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
+SAVED = re.compile(r"[Ss]ave (?:it|this|them) as\s+`([^`]+)`")
+NOT_HERE = ("make", "git", "cd", "sudo", "apt", "apt-get", "pip")  # they set up what is set up already
+PATIENCE = 900
+
+
+class Fenced(NamedTuple):
+    """A fenced code block, and under which name the text before it says to save it."""
+
+    line: int
+    language: str
+    code: str
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"line{self.line}-{self.language or 'plain'}"
+
+
+class Command(NamedTuple):
+    """A command and the output it is shown with."""
+
+    line: str
+    output: list[str]
+
+
+def fenced(text: str) -> list[Fenced]:
+    """The code blocks of a Markdown text."""
+    found, end = [], 0
+    for match in FENCE.finditer(text):
+        indent, language, code = match.groups()
+        names = SAVED.findall(text[end : match.start()])
+        line, end = text[: match.start()].count("\n") + 1, match.end()
+        found.append(Fenced(line, language, re.sub(f"^{indent}", "", code, flags=re.MULTILINE), (names or [None])[-1]))
+    return found
+
+
+def commands(code: str) -> list[Command]:
+    """The commands of a shell block; where some follow a `$`, the lines between are their output."""
+    lines = [line.rstrip() for line in code.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    found: list[Command] = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append(Command(line.removeprefix("$ "), []))
+        elif code.startswith("$ "):
+            found[-1].output.append(line)
+        else:
+            found.append(Command(line, []))
+    return [command for command in found if command.line.split()[0] not in NOT_HERE]
+
+
+def run(command: Command) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command.line],
+        env={**os.environ, "PATH": path, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    printed = done.stdout + done.stderr
+    if command.output:
+        found = [" ".join(line.split()) for line in printed.splitlines()]
+        missing = [line for line in command.output if " ".join(line.split()) not in found]
+        assert not missing, f"$ {command.line}\n{printed}\ndoes not print\n" + "\n".join(missing)
+    else:
+        assert done.returncode == 0, f"$ {command.line}\n{printed[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all blocks of the page, with the project's examples at hand as in a clone."""
+    made = tmp_path_factory.mktemp("readme")
+    for name in ("examples", "docs"):
+        (made / name).symlink_to(ROOT / name)
+    for path in (ROOT / "tests" / "readme").iterdir():
+        shutil.copy(path, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def namespace() -> dict[str, object]:
+    return {"__name__": "__main__"}
+
+
+@pytest.mark.xdist_group("readme")  # the blocks follow from each other
+@pytest.mark.parametrize("block", fenced(README.read_text(encoding="utf-8")), ids=str)
+def test_every_block_of_the_readme_runs(
+    block: Fenced, folder: Path, namespace: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    if block.name is not None:
+        (folder / block.name).write_text(block.code)
+    if block.language == "python":
+        exec(compile(block.code, f"{README}, line {block.line}", "exec", dont_inherit=True), namespace)
+    elif block.language in ("console", "bash", "sh"):
+        for command in commands(block.code):
+            run(command)
+    elif block.language in ("yaml", "json"):
+        from assemblies import read
+
+        path = folder / (block.name or f"block.{block.language}")
+        path.write_text(block.code)
+        read(path)
+    else:
+        assert block.language in ("", "text", "toml", "mermaid"), f"nobody runs {block.language}"
+
+
+def test_blocks_are_found_and_commands_are_told_from_their_output() -> None:
+    page = "Save it as `a.yaml`:\n\n```yaml\nkind: x\n```\n\n```console\n$ make demo\nbuilding\n$ ganblocks \\\n  show\nshown\n"
+    saved, console, python = fenced(f"{page}\n```\n1. Or\n   ```python\n   x = 1\n   ```\n")
+    assert (str(saved), saved.name, console.name) == ("line3-yaml", "a.yaml", None)
+    assert commands(console.code) == [Command("ganblocks    show", ["shown"])]
+    assert commands("# make it\nmake test\n\nganblocks doctor  # look\n") == [Command("ganblocks doctor  # look", [])]
+    assert python.code == "x = 1\n"

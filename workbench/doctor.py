@@ -1,0 +1,70 @@
+"""What this machine can run: versions, devices, plugins, and each op's kernels with the reasons against them."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from importlib import metadata
+from typing import Any
+
+from registry import Op, catalogue
+
+PACKAGES = (
+    *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
+    *("open_clip_torch", "pillow", "scikit-learn", "matplotlib", "natten", "xformers"),
+)
+
+
+def diagnose() -> dict[str, Any]:
+    """Everything that `ganblocks doctor` says, as plain data."""
+    catalogue.load()
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "platform": platform.platform(),
+        "devices": devices(),
+        "plugins": plugins(),
+        "failures": dict(catalogue.failures),
+        "ops": [
+            {"op": name, "kernels": [kernel | {"op": name} for kernel in _kernels(op)]}
+            for name, op in sorted(Op.ops.items())
+        ],
+    }
+
+
+def devices() -> list[str]:
+    """What torch can compute on here."""
+    import torch
+
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    found += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def plugins() -> list[dict[str, Any]]:
+    """The plugins that loaded, and how many blocks and presets came with each."""
+    counts = Counter(f"{entry.origin.plugin} ({entry.origin.package})" for entry in catalogue.entries())
+    found = []
+    for name, _ in catalogue.plugins.list_name_plugin():
+        plugin, _, package = name.removesuffix(")").partition(" (")
+        found.append({"plugin": plugin, "package": package, "version": _version(package), "blocks": counts[name]})
+    return found
+
+
+def _kernels(op: Op) -> list[dict[str, Any]]:
+    return [
+        {
+            "kernel": kernel.name,
+            "priority": kernel.priority,
+            "second_order": kernel.second_order,
+            "package": type(kernel).__module__.partition(".")[0],
+            "unavailable": kernel.unavailable(),
+        }
+        for kernel in op.kernels()
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
