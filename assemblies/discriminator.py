@@ -70,7 +70,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
             raise Misfit(found.problems)
         self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.wiring) for step in found.steps)
         if weight_norm is not None:
-            normalize_weights(self.steps, weight_norm)  # type: ignore[arg-type]
+            normalize_weights(self.steps, weight_norm)
 
     @classmethod
     def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:

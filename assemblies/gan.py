@@ -11,8 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from assemblies.discriminator import Discriminator
-from assemblies.generator import Generator
+from assemblies.discriminator import Discriminator, LayeredDiscriminator
+from assemblies.generator import Generator, LayeredGenerator
 from assemblies.survey import Survey
 from blocks.families import Augment, Loss, Regularizer
 from registry import Block, Misfit, Problem, Slot, Spec, collecting
@@ -28,6 +28,9 @@ class Adam(BaseModel):
     lr: Annotated[PositiveFloat, Field(description="Learning rate.")] = 0.002
     betas: Annotated[tuple[Beta, Beta], Field(description="Decay of the first and of the second moment.")] = (0.0, 0.99)
     eps: Annotated[PositiveFloat, Field(description="Added to the root of the second moment.")] = 1e-8
+    decay_kimg: Annotated[
+        float, Field(ge=0, description="The last thousands of images, over which the rate falls linearly to 0.")
+    ] = 0.0
 
 
 class EMA(BaseModel):
@@ -61,7 +64,16 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         plugins: Packages and versions that the document was made with: written when it is saved, told by errors.
     """
 
-    examples: ClassVar = ()
+    examples: ClassVar = (
+        {
+            "spec": {
+                "generator": {"kind": "layered", **LayeredGenerator.examples[0]["spec"]},
+                "discriminator": {"kind": "layered", **LayeredDiscriminator.examples[0]["spec"]},
+                "regularizers": ["r1"],
+                "augment": "diffaugment",
+            }
+        },
+    )
 
     def __init__(
         self,

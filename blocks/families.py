@@ -1,7 +1,7 @@
 """The families: what each sort of block takes and gives, and which wiring its place can offer.
 
-Feature maps travel as [B, C, H, W] in channels-last memory; attention, norms and feed-forward networks see the same memory
-as [B, H, W, C]. `w` is a style vector [B, S], `ws` a row of them [B, n, S], `c` a condition [B, D]. Images are
+Feature maps travel as [B, C, H, W] in channels-last memory; attention, norms and feed-forward networks see the same
+memory as [B, H, W, C]. `w` is a style vector [B, S], `ws` a row of them [B, n, S], `c` a condition [B, D]. Images are
 [B, image_channels, H, W].
 """
 
@@ -55,7 +55,10 @@ class Attention(Block, nn.Module, family="attention"):
 
 
 class Norm(Block, nn.Module, family="norm"):
-    """Normalises a map, under a style if it has `num_styles`: x [B,H,W,C], w [B,S] or None -> same. Wiring: dim, style_dim."""
+    """Normalises a map, under a style if it has `num_styles`: x [B,H,W,C], w [B,S] or None -> same.
+
+    Wiring: dim, style_dim.
+    """
 
     stand_in = PassThrough
     num_styles: ClassVar[int] = 0  # 1 where `w` is used
@@ -74,7 +77,9 @@ class FeedForward(Block, nn.Module, family="feed-forward"):
 
 
 class Mapping(Block, nn.Module, family="mapping"):
-    """Turns latents into styles: z [B,Z], c [B,D] or None -> ws [B,n,S]. Wiring: z_dim, style_dim, num_styles, cond_dim.
+    """Turns latents into styles: z [B,Z], c [B,D] or None -> ws [B,n,S].
+
+    Wiring: z_dim, style_dim, num_styles, cond_dim.
 
     `truncation_psi` draws ws towards their tracked mean `w_avg`, the first `truncation_cutoff` of them (None: all).
     """
@@ -136,7 +141,7 @@ class Readout(Block, nn.Module, family="readout"):
 
 
 class Intake(Block, nn.Module, family="intake"):
-    """How a discriminator takes an image in: x or None, image -> x, image (resampled for the next intake, or as it was).
+    """How a discriminator takes an image in: x or None, image -> x, image (resampled for the next intake, or as was).
 
     Wiring: dim (None for the first intake), resolution (of the image), image_channels.
     """
@@ -158,7 +163,7 @@ class Head(Block, nn.Module, family="head"):
 
 
 class WeightNorm(Block, nn.Module, family="weight-norm"):
-    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (as it starts)."""
+    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (at first)."""
 
     sets_scale: ClassVar[bool] = False  # its result is used as it is: equalised maps do not scale it again
 
@@ -207,8 +212,8 @@ class Batch(NamedTuple):
 class Regularizer(Block, nn.Module, family="regularizer"):
     """A term beside the loss: networks, batch -> scalar, its weight included. No wiring.
 
-    With `every` = 1 it is added to the main loss of its side, and the batch carries logits; otherwise it has a phase of its
-    own every so many steps, in which its value counts `every` times.
+    With `every` = 1 it is added to the main loss of its side, and the batch carries logits; otherwise it has a phase of
+    its own every so many steps, in which its value counts `every` times.
     """
 
     class Spec(BlockSpec):

@@ -1,6 +1,6 @@
 """Linear maps whose weight a style modulates, sample by sample.
 
-StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2, for kernels of one pixel.
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2; convolutions: the op `modulated_conv2d`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from blocks.precision import at_least_float32
 
 
 def demodulation(
-    weight: Float[Tensor, "o i"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
+    weight: Float[Tensor, "o i *k"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
-    """What brings the rows of each sample's weight, W diag(style), to unit length; no sample's weight is made."""
-    squares = at_least_float32(style).square() @ at_least_float32(weight).square().mT
+    """What brings each output's share of a sample's weight, W diag(style), to unit length; no such weight is made."""
+    of_pairs = at_least_float32(weight).square()[..., None].flatten(2).sum(-1)  # over the pixels of a kernel
+    squares = at_least_float32(style).square() @ of_pairs.mT
     return torch.rsqrt(squares + eps).to(style.dtype)
 
 

@@ -22,8 +22,10 @@ RESOLUTION = 16
 STYLED = {
     "kind": "transformer",
     "norm": {"kind": "sln", "gain_init": 1.0},
-    "feed_forward": {"kind": "mlp", "mlp_ratio": 2},
+    "feed_forward": {"kind": "mlp", "mlp_ratio": 2, "equalized": True},
 }
+DENSE = {"kind": "dense", "num_heads": 4, "equalized": True}
+HYDRA = {"kind": "hydra-na", "num_heads": 2, "kernel_sizes": [3, 5], "dilations": [1], "equalized": True}
 GENERATOR = {
     "kind": "layered",
     "z_dim": 64,
@@ -31,11 +33,10 @@ GENERATOR = {
     "mapping": {"kind": "mapping", "num_layers": 2},
     "synthesis": [
         {"kind": "constant", "resolution": 4, "dim": 128},
-        STYLED | {"attention": {"kind": "dense", "num_heads": 4}},
+        STYLED | {"attention": DENSE},
         {"kind": "to-rgb", "modulation": "modulate"},
-        {"kind": "upsample-linear", "dim": 64},
-        STYLED
-        | {"attention": {"kind": "hydra-na", "num_heads": 2, "kernel_sizes": [3, 5], "dilations": [1]}, "repeat": 2},
+        {"kind": "upsample-linear", "dim": 64, "equalized": True},
+        STYLED | {"attention": HYDRA, "repeat": 2},
         {"kind": "to-rgb", "modulation": "modulate"},
         {"kind": "inr-patches", "patch_size": 2, "hidden_dims": [32, 32], "fourier_dim": 16},
     ],
@@ -56,8 +57,8 @@ HYBRID = GAN.Spec(
     generator=GENERATOR,
     discriminator=DISCRIMINATOR,
     regularizers=[{"kind": "r1", "gamma": 1.0, "every": 8}],
-    generator_optimizer={"lr": 2e-3},
-    discriminator_optimizer={"lr": 4e-3},
+    generator_optimizer={"lr": 4e-3, "decay_kimg": 15},
+    discriminator_optimizer={"lr": 4e-3, "decay_kimg": 15},
     ema={"half_life_kimg": 5},
     batch_size=32,
     kimg=48,

@@ -19,6 +19,3 @@ def test_every_block_conforms(check: Check) -> None:
 @pytest.mark.parametrize("check", [check for entry in ENTRIES for check in checks(entry.block, slow=True)], ids=str)
 def test_every_block_compiles_to_machine_code(check: Check) -> None:
     check()
-
-
-def test_a_family_that_nobody_drives_is_named() -> None: ...

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -59,6 +62,20 @@ def test_the_registry_imports_no_torch(path: Path) -> None:
     allowed = {"registry", "pluggy", "pydantic", "pydantic_core", "yaml"} | sys.stdlib_module_names
     assert named <= allowed
     assert not any(name.startswith("registry.testing") for name in imports(ast.walk(ast.parse(path.read_text()))))
+
+
+def test_what_the_code_imports_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {Requirement(line).name for line in [*project["dependencies"], *extras["natten"], *extras["xformers"]]}
+    known = {name.replace("_", "-").lower() for name in declared} | {"pydantic-core"}  # it comes with pydantic
+    distributions = metadata.packages_distributions()
+    for path in FILES:
+        if path.is_relative_to(ROOT / "registry" / "testing"):
+            continue
+        for name in {name.partition(".")[0] for name in imports(ast.walk(ast.parse(path.read_text())))}:
+            givers = {giver.replace("_", "-").lower() for giver in distributions.get(name, [name])}
+            assert name in sys.stdlib_module_names or name in MAY_IMPORT or givers & known, f"{path} imports {name}"
 
 
 def test_every_top_level_package_has_its_floor() -> None:

@@ -28,7 +28,10 @@ class Sound(Attention, kind="sound"):
         draws: Whether chance has a say.
     """
 
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"num_heads": 2, "draws": True}}, {"wiring": {"dim": 4, "resolution": (2, 3)}})
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"num_heads": 2, "draws": True}},
+        {"wiring": {"dim": 4, "resolution": (2, 3)}},
+    )
 
     def __init__(self, dim: int, resolution: Resolution, *, num_heads: PositiveInt = 4, draws: bool = False) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class Twice(torch.autograd.Function):
         return x**2
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return 2 * ctx.saved_tensors[0].detach() * gradient
 
 
@@ -100,7 +103,7 @@ class Once(Sound, kind="once"):
     __doc__ = Sound.__doc__
 
     def forward(self, x: Map) -> Map:
-        return Twice.apply(super().forward(x))  # type: ignore[no-any-return]
+        return Twice.apply(super().forward(x))
 
 
 class Forgetful(Sound, kind="forgetful"):

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
+from assemblies import read
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 FENCE = re.compile(r"^( *)```([\w+-]*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -32,9 +34,6 @@ class Fenced(NamedTuple):
     language: str
     code: str
     name: str | None
-
-    def __str__(self) -> str:
-        return f"line{self.line}-{self.language or 'plain'}"
 
 
 class Command(NamedTuple):
@@ -88,28 +87,28 @@ def run(command: Command) -> None:
         assert done.returncode == 0, f"$ {command.line}\n{printed[-4000:]}"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for all blocks of the page, with the project's examples at hand as in a clone."""
-    made = tmp_path_factory.mktemp("readme")
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of all blocks, with the project's examples at hand as in a clone."""
     for name in ("examples", "docs"):
-        (made / name).symlink_to(ROOT / name)
+        (tmp_path / name).symlink_to(ROOT / name)
     for path in (ROOT / "tests" / "readme").iterdir():
-        shutil.copy(path, made)
-    return made
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
-def namespace() -> dict[str, object]:
-    return {"__name__": "__main__"}
+def test_every_block_of_the_readme_runs(folder: Path) -> None:
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in fenced(README.read_text(encoding="utf-8")):
+        try:
+            perform(block, folder, namespace)
+        except BaseException as error:
+            error.add_note(f"in the block at {README}:{block.line}")
+            raise
 
 
-@pytest.mark.xdist_group("readme")  # the blocks follow from each other
-@pytest.mark.parametrize("block", fenced(README.read_text(encoding="utf-8")), ids=str)
-def test_every_block_of_the_readme_runs(
-    block: Fenced, folder: Path, namespace: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
+def perform(block: Fenced, folder: Path, namespace: dict[str, object]) -> None:
     if block.name is not None:
         (folder / block.name).write_text(block.code)
     if block.language == "python":
@@ -118,8 +117,6 @@ def test_every_block_of_the_readme_runs(
         for command in commands(block.code):
             run(command)
     elif block.language in ("yaml", "json"):
-        from assemblies import read
-
         path = folder / (block.name or f"block.{block.language}")
         path.write_text(block.code)
         read(path)
@@ -128,9 +125,12 @@ def test_every_block_of_the_readme_runs(
 
 
 def test_blocks_are_found_and_commands_are_told_from_their_output() -> None:
-    page = "Save it as `a.yaml`:\n\n```yaml\nkind: x\n```\n\n```console\n$ make demo\nbuilding\n$ ganblocks \\\n  show\nshown\n"
-    saved, console, python = fenced(f"{page}\n```\n1. Or\n   ```python\n   x = 1\n   ```\n")
-    assert (str(saved), saved.name, console.name) == ("line3-yaml", "a.yaml", None)
+    page = "Save it as `a.yaml`:\n\n```yaml\nkind: x\n```\n\n"
+    page += (
+        "```console\n$ make demo\nbuilding\n$ ganblocks \\\n  show\nshown\n```\n1. Or\n   ```python\n   x = 1\n   ```\n"
+    )
+    saved, console, python = fenced(page)
+    assert (saved.line, saved.language, saved.name, console.name) == (3, "yaml", "a.yaml", None)
     assert commands(console.code) == [Command("ganblocks    show", ["shown"])]
     assert commands("# make it\nmake test\n\nganblocks doctor  # look\n") == [Command("ganblocks doctor  # look", [])]
     assert python.code == "x = 1\n"

@@ -269,4 +269,4 @@ def test_json_with_tabs_and_a_byte_order_mark_reads(tmp_path: Path) -> None:
 
 
 def test_a_slot_type_prints_by_its_families() -> None:
-    assert "Slot[Attention | Norm]" in repr(Slot[Attention | ToyNorm.family])  # type: ignore[type-arg, index]
+    assert "Slot[Attention | Norm]" in repr(Slot[Attention | ToyNorm.family])

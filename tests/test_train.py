@@ -25,6 +25,7 @@ from tests import tiny
 from workbench import ema, steps, train
 from workbench.data import digits
 from workbench.errors import DataError, Diverged, RunError
+from workbench.interruption import Interruption
 from workbench.process import Process
 from workbench.randomness import seed_step
 from workbench.side import Side, corrected, named_terms
@@ -43,7 +44,14 @@ EAGER = tiny.gan(
 
 def run(document, out, steps=6, **options):
     """Train some steps of 8 images on digits, saving at the end only."""
-    options = {"data": "digits", "kimg": steps * 0.008, "tick": 0.016, "snapshot": 1e9, "quiet": True, "workers": 0} | options
+    options = {
+        "data": "digits",
+        "kimg": steps * 0.008,
+        "tick": 0.016,
+        "snapshot": 1e9,
+        "quiet": True,
+        "workers": 0,
+    } | options
     return train(document, options.pop("data"), out, **options)
 
 
@@ -177,6 +185,20 @@ def test_an_interrupted_training_saves_its_state_and_says_how_to_go_on(tmp_path)
     assert ticks == sorted(set(ticks))
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_request_and_the_second_is_not(signum):
+    seen = []
+    before = signal.signal(signum, lambda number, _: seen.append(number))
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signum)
+            assert (interruption.signum, seen) == (signum, [])
+            os.kill(os.getpid(), signum)
+            assert seen == [signum]
+    finally:
+        signal.signal(signum, before)
+
+
 def test_what_came_after_the_last_checkpoint_is_forgotten(tmp_path):
     run(LAZY, tmp_path / "run", steps=2)
     with (tmp_path / "run" / "log.jsonl").open("a") as file:
@@ -280,7 +302,9 @@ def test_a_damaged_checkpoint_is_told_plainly(tmp_path, finished, damage):
     path = tmp_path / "run" / "checkpoint.safetensors"
     whole = path.read_bytes()
     model = (finished.folder / "model.safetensors").read_bytes()
-    path.write_bytes({"truncated": whole[: len(whole) // 2], "foreign": b"PK" * 99, "empty": b"", "model": model}[damage])
+    path.write_bytes(
+        {"truncated": whole[: len(whole) // 2], "foreign": b"PK" * 99, "empty": b"", "model": model}[damage]
+    )
     with pytest.raises(CheckpointError, match="not the state of a training" if damage == "model" else "cannot be read"):
         run(None, tmp_path / "run", resume=True)
 
@@ -334,7 +358,10 @@ def test_each_side_learns_alone(training):
     for side in (discriminator, generator):
         side.optimizer.register_step_pre_hook(
             lambda *_: seen.append(
-                {name: any(p.grad is not None for p in getattr(training.gan, name).parameters()) for name in training.sides}
+                {
+                    name: any(p.grad is not None for p in getattr(training.gan, name).parameters())
+                    for name in training.sides
+                }
             )
         )
     training.run_step(real_images(), None)
@@ -355,17 +382,17 @@ def test_what_arrives_frozen_stays_frozen():
 def test_a_lazy_term_counts_as_often_as_it_is_skipped(training):
     discriminator = training.sides["discriminator"]
     (term,) = discriminator.lazy
-    gradients = []
-    discriminator.optimizer.register_step_pre_hook(
-        lambda *_: gradients.append(training.discriminator.steps[0].linear.weight.grad.clone())
-    ) if hasattr(training.discriminator.steps[0], "linear") else discriminator.optimizer.register_step_pre_hook(
-        lambda *_: gradients.append(next(iter(discriminator.gradients().values())).clone())
-    )
-    assert [len(discriminator.due(step)) for step in range(5)] == [1, 0, 1, 0, 1]
     parameter = next(iter(discriminator.parameters.values()))
+    gradients = []
+    discriminator.optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))
+    assert [len(discriminator.due(step)) for step in range(5)] == [1, 0, 1, 0, 1]
     with discriminator.learning():
         training.descend(discriminator, {"some": parameter.sum()}, weight=term.every)
     assert torch.equal(gradients[0], torch.full_like(parameter, 2.0))
+    weights = []
+    training.descend = lambda _side, _losses, weight=1.0: weights.append(weight)
+    training.run_step(real_images(), None)
+    assert weights == [1.0, 2, 1.0]
 
 
 def test_adam_is_corrected_for_lazy_terms():
@@ -374,6 +401,15 @@ def test_adam_is_corrected_for_lazy_terms():
     lr, betas = corrected(adam, [16])
     assert lr == pytest.approx(0.002 * 16 / 17)
     assert betas == (pytest.approx(0.5 ** (16 / 17)), pytest.approx(0.99 ** (16 / 17)))
+
+
+def test_the_learning_rate_falls_to_zero_over_the_last_images():
+    side = Side("generator", nn.Linear(1, 1), Adam(lr=0.1, decay_kimg=10), [], torch.device("cpu"))
+    rates = []
+    for left in (100, 10, 5, 0, -1):
+        side.set_rate(left)
+        rates.append(side.optimizer.param_groups[0]["lr"])
+    assert rates == [0.1, 0.1, 0.05, 0, 0]
 
 
 def test_adam_sees_gradients_laid_out_as_their_parameters():
@@ -446,16 +482,18 @@ def test_two_processes_train_one_network(tmp_path):
         "import torch\n"
         "from tests import tiny\n"
         "from workbench import train\n"
+        "from workbench.process import leave_group\n"
         "found = train(tiny.gan(), 'digits', 'run', device='cpu', tick=0.016, workers=0, quiet=True)\n"
         "for name, value in found.generator.named_parameters():\n"
         "    both = [torch.empty_like(value) for _ in range(2)]\n"
         "    torch.distributed.all_gather(both, value.contiguous())\n"
         "    assert torch.equal(*both), name\n"
+        "leave_group()\n"
     )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", str(script)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     root = str(Path(__file__).parent.parent)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "ACCELERATE_USE_CPU": "true"}
-    ended = subprocess.run(launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr[-3000:]
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert records[0]["processes"] == 2

@@ -31,7 +31,7 @@ class ToyAttention(Attention, kind="toy-attention"):
         resolution: Resolution,
         *,
         num_heads: PositiveInt = 4,
-        window: Resolution = 4,  # type: ignore[assignment]  # validation makes a pair of it
+        window: Resolution = 4,  # validation makes a pair of it
         kernel_sizes: tuple[OddInt, ...] = (3, 5),
     ) -> None:
         super().__init__()

@@ -144,6 +144,7 @@ def train(
 ) -> None:
     """Train a GAN. Ctrl-C saves the state; --resume goes on from it exactly."""
     from workbench.errors import Interrupted
+    from workbench.process import leave_group
     from workbench.training import train
 
     try:
@@ -166,7 +167,9 @@ def train(
             command=shlex.join(["ganblocks", *sys.argv[1:]]),
         )
     except Interrupted as error:  # here, because typer would swallow what it says
+        leave_group()
         leave(str(error), error.exit_code)
+    leave_group()
     if not quiet:
         typer.echo(
             f"done: {run.folder / 'model.safetensors'}; draw images with: "

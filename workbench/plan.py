@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assemblies import Step, check, read
+from registry import SpecError
 
 
 def plan_of(source: str | Path, resolution: int | None = None, image_channels: int = 3) -> dict[str, Any]:
@@ -23,8 +24,8 @@ def plan_of(source: str | Path, resolution: int | None = None, image_channels: i
     side = None if resolution is None else (resolution, resolution)
     try:
         surveys = check(spec, resolution=side, image_channels=image_channels)
-    except ValueError as error:
-        raise (error.about(str(source)) if hasattr(error, "about") else error) from None
+    except SpecError as error:
+        raise error.about(str(source)) from None
     totals: dict[str, Any] = {
         "parameters": sum(survey.parameters for survey in surveys.values()),
         "multiply_adds": sum(survey.multiply_adds for survey in surveys.values()),

@@ -30,7 +30,7 @@ class Process:
     def __init__(self, device: str | torch.device | None = None, precision: Precision = "no") -> None:
         from accelerate import PartialState  # here, because it takes seconds to import
 
-        state = PartialState()
+        state = PartialState(cpu=not torch.accelerator.is_available())
         try:
             self.device = torch.device(device) if device is not None else state.device
             torch.zeros(1, device=self.device)
@@ -39,7 +39,8 @@ class Process:
         if precision == "fp16" and self.device.type == "cpu":
             raise RunError("fp16 needs a GPU; take precision bf16 or no on the CPU")
         self.precision: Precision = precision
-        self.share = Share(state.process_index, state.num_processes)
+        many = distributed.is_available() and distributed.is_initialized()
+        self.share = Share(distributed.get_rank(), distributed.get_world_size()) if many else Share()
         self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None
 
     @property
@@ -74,3 +75,10 @@ class Process:
         """Until all processes are here."""
         if self.share.world > 1:
             distributed.barrier()
+
+
+def leave_group() -> None:
+    """At the very end of a program of several processes: without it, the first to go would tear down the others."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

@@ -135,7 +135,8 @@ class Session:
         self.note_skipped(batch.skipped)
         seed_step(self.course.seed, training.step, self.process.share.rank)
         real = from_bytes(batch.images, training.generator.value_range)
-        c = None if batch.labels is None else one_hot(batch.labels, training.generator.cond_dim)
+        cond_dim = training.generator.cond_dim
+        c = one_hot(batch.labels, cond_dim) if cond_dim and batch.labels is not None else None
         if before == self.first:
             self.step_watched(real, c)
         else:

@@ -56,13 +56,22 @@ class Side:
         self.parameters = {key: value for key, value in network.named_parameters() if value.requires_grad}
         self.main = [term for term in terms if term.every == 1]
         self.lazy = [term for term in terms if term.every > 1]
-        lr, betas = corrected(adam, [term.every for term in self.lazy])
+        self.rate, betas = corrected(adam, [term.every for term in self.lazy])
+        self.decay_kimg = adam.decay_kimg
         fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=lr, betas=betas, eps=adam.eps, fused=fused)
+        self.optimizer = torch.optim.Adam(
+            self.parameters.values(), lr=self.rate, betas=betas, eps=adam.eps, fused=fused
+        )
 
     def due(self, step: int) -> list[Term]:
         """The lazy terms whose turn is at a step."""
         return [term for term in self.lazy if step % term.every == 0]
+
+    def set_rate(self, kimg_left: float) -> None:
+        """The learning rate with so many thousand images to go."""
+        part = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * part
 
     @contextmanager
     def learning(self) -> Iterator[None]:

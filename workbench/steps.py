@@ -71,6 +71,8 @@ class Training:
             Diverged: Gradients have not been finite for a long time.
         """
         discriminator, generator = self.sides["discriminator"], self.sides["generator"]
+        for side in self.sides.values():
+            side.set_rate(self.spec.kimg - self.images / 1000)
         with discriminator.learning():
             z = self.draw_z()
             with torch.no_grad(), self.process.mixed():

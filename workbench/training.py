@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from assemblies import GAN, Survey, check, parse, plugins_of, read
-from registry import Spec
+from registry import Spec, SpecError
 from workbench.data import Images, open_data
 from workbench.decode import ResizeFilter
 from workbench.errors import RunError
@@ -49,7 +49,8 @@ def train(
         data: A folder of images, `digits`, or images opened by `open_data`. To resume it may be left away.
         out: The run folder.
         resume: Go on with the run in `out`, exactly as if it had never stopped.
-        kimg: Length of the training in thousands of images, instead of the spec's.
+        kimg: Length of the training in thousands of images, instead of the spec's. A resumed run may be made longer;
+            where the learning rate decays towards the end, the end then moves.
         batch_size: Images in a step, instead of the spec's.
         seed: What all randomness follows from; 0 by default.
         flip: Whether half of the images are mirrored; no by default.
@@ -74,7 +75,10 @@ def train(
         folder.open_again()
     before = read_about(folder.checkpoint) if resume and folder.checkpoint.exists() else None
     wanted = _spec(spec, folder, before, resume=resume, changes={"kimg": kimg, "batch_size": batch_size})
-    surveys = check(wanted)
+    try:
+        surveys = check(wanted)
+    except SpecError as error:
+        raise error.about(str(spec) if isinstance(spec, str | Path) else "The spec") from None
     process = Process(device, precision)
     if wanted.batch_size % process.share.world:
         raise RunError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
 from blocks.families import Attention, Resolution
 from blocks.kernels.attention import attention, relative_bias
-from blocks.linear import small_linear
+from blocks.linear import linear
 from registry import Misfit
 
 
@@ -30,6 +30,7 @@ class DenseAttention(Attention, kind="dense"):
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of attention; "auto" takes the best that can serve each call.
 
     Raises:
@@ -38,7 +39,7 @@ class DenseAttention(Attention, kind="dense"):
 
     examples: ClassVar = (
         {"spec": {"num_heads": 4, "relative_position_bias": True}},
-        {"spec": {"num_heads": 2, "qkv_bias": False, "scale": 0.5}},
+        {"spec": {"num_heads": 2, "qkv_bias": False, "scale": 0.5, "equalized": True}},
     )
 
     def __init__(
@@ -50,6 +51,7 @@ class DenseAttention(Attention, kind="dense"):
         qkv_bias: bool = True,
         relative_position_bias: bool = False,
         scale: PositiveFloat | None = None,
+        equalized: bool = False,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
@@ -58,9 +60,9 @@ class DenseAttention(Attention, kind="dense"):
         self.num_heads = num_heads
         self.scale = scale
         self.attend = attention.bind(kernel)
-        self.qkv = small_linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
         self.rpb = relative_position_table(num_heads, *resolution) if relative_position_bias else None
-        self.proj = small_linear(dim, dim)
+        self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         resolution = x.shape[1:3]

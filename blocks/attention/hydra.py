@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
 from blocks.families import Attention, OddInt, Resolution
 from blocks.kernels.neighborhood_attention import neighborhood_attention
-from blocks.linear import small_linear
+from blocks.linear import linear
 from registry import Misfit, Problem
 
 
@@ -34,6 +34,7 @@ class HydraNA(Attention, kind="hydra-na"):
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias for each position in its window.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call.
 
     Raises:
@@ -44,6 +45,7 @@ class HydraNA(Attention, kind="hydra-na"):
         {"spec": {"num_heads": 4, "kernel_sizes": [3, 5], "dilations": [1, 1]}},
         {"spec": {"num_heads": 4, "kernel_sizes": [3], "dilations": [1, 1, 1], "qkv_bias": False}},
         {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "relative_position_bias": False, "scale": 1}},
+        {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "equalized": True}},
         {"spec": {"num_heads": 4}, "wiring": {"dim": 8, "resolution": (29, 28)}},
     )
 
@@ -58,6 +60,7 @@ class HydraNA(Attention, kind="hydra-na"):
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
         scale: PositiveFloat | None = None,
+        equalized: bool = False,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
@@ -70,12 +73,12 @@ class HydraNA(Attention, kind="hydra-na"):
         self.heads = split(num_heads, num_partitions)
         self.scale = scale
         self.attend = neighborhood_attention.bind(kernel)
-        self.qkv = small_linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
         self.rpb = None
         if relative_position_bias:
             sizes = zip(self.heads, self.windows, strict=True)
             self.rpb = nn.ParameterList(relative_position_table(heads, size, size) for heads, (size, _) in sizes)
-        self.proj = small_linear(dim, dim)
+        self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim

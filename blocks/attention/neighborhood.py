@@ -27,6 +27,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias for each position in its window.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call.
 
     Raises:
@@ -49,6 +50,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
         scale: PositiveFloat | None = None,
+        equalized: bool = False,
         kernel: str = "auto",
     ) -> None:
         try:
@@ -61,6 +63,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
                 qkv_bias=qkv_bias,
                 relative_position_bias=relative_position_bias,
                 scale=scale,
+                equalized=equalized,
                 kernel=kernel,
             )
         except Misfit as error:  # the one window's options have names of their own here

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.families import FeedForward
-from blocks.linear import small_linear
+from blocks.linear import linear
 from registry import misfit
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
@@ -28,6 +28,7 @@ class MLP(FeedForward, kind="mlp"):
         mlp_ratio: Width of the hidden layer, in units of C, rounded down.
         activation: What follows the first linear map: "gelu" (exact), "silu" (the ViTGAN authors' code) or "relu".
         bias: Whether the linear maps have biases.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
 
     Raises:
         Misfit: The hidden layer would be empty.
@@ -35,7 +36,7 @@ class MLP(FeedForward, kind="mlp"):
 
     examples: ClassVar = (
         {"spec": {"mlp_ratio": 1.3, "activation": "silu"}},
-        {"spec": {"activation": "relu", "bias": False}},
+        {"spec": {"activation": "relu", "bias": False, "equalized": True}},
     )
 
     def __init__(
@@ -45,6 +46,7 @@ class MLP(FeedForward, kind="mlp"):
         mlp_ratio: PositiveFloat = 4.0,
         activation: Literal["gelu", "silu", "relu"] = "gelu",
         bias: bool = True,
+        equalized: bool = False,
     ) -> None:
         super().__init__()
         hidden_dim = int(dim * mlp_ratio)
@@ -53,8 +55,8 @@ class MLP(FeedForward, kind="mlp"):
                 "mlp_ratio", f"{mlp_ratio} x {dim} channels are none; at least {1 / dim:.2g} gives a hidden layer"
             )
         self.activation = ACTIVATIONS[activation]
-        self.fc1 = small_linear(dim, hidden_dim, bias=bias)
-        self.fc2 = small_linear(hidden_dim, dim, bias=bias)
+        self.fc1 = linear(dim, hidden_dim, bias=bias, equalized=equalized)
+        self.fc2 = linear(hidden_dim, dim, bias=bias, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         y: Tensor = self.fc2(self.activation(self.fc1(x)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.families import Layer, Resolution, channels_first, channels_last
+from blocks.linear import linear
 from blocks.position import SinusoidalGrid
 from registry import misfit
 
@@ -26,14 +27,17 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         in_dim: Channels of the map that comes in.
         resolution: Height and width of the map that comes in.
         dim: Channels of the map that goes out, a multiple of 4 from 8 on; as many as come in if None.
+        equalized: Whether the linear map has equalised learning rate.
     """
 
     examples: ClassVar = (
         {"spec": {"dim": 8}, "wiring": {"dim": 6, "in_dim": 6}},
-        {"spec": {"dim": 12}, "wiring": {"resolution": (5, 7)}},
+        {"spec": {"dim": 12, "equalized": True}, "wiring": {"resolution": (5, 7)}},
     )
 
-    def __init__(self, in_dim: int, resolution: Resolution, *, dim: PositiveInt | None = None) -> None:
+    def __init__(
+        self, in_dim: int, resolution: Resolution, *, dim: PositiveInt | None = None, equalized: bool = False
+    ) -> None:
         super().__init__()
         dim = in_dim if dim is None else dim
         if dim < 8 or dim % 4:
@@ -43,10 +47,9 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
             )
         height, width = resolution
         self.norm = nn.LayerNorm(in_dim)
-        self.linear = nn.Linear(in_dim, dim, bias=False)
+        self.linear = linear(in_dim, dim, bias=False, equalized=equalized)
         self.position = SinusoidalGrid(dim, (2 * height, 2 * width))
         self.alpha = nn.Parameter(torch.zeros(1))
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
         finer = F.interpolate(x, scale_factor=2, mode="bilinear")

@@ -23,8 +23,9 @@ REBUILT = {
         "functional",
     },
     "stylegan_t": {"diffaug", "fully_connected", "hinge", "normalize_2nd_moment", "resample", "synthesis_input"},
-    "styleformer": {"Discriminator", "MappingNetwork"},
+    "styleformer": {"Discriminator", "MappingNetwork", "ToRGBLayer"},
     "vitgan": {
+        "off_cips",
         "off_diffaug",
         "off_discriminator",
         "off_dloss",
