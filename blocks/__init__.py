@@ -14,6 +14,7 @@ from blocks.intake.overlapping_patches import OverlappingPatches
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
+from blocks.layer.norm import Normalize
 from blocks.layer.residual_conv import ResidualConv
 from blocks.layer.transformer import Transformer
 from blocks.layer.upsample import Upsample
@@ -69,6 +70,7 @@ __all__ = [
     "MinibatchStd",
     "NeighborhoodAttention",
     "NonSaturating",
+    "Normalize",
     "OverlappingPatches",
     "PatchHead",
     "PixelNorm",

@@ -15,6 +15,7 @@ from blocks.intake.overlapping_patches import OverlappingPatches
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
+from blocks.layer.norm import Normalize
 from blocks.layer.residual_conv import ResidualConv
 from blocks.layer.transformer import Transformer
 from blocks.layer.upsample import Upsample
@@ -68,6 +69,7 @@ def register_blocks(register: Register) -> None:
         MinibatchStd,
         NeighborhoodAttention,
         NonSaturating,
+        Normalize,
         OverlappingPatches,
         PatchHead,
         PixelNorm,

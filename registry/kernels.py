@@ -12,6 +12,9 @@ from typing import Any, ClassVar
 
 from registry.catalogue import catalogue
 from registry.errors import misfit, nearest
+from registry.tuning import Choices, measurable, signature
+
+MODES = ("auto", "tune")
 
 
 class KernelError(RuntimeError):
@@ -31,6 +34,10 @@ class Kernel:
     name: ClassVar[str]
     priority: ClassVar[int] = 0
     second_order: ClassVar[bool] = False
+    library: ClassVar[str | None] = None
+    """The distribution that computes, if it is another's; its version is part of what a measured choice holds for."""
+    enable: ClassVar[str | None] = None
+    """The command that makes an unavailable kernel available, for `ganblocks doctor`."""
 
     def unavailable(self) -> str | None:
         """Why this kernel cannot run on this machine at all; None when it can."""
@@ -71,6 +78,11 @@ class Op:
     def bind(self, kernel: str = "auto") -> BoundOp:
         """The op as a function, its kernels looked up now and chosen at each call.
 
+        Args:
+            kernel: "auto" takes the preferred kernel that can serve a call. "tune" takes the quickest: it is measured
+                when a call of its shapes, dtypes and devices is first seen, and remembered for this machine and its
+                libraries. A kernel's name takes that kernel or none.
+
         Raises:
             Misfit: No kernel has this name, or the named one cannot run on this machine.
         """
@@ -85,19 +97,22 @@ class BoundOp:
 
     def __init__(self, op: Op, kernel: str) -> None:
         known = op.kernels()
-        chosen = known if kernel == "auto" else [candidate for candidate in known if candidate.name == kernel]
+        chosen = known if kernel in MODES else [candidate for candidate in known if candidate.name == kernel]
         if not chosen:
-            names = ["auto", *(candidate.name for candidate in known)]
+            names = [*MODES, *(candidate.name for candidate in known)]
             raise misfit("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
-        if kernel != "auto" and (reason := chosen[0].unavailable()):
+        if kernel not in MODES and (reason := chosen[0].unavailable()):
             raise misfit("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
         self.op = op
         self.kernel = kernel
         self.candidates = tuple(candidate for candidate in chosen if candidate.unavailable() is None)
+        self.choices = Choices({each.library for each in known if each.library}) if kernel == "tune" else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
             return self.op.reference.run(*args, **kwargs)
+        if self.choices is not None:
+            return self._tuned(self.choices, args, kwargs)
         for kernel in self.candidates:
             if (_penalties and not kernel.second_order) or kernel.unsupported(*args, **kwargs):
                 continue
@@ -105,6 +120,32 @@ class BoundOp:
                 _recordings[-1].append((self.op.name, kernel.name))
             return kernel.run(*args, **kwargs)
         raise KernelError(self.explain(*args, **kwargs))
+
+    def _tuned(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The quickest kernel of those that can; while torch.compile traces, the one remembered, or the preferred."""
+        able = [
+            kernel
+            for kernel in self.candidates
+            if not ((_penalties and not kernel.second_order) or kernel.unsupported(*args, **kwargs))
+        ]
+        if not able:
+            raise KernelError(self.explain(*args, **kwargs))
+        chosen = able[0]
+        if len(able) > 1:
+            asked = signature(self.op.name, [kernel.name for kernel in able], bool(_penalties), args, kwargs)
+            remembered = choices.kernels.get(asked)
+            if remembered is not None:
+                chosen = next(kernel for kernel in able if kernel.name == remembered)
+            elif measurable(args):
+                heard = _recordings[:]
+                _recordings.clear()  # what only measures is no call of the model's
+                try:
+                    chosen = choices.choose(asked, able, bool(_penalties), args, kwargs)
+                finally:
+                    _recordings[:] = heard
+        if _recordings:
+            _recordings[-1].append((self.op.name, chosen.name))
+        return chosen.run(*args, **kwargs)
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Every kernel's reasons against a call."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.families import Attention, Layer
@@ -47,6 +47,7 @@ def _toys() -> Iterator[None]:
         yield
 
 
+@settings(deadline=None, max_examples=60)  # files are written; a busy disk is no failure
 @given(layers)
 def test_python_yaml_json_and_pickle_are_the_same_spec(tmp_path_factory: pytest.TempPathFactory, spec: Any) -> None:
     folder = tmp_path_factory.getbasetemp()

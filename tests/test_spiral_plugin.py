@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.test_readme import README, ROOT, fenced
+
 PACKAGE = ROOT / "examples" / "spiral_attention"
 
 
@@ -39,13 +38,11 @@ def ganblocks(*words: str | Path, check: bool = True) -> str:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """The custom GAN of the examples with one word changed."""
-    example = runpy.run_path(str(ROOT / "examples" / "build_custom_gan.py"))
-    document = {"kind": "gan", "generator": example["GENERATOR"], "discriminator": example["DISCRIMINATOR"]}
-    text = json.dumps(document)
-    assert text.count('"dense"') == 1
-    path = tmp_path / "spiral.json"
-    path.write_text(text.replace('"dense"', '"spiral"'))
+    """The README's GAN with one word changed."""
+    (text,) = (block.code for block in fenced(README.read_text()) if block.language == "yaml")
+    assert text.count("kind: dense") == 1
+    path = tmp_path / "spiral.yaml"
+    path.write_text(text.replace("kind: dense", "kind: spiral"))
     return path
 
 
@@ -83,8 +80,7 @@ def test_a_strangers_block_comes_is_used_and_goes(spec: Path, complaint: str, pa
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", *own_tests)
 
     python("-m", "pip", "uninstall", "--quiet", "--yes", "spiral-attention")
-    document = json.loads(spec.read_text()) | {"plugins": {"ganblocks": "0.1.0", "spiral-attention": "0.1.0"}}
-    spec.write_text(json.dumps(document))
+    spec.write_text(spec.read_text() + "plugins: {ganblocks: 0.1.0, spiral-attention: 0.1.0}\n")
     made_with = "the document was made with spiral-attention 0.1.0, not installed here: pip install spiral-attention"
     assert made_with in ganblocks("show", spec, check=False)
     refused = ganblocks("sample", tmp_path / "run", check=False)

@@ -57,7 +57,8 @@ def _kernels(op: Op) -> list[dict[str, Any]]:
             "priority": kernel.priority,
             "second_order": kernel.second_order,
             "package": type(kernel).__module__.partition(".")[0],
-            "unavailable": kernel.unavailable(),
+            "unavailable": (reason := kernel.unavailable()),
+            "enable": kernel.enable if reason else None,
         }
         for kernel in op.kernels()
     ]

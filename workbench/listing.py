@@ -75,6 +75,8 @@ def print_doctor(found: Mapping[str, Any]) -> None:
                 if kernel["unavailable"] is None
                 else Text(f"no: {kernel['unavailable']}", style="red")
             )
+            if kernel.get("enable"):
+                usable.append(f"; to enable it: {kernel['enable']}")
             table.add_row(
                 op["op"],
                 _strong(kernel["kernel"]),

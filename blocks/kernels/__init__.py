@@ -1,1 +1,5 @@
-"""Family kernels."""
+"""The ops, each with its kernels; importing the package makes all of them known, to `ganblocks doctor` for one."""
+
+from blocks.kernels import attention, bias_act, l2_attention, modulated_conv2d, neighborhood_attention, upfirdn2d
+
+__all__ = ["attention", "bias_act", "l2_attention", "modulated_conv2d", "neighborhood_attention", "upfirdn2d"]

@@ -47,7 +47,7 @@ class Reference(Kernel):
             dim: Axis of the channels.
         """
         if bias is not None:
-            x = x + bias.to(x.dtype).unflatten(0, (-1, *[1] * (x.ndim - 1 - dim % x.ndim)))
+            x = x + bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
         if activation == "lrelu":
             x = F.leaky_relu(x, slope)
         elif activation != "linear":

@@ -60,7 +60,7 @@ class Reference(Kernel):
         own = sample_weights(x, weight, style, demodulate, eps)  # b o i k k
         own = own.flip(-1, -2) if true_convolution else own
         y = F.conv2d(grown.flatten(0, 1)[None], own.flatten(0, 1), groups=len(x))
-        return y[0].unflatten(0, (len(x), -1))
+        return y.reshape(len(x), -1, *y.shape[2:])
 
 
 class Commuting(Kernel):
@@ -96,7 +96,7 @@ class Commuting(Kernel):
         if size == 1:
             y = F.conv2d(x, turned, groups=groups)
         else:  # a transposed convolution grows the map and never touches the zeros
-            swapped = turned.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+            swapped = turned.reshape(groups, -1, *turned.shape[1:]).transpose(1, 2).flatten(0, 1)
             y = F.conv_transpose2d(x, swapped, stride=up, groups=groups)
         y = y if scales is None else y * scales[:, :, None, None]
         left, right, top, bottom = total_padding(up, filter, padding)
@@ -154,7 +154,7 @@ class Grouped(Commuting):
         own = sample_weights(x, weight, style, demodulate, eps).flatten(0, 1)
         options: dict[str, Any] = {"up": up, "filter": filter, "padding": padding, "true_convolution": true_convolution}
         y = self.convolve(x.flatten(0, 1)[None], own, groups=len(x), **options)
-        return y[0].unflatten(0, (len(x), -1))
+        return y.reshape(len(x), -1, *y.shape[2:])
 
 
 def sample_weights(

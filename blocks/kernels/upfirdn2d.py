@@ -5,6 +5,7 @@ The operation and its name follow StyleGAN2, Karras et al. 2020, https://arxiv.o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -123,8 +124,7 @@ class Linear(Kernel):
         flip_filter: bool = False,
     ) -> Tensor:
         taps = filter.to(x.dtype) * gain
-        y: Tensor = Resampling.apply(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
-        return y
+        return resampled(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
 
 
 class Resampling(torch.autograd.Function):
@@ -168,7 +168,10 @@ class Resampling(torch.autograd.Function):
             *(before_x, columns * up_x - columns_after * down_x + left - up_x + 1),
             *(before_y, rows * up_y - rows_after * down_y + top - up_y + 1),
         )
-        return Resampling.apply(gradient, taps.flip(0, 1), ctx.down, ctx.up, padding), None, None, None, None
+        return resampled(gradient, taps.flip(0, 1), ctx.down, ctx.up, padding), None, None, None, None
+
+
+resampled: Callable[..., Tensor] = Resampling.apply
 
 
 class Separable(Kernel):

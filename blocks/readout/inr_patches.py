@@ -39,6 +39,7 @@ class INRPatches(Readout, kind="inr-patches"):
         mapping_layers: Linear maps with leaky ReLU that a token, normalised, goes through first; the authors' code
             has 4.
         mapping_lr_multiplier: By how much slower than the rest these learn.
+        weight_init: Standard deviation of the last layer's weights at the start; below 1, patches start out faint.
     """
 
     examples: ClassVar = (
@@ -57,6 +58,7 @@ class INRPatches(Readout, kind="inr-patches"):
         fourier_dim: PositiveInt | None = None,
         mapping_layers: NonNegativeInt = 0,
         mapping_lr_multiplier: PositiveFloat = 0.01,
+        weight_init: PositiveFloat = 1.0,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -66,7 +68,7 @@ class INRPatches(Readout, kind="inr-patches"):
         fourier_dim = dim if fourier_dim is None else fourier_dim
         self.fourier = LearnedFourier(fourier_dim, (patch_size, patch_size))
         self.layers = nn.ModuleList(TokenLinear(i, o, dim) for i, o in pairwise((fourier_dim, *hidden_dims)))
-        self.to_rgb = ToRGB(hidden_dims[-1], dim, image_channels, modulation="modulate")
+        self.to_rgb = ToRGB(hidden_dims[-1], dim, image_channels, modulation="modulate", weight_init=weight_init)
         self.skip = SkipSum()
 
     def forward(

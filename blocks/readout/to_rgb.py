@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,11 +34,13 @@ class ToRGB(Readout, kind="to-rgb"):
         image_channels: Channels of the image.
         modulation: "none" uses no style, as in StyleNAT; "modulate" scales the features by it, as in StyleGAN;
             "demodulate" brings the modulated weights to unit length besides, as in Styleformer.
+        weight_init: Standard deviation of the weights of "modulate" at the start; StyleGAN-T takes 0.1, so that images
+            start out faint.
     """
 
     examples: ClassVar = (
         {"spec": {"modulation": "none"}},
-        {"spec": {"modulation": "modulate"}},
+        {"spec": {"modulation": "modulate", "weight_init": 0.1}},
         {"spec": {"modulation": "demodulate"}, "wiring": {"image_channels": 1}},
     )
 
@@ -48,6 +51,7 @@ class ToRGB(Readout, kind="to-rgb"):
         image_channels: int = 3,
         *,
         modulation: Literal["none", "modulate", "demodulate"] = "none",
+        weight_init: PositiveFloat = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(image_channels, dim))
@@ -64,7 +68,7 @@ class ToRGB(Readout, kind="to-rgb"):
             self.affine = EqualLinear(style_dim, dim, bias_init=1)
             self.num_styles, self.shares_next_style = 1, True
         if modulation == "modulate":
-            nn.init.normal_(self.weight)
+            nn.init.normal_(self.weight, std=weight_init)
         elif modulation == "demodulate":
             nn.init.uniform_(self.weight, -1 / math.sqrt(dim), 1 / math.sqrt(dim))
 

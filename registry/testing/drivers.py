@@ -226,5 +226,6 @@ DRIVERS: dict[str, Driver] = {
         shapes=lambda block, place, inputs: (_size(block.generator), (BATCH, ...)),
         places={"whole": {}},
         call=_generate_and_judge,
+        traceable=False,  # its networks are compiled each by itself
     ),
 }

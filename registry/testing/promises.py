@@ -178,6 +178,19 @@ def differentiates_twice(case: Case) -> None:
             assert torch.autograd.gradcheck(slopes, flat, fast_mode=True)
 
 
+def trains_in_mixed_precision(case: Case) -> None:
+    """Under autocast, where matrix products give bfloat16 and the rest float32, a step still works."""
+    module = case.build()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = case.run(module, case.inputs(module))
+        loss = _loss(tuple(output.float() for output in outputs))
+    if loss.requires_grad:
+        loss.backward()
+    assert loss.isfinite(), "the outputs are not finite"
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients), "a gradient is not finite"
+
+
 def restores_from_its_state(case: Case) -> None:
     """The state dict holds all that makes one instance differ from another."""
     first, second = case.build(seed=0).eval(), case.build(seed=1).eval()
@@ -214,6 +227,7 @@ CASE_CHECKS = (
     keeps_dtype_and_device,
     leaves_its_inputs_alone,
     trains_every_parameter,
+    trains_in_mixed_precision,
     restores_from_its_state,
     copies,
 )

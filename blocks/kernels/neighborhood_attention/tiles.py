@@ -77,12 +77,12 @@ def check(height: int, width: int, kernel_size: int, dilation: int) -> None:
             raise ValueError(f"a neighborhood of {dilation} x {kernel_size} does not fit on {length} pixels")
 
 
-def groups(length: int, dilation: int) -> Iterator[tuple[slice, int, int]]:
-    """The dilation groups of an axis by their length: where the first of each is, how many, and their length."""
-    shorter, longer = length // dilation, length % dilation
+def groups(length: int, dilation: int) -> Iterator[tuple[slice, int]]:
+    """The dilation groups of an axis, the longer ones apart from the shorter: which they are, and their length."""
+    shorter, longer = divmod(length, dilation)
     if longer:
-        yield slice(0, longer), longer, shorter + 1
-    yield slice(longer, dilation), dilation - longer, shorter
+        yield slice(0, longer), shorter + 1
+    yield slice(longer, dilation), shorter
 
 
 def submaps(x: Float[Tensor, "b h w n d"], rows: slice, columns: slice, dilation: int) -> Tensor:
@@ -108,18 +108,21 @@ def relations(axis: Axis, kernel_size: int, device: torch.device) -> tuple[Tenso
 
 
 def tables(
-    rows: Axis, columns: Axis, kernel_size: int, bias: Tensor | None, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What is added to the logits: one [heads or 1, row tiles, queries, keys] per kind of column tile, and each's kind.
+    rows: Axis, columns: Axis, kernel_size: int, bias: Tensor | None, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "kinds n rows tt ss"], list[tuple[int, int, int]]]:
+    """What is added to the logits, minus infinity where a query does not see a key.
 
-    Column tiles come in at most three kinds: the first, the last, and those between.
+    Columns of tiles come in at most three kinds, the first, the last, and those between; the list holds each kind's
+    place in the table, its first column of tiles, and the column behind its last one.
     """
-    see_rows, row_places = relations(rows, kernel_size, like.device)
-    see_columns, column_places = relations(columns, kernel_size, like.device)
-    last = columns.count - 1
-    kinds = torch.tensor([0, *([1] * (last > 1)), *([last] * (last > 0))], device=like.device)
-    visible = see_rows[None, :, :, None, :, None] & see_columns[kinds][:, None, None, :, None, :]
+    see_rows, row_places = relations(rows, kernel_size, device)
+    see_columns, column_places = relations(columns, kernel_size, device)
+    ranges = [(0, 1), (1, columns.count - 1), (max(1, columns.count - 1), columns.count)]
+    kinds = [(kind, *columns) for kind, columns in enumerate(columns for columns in ranges if columns[0] < columns[1])]
+    see_columns = torch.stack([see_columns[first] for _, first, _ in kinds])
+    visible = see_rows[None, :, :, None, :, None] & see_columns[:, None, None, :, None, :]
     visible = visible.flatten(4).flatten(2, 3)[:, None]  # kinds 1 row_tiles queries keys
-    table = like.new_zeros(1, 1, 1) if bias is None else relative_bias(bias.to(like.dtype), row_places, column_places)
-    hidden = like.new_full((), -math.inf)
-    return torch.where(visible, table[:, None], hidden), kinds
+    table = torch.zeros(1, 1, 1, dtype=dtype, device=device)
+    if bias is not None:
+        table = relative_bias(bias.to(dtype), row_places, column_places)
+    return table[:, None].masked_fill(~visible, -math.inf), kinds

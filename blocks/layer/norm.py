@@ -1,0 +1,37 @@
+"""A norm as a step of its own: what ViTGAN's generator ends with before its tokens are read out.
+
+ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.families import Layer, Norm, channels_first, channels_last, rows
+from registry import Slot
+
+
+class Normalize(Layer, kind="norm"):
+    """A norm by itself: brings features to one scale, before a readout or anywhere else.
+
+    Args:
+        dim: Channels C of the map.
+        style_dim: Features S of the style; None where there are no styles.
+        norm: Which norm.
+    """
+
+    examples: ClassVar = ({"spec": {"norm": "sln"}},)
+
+    def __init__(self, dim: int, style_dim: int | None = None, *, norm: Slot[Norm] = "layer-norm") -> None:
+        super().__init__()
+        self.norm = self.fill("norm", norm, dim=dim, style_dim=style_dim)
+        self.num_styles = self.norm.num_styles
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        (w,) = rows(1, ws if self.num_styles else None)
+        return channels_first(self.norm(channels_last(x), w))

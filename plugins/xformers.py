@@ -1,0 +1,104 @@
+"""Dense attention by xformers' memory_efficient_attention, for CUDA: https://github.com/facebookresearch/xformers.
+
+Rabe and Staats 2021, https://arxiv.org/abs/2112.05682.
+
+xformers can be imported without anything compiled, so that each kind of call is tried once before one is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from registry import Kernel, RegisterKernel, hookimpl
+
+ALIGNMENT = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}  # 16 bytes
+MISSING = "xformers is not installed (its kernels need a CUDA device)"
+
+
+class MemoryEfficient(Kernel):
+    """xformers.ops.memory_efficient_attention; its gradient cannot be differentiated again.
+
+    PyTorch's own kernels come before it, since they are as fast on most machines: ask for it by name, or "tune".
+    """
+
+    op, name, priority = "attention", "xformers", 5
+    library, enable = "xformers", 'pip install "ganblocks[xformers]"'
+    device = "cuda"
+
+    attend: Callable[..., Any]
+
+    def __init__(self) -> None:
+        self._found: list[str | None] = []
+        self.serves: tuple[tuple[torch.dtype, bool], ...] = ()
+
+    def unavailable(self) -> str | None:
+        if not self._found:  # looked for once in a process
+            self._found.append(self._probe())
+        return self._found[0]
+
+    def _probe(self) -> str | None:
+        try:
+            self.attend = import_module("xformers.ops").memory_efficient_attention
+        except ModuleNotFoundError as error:
+            return MISSING if error.name == "xformers" else f"xformers cannot be imported: {error}"
+        except Exception as error:  # a library built for another torch fails in many ways
+            return f"xformers cannot be imported: {type(error).__name__}: {error}"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return "xformers' kernels need a CUDA device, and there is none"
+        said = ""
+        for dtype in ALIGNMENT:
+            for biased in (False, True):
+                try:
+                    q = torch.zeros(1, 8, 1, 32, device=self.device, dtype=dtype, requires_grad=True)
+                    bias = torch.zeros(1, 1, 8, 8, device=self.device, dtype=dtype) if biased else None
+                    self.attend(q, q, q, attn_bias=bias, scale=0.5).sum().backward()
+                    self.serves = (*self.serves, (dtype, biased))
+                except Exception as error:
+                    said = f"{type(error).__name__}: {error}"
+        return None if self.serves else f"xformers does not run here: {said}"
+
+    def unsupported(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
+    ) -> list[str]:
+        reasons = []
+        if q.device.type != self.device:
+            reasons.append(f"computes on {self.device}, not on {q.device.type}")
+        if not q.dtype == k.dtype == v.dtype:
+            reasons.append(f"q, k and v should have one dtype, not {q.dtype}, {k.dtype} and {v.dtype}")
+        if (q.dtype, bias is not None) not in self.serves:
+            reasons.append(f"has no kernel for {q.dtype} {'with' if bias is not None else 'without'} bias here")
+        alignment = ALIGNMENT.get(q.dtype, 1)
+        if q.shape[-1] % alignment or v.shape[-1] % alignment:
+            reasons.append(f"takes head sizes that {alignment} divides, not {q.shape[-1]} and {v.shape[-1]}")
+        if bias is not None and k.shape[-2] % alignment:
+            reasons.append(f"takes a bias of as many keys as {alignment} divides, not {k.shape[-2]}")
+        if torch.are_deterministic_algorithms_enabled():
+            reasons.append("is not deterministic in all its gradients")
+        return reasons
+
+    def run(
+        self,
+        q: Float[Tensor, "b h n d"],
+        k: Float[Tensor, "b h m d"],
+        v: Float[Tensor, "b h m e"],
+        *,
+        bias: Float[Tensor, "*#h #n #m"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b h n e"]:
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        if bias is not None:  # its gradient is not summed over what it was broadcast over, so that it is copied
+            bias = bias.to(q.dtype).expand(*q.shape[:-1], k.shape[-2]).contiguous()
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n heads head_dim
+        y: Tensor = self.attend(q, k, v, attn_bias=bias, scale=scale)
+        return y.transpose(1, 2)
+
+
+@hookimpl
+def register_kernels(register: RegisterKernel) -> None:
+    register(MemoryEfficient())
