@@ -36,7 +36,7 @@ class Resample2d(nn.Module):
         down: Factor by which resolution shrinks.
         padding: Zeros (left, right, top, bottom) around the map, in pixels after the growth; negative crops.
         gain: Factor of the result.
-        kernel: Name of the op's kernel.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
     """
 
     filter: Tensor
@@ -72,7 +72,7 @@ class Upsample2d(Resample2d):
         factor: A pair is (horizontal, vertical).
         taps: The filter.
         gain: Factor of the result beyond the one that keeps brightness.
-        kernel: Name of the op's kernel.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
     """
 
     def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
@@ -88,7 +88,7 @@ class Downsample2d(Resample2d):
         factor: A pair is (horizontal, vertical).
         taps: The filter.
         gain: Factor of the result.
-        kernel: Name of the op's kernel.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
     """
 
     def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
@@ -103,7 +103,7 @@ class Blur2d(Resample2d):
     Args:
         taps: The filter.
         padding: Zeros (before, after) on both axes; None keeps the size. (2, 2) before a 3x3 convolution of stride 2.
-        kernel: Name of the op's kernel.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
     """
 
     def __init__(self, taps: Taps = BINOMIAL, *, padding: tuple[int, int] | None = None, kernel: str = "auto") -> None:
@@ -118,11 +118,14 @@ class SkipSum(nn.Module):
     A factor that is a power of two, the same for both axes, is taken by `Upsample2d`, twice for 4 and so on. Other
     sizes are interpolated (bilinear, with a low-pass filter where the image shrinks). An image of the same size is
     added as it is.
+
+    Args:
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kernel: str = "auto") -> None:
         super().__init__()
-        self.upsample = Upsample2d()
+        self.upsample = Upsample2d(kernel=kernel)
 
     def forward(
         self, image: Float[Tensor, "b k h w"], so_far: Float[Tensor, "b k i j"] | None = None

@@ -6,8 +6,8 @@ DistributedDataParallel; gradients are averaged by hand instead, all of a networ
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, distributed
@@ -15,8 +15,10 @@ from torch import Tensor, distributed
 from workbench.errors import RunError
 from workbench.stream import Share
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 Precision = Literal["no", "bf16", "fp16"]
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Process:
@@ -28,20 +30,19 @@ class Process:
     """
 
     def __init__(self, device: str | torch.device | None = None, precision: Precision = "no") -> None:
-        from accelerate import PartialState  # here, because it takes seconds to import
-
-        state = PartialState(cpu=not torch.accelerator.is_available())
         try:
-            self.device = torch.device(device) if device is not None else state.device
-            torch.zeros(1, device=self.device)
+            chosen = torch.device(device) if device is not None else None
+            torch.zeros(1, device=chosen)
         except (RuntimeError, AssertionError) as error:
             raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-        if precision == "fp16" and self.device.type == "cpu":
+        on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
+        if precision == "fp16" and on_cpu:
             raise RunError("fp16 needs a GPU; take precision bf16 or no on the CPU")
+        self.accelerator = _accelerator(precision, on_cpu)
+        self.device = chosen or self.accelerator.device
         self.precision: Precision = precision
-        many = distributed.is_available() and distributed.is_initialized()
-        self.share = Share(distributed.get_rank(), distributed.get_world_size()) if many else Share()
-        self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None
+        self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        self.scaler = self.accelerator.scaler
 
     @property
     def is_main(self) -> bool:
@@ -49,17 +50,16 @@ class Process:
 
     def mixed(self, enabled: bool = True) -> AbstractContextManager[object]:
         """Mixed precision, if the training has it; `enabled=False` turns it off inside."""
-        if self.precision == "no":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=enabled)
+        if enabled:
+            precise: AbstractContextManager[object] = self.accelerator.autocast()
+            return precise
+        return torch.autocast(self.device.type, enabled=False)
 
     def mean(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over all processes."""
         if self.share.world == 1 or not tensors:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(flat)
-        flat /= self.share.world
+        flat = self.accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduction="mean")
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -67,14 +67,21 @@ class Process:
         """Whether the flag is up in any process."""
         if self.share.world == 1:
             return flag
-        raised = torch.tensor(float(flag), device=self.device)
-        distributed.all_reduce(raised)
+        raised = self.accelerator.reduce(torch.tensor(float(flag), device=self.device))
         return bool(raised.item())
 
     def wait(self) -> None:
         """Until all processes are here."""
-        if self.share.world > 1:
-            distributed.barrier()
+        self.accelerator.wait_for_everyone()
+
+
+def _accelerator(precision: Precision, on_cpu: bool) -> Accelerator:
+    from accelerate import Accelerator  # here, because they take seconds to import
+    from accelerate.state import AcceleratorState
+
+    # a process has one state, and a second training in it may want another precision
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision, cpu=on_cpu)
 
 
 def leave_group() -> None:

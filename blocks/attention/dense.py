@@ -31,7 +31,8 @@ class DenseAttention(Attention, kind="dense"):
         relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
         equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of attention; "auto" takes the best that can serve each call.
+        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
+            measured once for this machine and remembered.
 
     Raises:
         Misfit: Channels do not divide over the heads.

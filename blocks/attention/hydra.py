@@ -35,7 +35,8 @@ class HydraNA(Attention, kind="hydra-na"):
         relative_position_bias: Whether each head learns a bias for each position in its window.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
         equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call.
+        kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call, "tune" the quickest,
+            measured once for this machine and remembered.
 
     Raises:
         Misfit: Channels do not divide over the heads, heads not over the partitions, or a window exceeds the map.

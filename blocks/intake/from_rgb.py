@@ -27,6 +27,7 @@ class FromRGB(Intake, kind="from-rgb"):
         in_dim: Channels of the features to add to; None for the first intake.
         dim: Channels C of the features; None for as many as those it adds to.
         clamp: Largest magnitude of what comes in, for half precision; StyleGAN2-ADA takes 256.
+        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -41,6 +42,7 @@ class FromRGB(Intake, kind="from-rgb"):
         *,
         dim: PositiveInt | None = None,
         clamp: PositiveFloat | None = None,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         if dim is None and in_dim is None:
@@ -48,7 +50,7 @@ class FromRGB(Intake, kind="from-rgb"):
         if dim is not None and in_dim is not None and dim != in_dim:
             raise misfit("dim", f"{dim} channels cannot be added to {in_dim}; leave dim away to follow them")
         self.conv = EqualConv2d(image_channels, dim or in_dim or 0, 1, activation="lrelu", clamp=clamp)
-        self.downsample = Downsample2d()
+        self.downsample = Downsample2d(kernel=kernel)
 
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]

@@ -22,7 +22,7 @@ from blocks.precision import at_least_float32
 from registry import Kernel, Op
 
 Sign = Literal[-1, 1]
-FEWEST_KEYS = 256  # measured on a CPU: below, copying the longer vectors costs more than fusing saves
+FEWEST_KEYS = 512  # measured on a CPU: below, copying the longer vectors costs more than fusing saves
 SPARE = 8  # columns that take the bias: head sizes stay multiples of 8, which fused kernels want
 
 

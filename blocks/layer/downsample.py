@@ -22,18 +22,21 @@ class Downsample(Layer, kind="downsample"):
         resolution: Height and width of the map that comes in, at least 2 each.
         method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" takes the mean of 2x2
             pixels, and so does not take odd sizes.
+        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
     """
 
     examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "average"}})
 
-    def __init__(self, resolution: Resolution, *, method: Literal["fir", "average"] = "fir") -> None:
+    def __init__(
+        self, resolution: Resolution, *, method: Literal["fir", "average"] = "fir", kernel: str = "auto"
+    ) -> None:
         super().__init__()
         height, width = resolution
         if min(resolution) < 2:
             raise misfit((), f"a map of {height} x {width} pixels has no half; end with this step at 2 x 2")
         if method == "average" and (height % 2 or width % 2):
             raise misfit("method", f"{height} x {width} pixels do not split into squares of 2 x 2; take method fir")
-        self.resample = Downsample2d() if method == "fir" else nn.AvgPool2d(2)
+        self.resample = Downsample2d(kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
         y: Tensor = self.resample(x)

@@ -32,6 +32,7 @@ class ResidualConv(Layer, kind="residual-conv"):
         architecture: "resnet" has the shortcut, "orig" is the two convolutions alone (StyleGAN1's, and the one to join
             with an intake at each resolution).
         clamp: Largest magnitude of a convolution's output, for half precision; StyleGAN2-ADA takes 256.
+        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -49,17 +50,18 @@ class ResidualConv(Layer, kind="residual-conv"):
         down: Literal[1, 2] = 2,
         architecture: Literal["resnet", "orig"] = "resnet",
         clamp: PositiveFloat | None = None,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         if min(resolution) < down:
             raise misfit("down", f"a map of {resolution[0]}x{resolution[1]} cannot be halved; take down: 1")
         halves = down == 2
         self.conv1 = EqualConv2d(in_dim, in_dim, 3, activation="lrelu", clamp=clamp)
-        self.blur = Blur2d(padding=(2, 2)) if halves else nn.Identity()
+        self.blur = Blur2d(padding=(2, 2), kernel=kernel) if halves else nn.Identity()
         self.conv2 = EqualConv2d(
             in_dim, dim, 3, stride=down, padding=0 if halves else 1, activation="lrelu", clamp=clamp
         )
-        self.downsample = Downsample2d() if halves else nn.Identity()
+        self.downsample = Downsample2d(kernel=kernel) if halves else nn.Identity()
         self.skip = EqualConv2d(in_dim, dim, 1, bias=False) if architecture == "resnet" else None
 
     def forward(

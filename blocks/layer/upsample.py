@@ -19,13 +19,15 @@ class Upsample(Layer, kind="upsample"):
 
     Args:
         method: "fir" inserts zeros and filters by [1,3,3,1], zeros beyond the border; "bilinear" repeats the border.
+        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
     """
 
     examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "bilinear"}})
 
-    def __init__(self, *, method: Literal["fir", "bilinear"] = "fir") -> None:
+    def __init__(self, *, method: Literal["fir", "bilinear"] = "fir", kernel: str = "auto") -> None:
         super().__init__()
-        self.resample = Upsample2d() if method == "fir" else nn.Upsample(scale_factor=2, mode="bilinear")
+        fir = method == "fir"
+        self.resample = Upsample2d(kernel=kernel) if fir else nn.Upsample(scale_factor=2, mode="bilinear")
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
         y: Tensor = self.resample(x)

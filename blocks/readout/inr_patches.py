@@ -40,6 +40,8 @@ class INRPatches(Readout, kind="inr-patches"):
             has 4.
         mapping_lr_multiplier: By how much slower than the rest these learn.
         weight_init: Standard deviation of the last layer's weights at the start; below 1, patches start out faint.
+        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
+            call, "tune" the quickest.
     """
 
     examples: ClassVar = (
@@ -59,6 +61,7 @@ class INRPatches(Readout, kind="inr-patches"):
         mapping_layers: NonNegativeInt = 0,
         mapping_lr_multiplier: PositiveFloat = 0.01,
         weight_init: PositiveFloat = 1.0,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -69,7 +72,7 @@ class INRPatches(Readout, kind="inr-patches"):
         self.fourier = LearnedFourier(fourier_dim, (patch_size, patch_size))
         self.layers = nn.ModuleList(TokenLinear(i, o, dim) for i, o in pairwise((fourier_dim, *hidden_dims)))
         self.to_rgb = ToRGB(hidden_dims[-1], dim, image_channels, modulation="modulate", weight_init=weight_init)
-        self.skip = SkipSum()
+        self.skip = SkipSum(kernel=kernel)
 
     def forward(
         self,

@@ -24,15 +24,17 @@ class LinearPatches(Readout, kind="linear-patches"):
         dim: Features of a token.
         image_channels: Channels of the image.
         patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
+        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
+            call, "tune" the quickest.
     """
 
     examples: ClassVar = ({"spec": {"patch_size": 2}}, {"spec": {"patch_size": 3}, "wiring": {"image_channels": 1}})
 
-    def __init__(self, dim: int, image_channels: int = 3, *, patch_size: PositiveInt = 4) -> None:
+    def __init__(self, dim: int, image_channels: int = 3, *, patch_size: PositiveInt = 4, kernel: str = "auto") -> None:
         super().__init__()
         self.patch_size = patch_size
         self.patch = nn.Linear(dim, image_channels * patch_size**2)
-        self.skip = SkipSum()
+        self.skip = SkipSum(kernel=kernel)
         nn.init.trunc_normal_(self.patch.weight, std=0.02)
         nn.init.zeros_(self.patch.bias)
 

@@ -36,6 +36,8 @@ class ToRGB(Readout, kind="to-rgb"):
             "demodulate" brings the modulated weights to unit length besides, as in Styleformer.
         weight_init: Standard deviation of the weights of "modulate" at the start; StyleGAN-T takes 0.1, so that images
             start out faint.
+        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
+            call, "tune" the quickest.
     """
 
     examples: ClassVar = (
@@ -52,11 +54,12 @@ class ToRGB(Readout, kind="to-rgb"):
         *,
         modulation: Literal["none", "modulate", "demodulate"] = "none",
         weight_init: PositiveFloat = 1.0,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(image_channels, dim))
         self.bias = nn.Parameter(torch.zeros(image_channels))
-        self.skip = SkipSum()
+        self.skip = SkipSum(kernel=kernel)
         self.demodulate = modulation == "demodulate"
         self.scale = 1 / math.sqrt(dim) if modulation == "modulate" else 1.0
         self.affine: EqualLinear | None = None

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from registry import Misfit
 from registry.testing import checks
-
 from spiral_attention import SpiralAttention
 
 

@@ -33,7 +33,7 @@ class Strips:
     def __init__(self, count: int, rows: Axis, columns: Axis, x: Maps, dtype: torch.dtype) -> None:
         self.rows, self.columns, self.dim = rows, columns, x.shape[-1]
         self.maps = (count, *x.shape[:4])
-        self.tiles = math.prod(self.maps) * rows.count
+        self.tiles = math.prod(self.maps) * rows.number
         self.new = torch.empty(0, dtype=dtype, device=x.device).new_zeros
         self.area, self.window = rows.tile * columns.tile, rows.span * columns.span
         self.step = rows.tile * columns.span * self.dim
@@ -51,6 +51,10 @@ class Strips:
         matrices = strip.as_strided((self.tiles, self.window, self.dim), (self.step, self.dim, 1))
         return self.on_the_map(maps), matrices
 
+    def weights(self) -> Float[Tensor, "tiles area window"]:
+        """A number for each query and each key of its tile."""
+        return self.new(self.tiles, self.area, self.window)
+
     def on_the_map(self, strip: Tensor) -> Tensor:
         return strip.narrow(-3, self.rows.before, self.rows.length)
 
@@ -63,27 +67,31 @@ class Strips:
 
     def between(self, x: Maps, strip: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """The pixels of some columns of tiles, on the map and in a strip."""
-        axis, width = self.columns, strip.shape[-2]
-        start = first * axis.tile - axis.before - (axis.reach if width == axis.span else 0)
+        width = strip.shape[-2]
+        start, stop = self.ends(first, width)
         if self.maps[0] > 1:  # none of them is at an end of the map
-            stop = start + (self.maps[0] - 1) * axis.tile + width
-            return x[..., start:stop, :].unfold(-2, width, axis.tile).permute(5, 0, 1, 2, 3, 4, 7, 6), strip
-        stop = min(start + width, axis.length)
-        return x[None, ..., max(start, 0) : stop, :], strip[..., max(-start, 0) : stop - start, :]
+            stop += (self.maps[0] - 1) * self.columns.tile
+            return x[..., start:stop, :].unfold(-2, width, self.columns.tile).permute(5, 0, 1, 2, 3, 4, 7, 6), strip
+        inside = slice(max(start, 0), min(stop, self.columns.length))
+        return x[None, ..., inside, :], strip[..., inside.start - start : inside.stop - start, :]
+
+    def ends(self, column: int, width: int) -> tuple[int, int]:
+        """Where a column of tiles begins and ends, perhaps beyond the ends of the map."""
+        reach = self.columns.reach if width == self.columns.span else 0
+        start = column * self.columns.tile - self.columns.before - reach
+        return start, start + width
 
     def add(self, windows: Float[Tensor, "tiles window d"], x: Maps, first: int) -> None:
-        """Give each key of the map what each tile has for it."""
-        rows, line = self.rows, self.columns.span * self.dim
-        end = rows.reach * line
+        """Give each key of the map what the tiles that see it have for it."""
+        width = self.columns.span
+        end = self.rows.reach * width * self.dim
         strip = self.new(self.tiles * self.step + 2 * end)
         windows = windows.view(self.tiles, -1)
-        for start in range(0, self.window * self.dim, self.step):
+        for start in range(0, windows.shape[1], self.step):  # the parts of all windows that do not overlap
             part = windows[:, start : start + self.step]
             strip.as_strided(part.shape, (self.step, 1), start).add_(part)
-        maps = strip[end : end + self.tiles * self.step].view(*self.maps, rows.padded, self.columns.span, self.dim)
-        for index in range(self.maps[0]):  # one after the other, since neighbours share keys
-            there, here = x, self.on_the_map(maps[index])
-            axis = self.columns
-            at = (first + index) * axis.tile - axis.before - axis.reach
-            stop = min(at + axis.span, axis.length)
-            there[..., max(at, 0) : stop, :].add_(here[..., max(-at, 0) : stop - at, :])
+        maps = strip[end : end + self.tiles * self.step].view(*self.maps, self.rows.padded, width, self.dim)
+        for column, strip in enumerate(self.on_the_map(maps), first):  # neighbours share keys: one after the other
+            start, stop = self.ends(column, width)
+            inside = slice(max(start, 0), min(stop, self.columns.length))
+            x[..., inside, :].add_(strip[..., inside.start - start : inside.stop - start, :])

@@ -4,9 +4,9 @@ NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1 has the 
 https://arxiv.org/abs/2209.15001.
 
 Every dilation group is a map of its own, and groups differ in length by one at most, so that there are at most two
-lengths on each axis. Tiles of an axis are all alike: T queries, and T + K - 1 keys that begin K // 2 before the first of
-them. Windows pushed inwards at an end still lie among these keys if the tile has more than K // 2 queries of the map,
-which is why tiles may begin before the map and end behind it: what lies outside is masked. A short axis is one tile.
+lengths on each axis. Tiles of an axis are all alike: T queries, and T + K - 1 keys that begin K // 2 before the first.
+Windows pushed inwards at an end still lie among these keys if the tile has more than K // 2 queries of the map, which
+is why tiles may begin before the map and end behind it: what lies outside is masked. A short axis is one tile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Axis(NamedTuple):
     Fields:
         length: Pixels of the map.
         tile: Queries of a tile.
-        count: Tiles.
+        number: Tiles.
         before: Pixels of the first tile that stand before the map.
         reach: Keys of a tile before its first query.
         span: Keys of a tile.
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
     length: int
     tile: int
-    count: int
+    number: int
     before: int
     reach: int
     span: int
@@ -47,7 +47,7 @@ class Axis(NamedTuple):
     @property
     def padded(self) -> int:
         """Pixels of all tiles together."""
-        return self.count * self.tile
+        return self.number * self.tile
 
 
 def cut(length: int, kernel_size: int, smallest: int = SMALLEST_TILE) -> Axis:
@@ -79,7 +79,7 @@ def check(height: int, width: int, kernel_size: int, dilation: int) -> None:
 
 def groups(length: int, dilation: int) -> Iterator[tuple[slice, int]]:
     """The dilation groups of an axis, the longer ones apart from the shorter: which they are, and their length."""
-    shorter, longer = divmod(length, dilation)
+    shorter, longer = length // dilation, length % dilation
     if longer:
         yield slice(0, longer), shorter + 1
     yield slice(longer, dilation), shorter
@@ -98,7 +98,7 @@ def relations(axis: Axis, kernel_size: int, device: torch.device) -> tuple[Tenso
     Queries outside the map see all keys: their softmax should exist, since what it gives is thrown away.
     """
     _, _, start = window_starts(axis.length, kernel_size, 1, device)
-    query = torch.arange(axis.padded, device=device).view(axis.count, axis.tile) - axis.before
+    query = torch.arange(axis.padded, device=device).view(axis.number, axis.tile) - axis.before
     key = query[:, :1] - axis.reach + torch.arange(axis.span, device=device)
     first = start[query.clamp(0, axis.length - 1)][..., None]
     inside = ((query >= 0) & (query < axis.length))[..., None]
@@ -117,8 +117,8 @@ def tables(
     """
     see_rows, row_places = relations(rows, kernel_size, device)
     see_columns, column_places = relations(columns, kernel_size, device)
-    ranges = [(0, 1), (1, columns.count - 1), (max(1, columns.count - 1), columns.count)]
-    kinds = [(kind, *columns) for kind, columns in enumerate(columns for columns in ranges if columns[0] < columns[1])]
+    ranges = [(0, 1), (1, columns.number - 1), (max(1, columns.number - 1), columns.number)]
+    kinds = [(kind, *span) for kind, span in enumerate(span for span in ranges if span[0] < span[1])]
     see_columns = torch.stack([see_columns[first] for _, first, _ in kinds])
     visible = see_rows[None, :, :, None, :, None] & see_columns[:, None, None, :, None, :]
     visible = visible.flatten(4).flatten(2, 3)[:, None]  # kinds 1 row_tiles queries keys
@@ -126,3 +126,14 @@ def tables(
     if bias is not None:
         table = relative_bias(bias.to(dtype), row_places, column_places)
     return table[:, None].masked_fill(~visible, -math.inf), kinds
+
+
+def table_gradient(
+    gradient: Float[Tensor, "n tt ss"], rows: Axis, columns: Axis, kernel_size: int
+) -> Float[Tensor, "n r r"]:
+    """The gradient of the bias, from that of the logits summed over tiles."""
+    side = 2 * kernel_size - 1
+    (_, row_places), (_, column_places) = (relations(axis, kernel_size, gradient.device) for axis in (rows, columns))
+    places = row_places[:, None, :, None] * side + column_places[None, :, None, :]
+    sums = gradient.new_zeros(len(gradient), side * side)
+    return sums.index_add_(1, places.flatten(), gradient.flatten(1)).view(-1, side, side)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 
 import torch
-from blocks.families import Attention, Resolution
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
-from registry import misfit
 from torch import Tensor, nn
+
+from blocks.families import Attention, Resolution
+from registry import misfit
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 

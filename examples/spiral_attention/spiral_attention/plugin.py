@@ -1,7 +1,6 @@
 """What this package gives to ganblocks; its pyproject.toml announces this module as an entry point."""
 
 from registry import Register, hookimpl
-
 from spiral_attention.attention import SpiralAttention
 
 

@@ -1,0 +1,51 @@
+"""The benchmarks run, and their measure is fair."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import measure
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dense", "resample"])
+def test_a_benchmark_prints_a_table_and_writes_json(name, tmp_path):
+    output = tmp_path / "found.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--threads", "1", "--output", str(output)]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(output.read_text())
+    assert found["machine"]["packages"]["torch"] == torch.__version__
+    assert {row["kernel"] for row in found["rows"]} >= {"reference"}
+    assert "times reference" in asked.stdout
+
+
+def test_candidates_run_in_turns():
+    order: list[str] = []
+    times = measure.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order == ["a", "b", *"ababab"]
+    assert {name: len(found) for name, found in times.items()} == {"a": 3, "b": 3}
+    assert measure.medians({"a": [3, 1, 2]}) == {"a": 2}
+
+
+def growing(megabytes: int):
+    return lambda: torch.ones(megabytes * 2**18).sum()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_that_of_the_run_alone():
+    grown = measure.peak_memory(growing, 64)
+    assert grown is not None
+    assert 60 < grown / 2**20 < 90
+
+
+def test_a_table_has_its_columns_aligned():
+    text = measure.table([{"a": "x", "b": 1.23456}, {"a": "longer", "b": None}])
+    assert text.splitlines() == ["     a     b", "     x  1.23", "longer     -"]
