@@ -74,9 +74,8 @@ def main() -> None:
     out = options.out
 
     for name, survey in check(HYBRID).items():  # every shape and every misfit, before any memory is spent
-        print(
-            f"{name}: {len(survey.steps)} steps, {survey.parameters:,} parameters, {survey.multiply_adds:,} multiply-adds"
-        )
+        size = f"{survey.parameters:,} parameters, {survey.multiply_adds:,} multiply-adds"
+        print(f"{name}: {len(survey.steps)} steps, {size}")
 
     began = time.time()
     run = train(HYBRID, data="digits", out=out, seed=options.seed, kimg=options.kimg)

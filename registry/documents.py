@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from registry.catalogue import HOW_TO_GET, catalogue
 from registry.errors import FormError, Problem
-from registry.slots import SLOT_MARKER, SlotOf
 from registry.messages import form_error
+from registry.slots import SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec
 
 

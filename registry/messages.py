@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a spec, in our words: plain, with the nearest valid names, at paths a reader can follow."""
+"""What pydantic finds wrong with a spec, in our words: plain, with the nearest valid names, at paths one can follow."""
 
 from __future__ import annotations
 

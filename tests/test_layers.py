@@ -56,16 +56,13 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def test_the_registry_imports_no_torch() -> None:
+    allowed = {"registry", "pluggy", "pydantic", "pydantic_core", "yaml"} | sys.stdlib_module_names
     for path in FILES:
         if path.is_relative_to(ROOT / "registry") and not path.is_relative_to(SUITE):
-            check_ground(path)
-
-
-def check_ground(path: Path) -> None:
-    named = {name.partition(".")[0] for name in imports(at_import(ast.parse(path.read_text()).body))}
-    allowed = {"registry", "pluggy", "pydantic", "pydantic_core", "yaml"} | sys.stdlib_module_names
-    assert named <= allowed, f"{path} imports {named - allowed}"
-    assert not any(name.startswith("registry.testing") for name in imports(ast.walk(ast.parse(path.read_text()))))
+            tree = ast.parse(path.read_text())
+            named = {name.partition(".")[0] for name in imports(at_import(tree.body))}
+            assert named <= allowed, f"{path} imports {named - allowed}"
+            assert not any(name.startswith("registry.testing") for name in imports(ast.walk(tree)))
 
 
 def test_what_the_code_imports_is_declared() -> None:

@@ -156,6 +156,8 @@ def test_small_maps_are_masked_and_large_ones_tiled(side, kernel_size, name):
 
 @OWN_KERNELS
 def test_kernels_can_be_compiled_and_run_without_memory(kernel):
+    if kernel.name == "tiled-math":
+        pytest.skip("is not compiled")
     block = HydraNA(8, (6, 7), num_heads=2, kernel_sizes=(3,), dilations=(1, 2), kernel=kernel.name)
     x = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0))
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")

@@ -17,6 +17,7 @@ from registry import Kernel, KernelError, recording, second_order
 OWN = ("masked", "tiled", "tiled-math")
 KERNELS = [kernel for kernel in neighborhood_attention.kernels() if kernel.name in OWN]
 FUSED = [kernel for kernel in KERNELS if not kernel.second_order]
+TRACED = [kernel for kernel in KERNELS if kernel.name != "tiled-math"]
 FAST = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 TOLERANCE = {
     torch.float64: dict(rtol=1e-9, atol=1e-10),
@@ -110,7 +111,7 @@ def test_a_gradient_penalty_never_meets_a_fused_kernel(kernel, side):
         neighborhood_attention(q, q, q, kernel_size=7, kernel=kernel.name)
 
 
-@FAST
+@pytest.mark.parametrize("kernel", TRACED, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 def test_every_kernel_is_traced_whole(kernel, dynamic):
     torch._dynamo.reset()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.test_readme import README, ROOT, fenced
+from tests.test_readme import ROOT
 
 PACKAGE = ROOT / "examples" / "spiral_attention"
 
@@ -38,11 +41,13 @@ def ganblocks(*words: str | Path, check: bool = True) -> str:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """The README's GAN with one word changed."""
-    (text,) = (block.code for block in fenced(README.read_text()) if block.language == "yaml")
-    assert text.count("kind: dense") == 1
+    """The custom GAN of the examples with one word changed."""
+    example = runpy.run_path(str(ROOT / "examples" / "build_custom_gan.py"))
+    told = json.dumps(example["GENERATOR"])
+    assert told.count('"kind": "dense"') == 1
+    changed = {"generator": json.loads(told.replace('"kind": "dense"', '"kind": "spiral"'))}
     path = tmp_path / "spiral.yaml"
-    path.write_text(text.replace("kind: dense", "kind: spiral"))
+    path.write_text(yaml.safe_dump(example["HYBRID"].to_dict() | {"plugins": {}} | changed))
     return path
 
 
@@ -80,7 +85,7 @@ def test_a_strangers_block_comes_is_used_and_goes(spec: Path, complaint: str, pa
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", *own_tests)
 
     python("-m", "pip", "uninstall", "--quiet", "--yes", "spiral-attention")
-    spec.write_text(spec.read_text() + "plugins: {ganblocks: 0.1.0, spiral-attention: 0.1.0}\n")
+    spec.write_text(spec.read_text().replace("plugins: {}", "plugins: {ganblocks: 0.1.0, spiral-attention: 0.1.0}"))
     made_with = "the document was made with spiral-attention 0.1.0, not installed here: pip install spiral-attention"
     assert made_with in ganblocks("show", spec, check=False)
     refused = ganblocks("sample", tmp_path / "run", check=False)

@@ -53,7 +53,7 @@ class Strips:
 
     def weights(self) -> Float[Tensor, "tiles area window"]:
         """A number for each query and each key of its tile."""
-        return self.new(self.tiles, self.area, self.window)
+        return self.new(0).new_empty(self.tiles, self.area, self.window)
 
     def on_the_map(self, strip: Tensor) -> Tensor:
         return strip.narrow(-3, self.rows.before, self.rows.length)

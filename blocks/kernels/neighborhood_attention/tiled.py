@@ -7,26 +7,19 @@ the gradient: FlashAttention, Dao et al. 2022, https://arxiv.org/abs/2205.14135,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from blocks.kernels.neighborhood_attention.strips import Maps, Strips
-from blocks.kernels.neighborhood_attention.tiles import check, cut, groups, submaps, table_gradient, tables
+from blocks.kernels.neighborhood_attention.tiles import Table, check, cut, groups, submaps, table_gradient, tables
 from registry import Kernel
 
 LOGITS = {"cpu": 2**18}  # how many at once: as many as a cache holds
 MANY_LOGITS = 2**26  # elsewhere, where many small steps cost more than what they do
 SAFE = 1e18  # sums of exponentials between this and its inverse have lost nothing
-
-
-class Table(NamedTuple):
-    """What is added to the logits of some columns of tiles, and its exponentials."""
-
-    logits: Float[Tensor, "n rows tt ss"]
-    factors: Float[Tensor, "n rows tt ss"]
 
 
 def steps(
@@ -40,8 +33,7 @@ def steps(
         rows = cut(length, kernel_size)
         for across, breadth in groups(width, dilation):
             columns = cut(breadth, kernel_size)
-            added, kinds = tables(rows, columns, kernel_size, bias, dtype, device)
-            factors = added.exp()
+            kinds = tables(rows, columns, kernel_size, bias, dtype, device)
             views = [submaps(x, down, across, dilation) for x in tensors]
             batch, groups_down, groups_across, heads = views[0].shape[:4]
             column = groups_across * heads * rows.padded * rows.span * columns.tile * columns.span
@@ -52,12 +44,12 @@ def steps(
                 for g in range(0, groups_down, some_down):
                     maps = [x[b : b + some_batch, g : g + some_down] for x in views]
                     strips: dict[int, Strips] = {}
-                    for kind, first, stop in kinds:
+                    for table, first, stop in kinds:
                         for index in range(first, stop, at_once):
                             count = min(at_once, stop - index)
                             if count not in strips:
                                 strips[count] = Strips(count, rows, columns, maps[0], dtype)
-                            yield strips[count], index, Table(added[kind], factors[kind]), maps
+                            yield strips[count], index, table, maps
 
 
 def weigh(

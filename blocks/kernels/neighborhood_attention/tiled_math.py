@@ -28,6 +28,9 @@ class TiledMath(Kernel):
     priority = 20
     second_order = True
 
+    def unsupported(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
+        return ["what is compiled has one derivative only"] if torch.compiler.is_compiling() else []
+
     def run(
         self,
         q: Float[Tensor, "b h w n d"],

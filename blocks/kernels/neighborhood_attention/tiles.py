@@ -107,25 +107,34 @@ def relations(axis: Axis, kernel_size: int, device: torch.device) -> tuple[Tenso
     return visible, (distance + kernel_size - 1).clamp(0, 2 * kernel_size - 2)
 
 
+class Table(NamedTuple):
+    """What is added to the logits, minus infinity where a query does not see a key, and its exponentials."""
+
+    logits: Float[Tensor, "n rows tt ss"]
+    factors: Float[Tensor, "n rows tt ss"]
+
+
 def tables(
     rows: Axis, columns: Axis, kernel_size: int, bias: Tensor | None, dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, "kinds n rows tt ss"], list[tuple[int, int, int]]]:
-    """What is added to the logits, minus infinity where a query does not see a key.
+) -> list[tuple[Table, int, int]]:
+    """A table for each kind of columns of tiles, its first column, and the column behind its last.
 
-    Columns of tiles come in at most three kinds, the first, the last, and those between; the list holds each kind's
-    place in the table, its first column of tiles, and the column behind its last one.
+    There are at most three kinds: the first column, the last, and those between.
     """
     see_rows, row_places = relations(rows, kernel_size, device)
     see_columns, column_places = relations(columns, kernel_size, device)
-    ranges = [(0, 1), (1, columns.number - 1), (max(1, columns.number - 1), columns.number)]
-    kinds = [(kind, *span) for kind, span in enumerate(span for span in ranges if span[0] < span[1])]
-    see_columns = torch.stack([see_columns[first] for _, first, _ in kinds])
-    visible = see_rows[None, :, :, None, :, None] & see_columns[:, None, None, :, None, :]
-    visible = visible.flatten(4).flatten(2, 3)[:, None]  # kinds 1 row_tiles queries keys
     table = torch.zeros(1, 1, 1, dtype=dtype, device=device)
     if bias is not None:
         table = relative_bias(bias.to(dtype), row_places, column_places)
-    return table[:, None].masked_fill(~visible, -math.inf), kinds
+    factors = table.exp()  # before it is masked: exponentials of infinity are slow
+    kinds = []
+    for first, stop in ((0, 1), (1, columns.number - 1), (max(1, columns.number - 1), columns.number)):
+        if first < stop:
+            visible = see_rows[:, :, None, :, None] & see_columns[first, :, None, :]
+            hidden = ~visible.flatten(3).flatten(1, 2)  # row_tiles queries keys
+            logits = table[:, None].masked_fill(hidden, -math.inf)
+            kinds.append((Table(logits, factors[:, None].masked_fill(hidden, 0)), first, stop))
+    return kinds
 
 
 def table_gradient(

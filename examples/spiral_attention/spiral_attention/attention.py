@@ -11,9 +11,10 @@ import math
 import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from blocks.families import Attention, Resolution
+from blocks.linear import linear
 from registry import misfit
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
@@ -28,6 +29,7 @@ class SpiralAttention(Attention, kind="spiral"):
         num_heads: Heads; the spiral of each is turned by another part of a full turn.
         num_points: Points of a spiral, the pixel itself among them.
         reach: Radius of a spiral, in pixels.
+        equalized: Whether the linear maps have equalised learning rate.
     """
 
     examples = ({"spec": {"num_heads": 2, "num_points": 5, "reach": 2.5}},)
@@ -40,20 +42,19 @@ class SpiralAttention(Attention, kind="spiral"):
         num_heads: PositiveInt = 4,
         num_points: PositiveInt = 16,
         reach: PositiveFloat = 4.0,
+        equalized: bool = False,
     ) -> None:
         super().__init__()
         if dim % num_heads:
             raise misfit("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = linear(dim, 3 * dim, equalized=equalized)
+        self.proj = linear(dim, dim, equalized=equalized)
         heads, height, width = torch.arange(num_heads), *resolution
         radius = reach * (torch.arange(num_points) / num_points).sqrt()
         angle = GOLDEN_ANGLE * torch.arange(num_points) + 2 * math.pi / num_heads * heads[:, None]  # head point
-        y = (radius * angle.sin()).round().long()[:, None, None] + torch.arange(height)[:, None, None]
-        x = (radius * angle.cos()).round().long()[:, None, None] + torch.arange(width)[
-            :, None
-        ]  # head (y|1) (x|1) point
+        y = (radius * angle.sin()).round().long()[:, None, None] + torch.arange(height)[:, None, None]  # head y 1 point
+        x = (radius * angle.cos()).round().long()[:, None, None] + torch.arange(width)[:, None]  # head 1 x point
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
         self.register_buffer("inside", inside.flatten(1, 2), persistent=False)  # head pixel point
