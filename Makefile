@@ -26,8 +26,8 @@ help:
 	@echo "make clean   remove what was built; the environment stays"
 
 demo: $(STAMP)
-	@echo "== Training a custom GAN; pictures and score go to runs/custom-gan"
-	@$(BIN)/python examples/build_custom_gan.py
+	@echo "== Training a custom GAN; pictures and score go into a folder of runs/"
+	@$(BIN)/python examples/build_custom_gan.py --out runs/custom-gan-$$(date +%Y%m%d-%H%M%S)
 
 test: $(STAMP)
 	@echo "== Running the default tests in $(JOBS) processes"

@@ -17,7 +17,7 @@ from blocks.kernels.neighborhood_attention.strips import Maps, Strips
 from blocks.kernels.neighborhood_attention.tiles import Table, check, cut, groups, submaps, table_gradient, tables
 from registry import Kernel
 
-LOGITS = {"cpu": 2**18}  # how many at once: as many as a cache holds
+LOGITS = {"cpu": 2**19}  # how many at once: as many as a cache holds
 MANY_LOGITS = 2**26  # elsewhere, where many small steps cost more than what they do
 SAFE = 1e18  # sums of exponentials between this and its inverse have lost nothing
 

@@ -64,8 +64,8 @@ def _grouped(x: Float[Tensor, "b h w n d"], dilation: int) -> Maps:
     """Each dilation group as a map of its own; the last pixels of the shorter ones mean nothing."""
     height, width = x.shape[1:3]
     x = F.pad(x, (0, 0, 0, 0, 0, -width % dilation, 0, -height % dilation))
-    maps: Tensor = x.unflatten(2, (-1, dilation)).unflatten(1, (-1, dilation)).permute(0, 2, 4, 5, 1, 3, 6)
-    return maps
+    x = torch.unflatten(torch.unflatten(x, 2, (-1, dilation)), 1, (-1, dilation))
+    return x.permute(0, 2, 4, 5, 1, 3, 6)
 
 
 def _attend(q: Maps, k: Maps, v: Maps, rows: Axis, columns: Axis, kernel_size: int, bias: Tensor | None) -> Maps:
@@ -76,7 +76,7 @@ def _attend(q: Maps, k: Maps, v: Maps, rows: Axis, columns: Axis, kernel_size: i
     table = q.new_zeros(1, 1, 1) if bias is None else relative_bias(bias, row_places, column_places)
     q, k, v = _tiles(q, rows, columns, around=False), *(_tiles(x, rows, columns, around=True) for x in (k, v))
     logits = q @ k.transpose(-1, -2) + table[:, None, None].masked_fill(~visible, -math.inf)
-    y: Tensor = (softmax(logits, v.dtype) @ v).unflatten(-2, (rows.tile, columns.tile))
+    y = torch.unflatten(softmax(logits, v.dtype) @ v, -2, (rows.tile, columns.tile))
     y = y.transpose(-4, -3).flatten(-3, -2).flatten(-4, -3)
     return y[..., rows.before : rows.before + rows.length, columns.before : columns.before + columns.length, :]
 
@@ -85,7 +85,8 @@ def _tiles(x: Maps, rows: Axis, columns: Axis, *, around: bool) -> Tiles:
     """The pixels of each tile, perhaps with those around it; beyond the map these are of the other end of it."""
     after = [axis.padded - axis.before - axis.length for axis in (rows, columns)]
     x = F.pad(x, (0, 0, columns.before, after[1], rows.before, after[0]))
-    x = x.unflatten(-2, (columns.number, columns.tile)).unflatten(-4, (rows.number, rows.tile))
+    x = torch.unflatten(x, -2, (columns.number, columns.tile))
+    x = torch.unflatten(x, -4, (rows.number, rows.tile))
     for axis, of_tiles, of_pixels in ((rows, -5, -4), (columns, -3, -2)):
         if around and axis.reach:
             above = x.narrow(of_pixels, axis.tile - axis.reach, axis.reach).roll(1, of_tiles)
