@@ -124,7 +124,8 @@ class Linear(Kernel):
         flip_filter: bool = False,
     ) -> Tensor:
         taps = filter.to(x.dtype) * gain
-        return resampled(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
+        with torch.autocast(x.device.type, enabled=False):  # backward has none either, and needs the dtype of forward
+            return resampled(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
 
 
 class Resampling(torch.autograd.Function):
