@@ -93,8 +93,9 @@ def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
         for index, spec in enumerate(specs):
             path = (name, index)
             try:
-                for _ in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
-                    steps.append(_place(path, spec, flow))
+                for again in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
+                    same = again and steps[-1].wiring == flow.wiring(spec)  # what is built alike comes out alike
+                    steps.append(steps[-1] if same else _place(path, spec, flow))
             except Misfit as error:
                 problems.extend(error.problems)
                 if rest := len(specs) - index - 1:
