@@ -15,7 +15,7 @@ from tests.golden.recipe import ADAPTERS, Fixture, relative_error
 for module in pkgutil.iter_modules(adapters.__path__):
     import_module(f"{adapters.__name__}.{module.name}")
 
-# relative to each array's largest magnitude: (outputs, gradients); the facts allow SIREN and deep chains more in float32
+# relative to each array's largest magnitude: (outputs, gradients)
 TOLERANCE = {torch.float64: (1e-6, 1e-6), torch.float32: (2e-5, 1e-4)}
 
 

@@ -62,7 +62,7 @@ def re_implemented(fixture: Fixture) -> Outputs:
 
 
 def normalized(fixture: Fixture, name: str, multiplier: str, inside: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a linear map, the weight brought to its spectral norm at the start if it is a normalised one."""
+    """Weight and bias of a linear map; a normalised weight is brought to its spectral norm at the start."""
     tensors = fixture.tensors
     if f"{name}.{inside}weight_bar" not in tensors:
         return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
