@@ -26,7 +26,7 @@ class Natten(Kernel):
     """natten.na2d; its gradient cannot be differentiated again."""
 
     op, name, priority = "neighborhood_attention", "natten", 50
-    library, enable = "natten", 'pip install "ganblocks[natten]" -f https://whl.natten.org'
+    library, enable = "natten", "pip install natten -f https://whl.natten.org"
     device = "cuda"
 
     na2d: Callable[..., Any]

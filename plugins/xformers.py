@@ -28,7 +28,7 @@ class MemoryEfficient(Kernel):
     """
 
     op, name, priority = "attention", "xformers", 5
-    library, enable = "xformers", 'pip install "ganblocks[xformers]"'
+    library, enable = "xformers", "pip install xformers"
     device = "cuda"
 
     attend: Callable[..., Any]
