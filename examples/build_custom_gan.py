@@ -76,7 +76,7 @@ def main() -> None:
     print(f"  held-out real digits (floor) {floor:.2f}, untrained generator (ceiling) {ceiling:.2f}")
     print(f"  trained generator            {reached:.2f}, {reached / ceiling:.2%} of the ceiling")
     print(f"  digits 0 to 9 among 500 samples: {score.votes(draw(trained, range(500))).tolist()}")
-    print(f"pictures: {', '.join(str(out / name) for name in ('grid', 'interpolation', 'nearest', 'losses'))} (.png)")
+    print(f"pictures: grid.png, interpolation.png, nearest.png and losses.png in {out}")
 
 
 if __name__ == "__main__":
