@@ -15,7 +15,7 @@ from assemblies.discriminator import Discriminator, LayeredDiscriminator
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.survey import Survey
 from blocks.families import Augment, Loss, Regularizer
-from registry import Block, Misfit, Problem, Slot, Spec, collecting
+from registry import Block, Misfit, Problem, Slot, Spec, collecting, misfit
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -108,9 +108,7 @@ def survey_networks(generator: Any, discriminator: Any) -> dict[str, Survey]:
     """A look at both networks; the discriminator is looked at only where the generator's image is known."""
     of_generator = generator.block.survey(generator)
     found = {"generator": _under("generator", of_generator)}
-    if of_generator.image is not None and not any(
-        "not looked at" in problem.message for problem in of_generator.problems
-    ):
+    if of_generator.image is not None and of_generator.complete:
         channels, *resolution = of_generator.image
         of_discriminator = discriminator.block.survey(
             discriminator, tuple(resolution), channels, getattr(generator, "cond_dim", 0)
@@ -145,24 +143,13 @@ def check(
         problems = list(found["generator"].problems)
     elif issubclass(spec.block, Discriminator):
         if resolution is None:
-            raise Misfit(
-                [
-                    Problem(
-                        (),
-                        "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64",
-                    )
-                ]
-            )
+            said = "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64"
+            raise misfit((), said)
         found = {"discriminator": spec.block.survey(spec, resolution, image_channels, 0)}
         problems = list(found["discriminator"].problems)
     else:
-        raise Misfit(
-            [
-                Problem(
-                    ("kind",), f"{spec.kind} is a {spec.block.family_name}; a gan, generator or discriminator goes here"
-                )
-            ]
-        )
+        said = f"{spec.kind} is a {spec.block.family_name}; a gan, generator or discriminator goes here"
+        raise misfit("kind", said)
     if problems:
         raise Misfit(problems, subject)
     return found
@@ -185,4 +172,4 @@ def _misfits_of_parts(spec: Spec) -> list[Problem]:
 
 def _under(name: str, survey: Survey) -> Survey:
     steps = tuple(step._replace(path=(name, *step.path)) for step in survey.steps)
-    return Survey(steps, tuple(problem.under(name) for problem in survey.problems))
+    return survey._replace(steps=steps, problems=tuple(problem.under(name) for problem in survey.problems))

@@ -32,9 +32,8 @@ class Generator(Block, nn.Module, family="generator"):
     num_ws: int
     image_channels: int
     resolution: tuple[int, int]
-    value_range: (
-        ValueRange  # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
-    )
+    # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
+    value_range: ValueRange
     mapping: nn.Module
     synthesis: nn.Module
 
@@ -120,7 +119,7 @@ class LayeredGenerator(Generator, kind="layered"):
             except Misfit as error:
                 problems.extend(error.problems)
         mapping = Step(("mapping",), spec.mapping, wiring, 0, False, None, None, None, parameters, parameters)
-        return Survey((mapping, *found.steps), (*problems, *found.problems))
+        return Survey((mapping, *found.steps), (*problems, *found.problems), found.complete)
 
 
 class Synthesis(nn.ModuleList):

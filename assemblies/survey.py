@@ -42,6 +42,7 @@ class Survey(NamedTuple):
 
     steps: tuple[Step, ...]
     problems: tuple[Problem, ...]
+    complete: bool = True  # whether the look reached the last step
 
     @property
     def image(self) -> Shape | None:
@@ -89,6 +90,7 @@ def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
     other the rest cannot be known and is not looked at.
     """
     steps: list[Step] = []
+    complete = True
     with torch.device("meta"), torch.no_grad(), reference_kernels(), collecting() as problems:
         for index, spec in enumerate(specs):
             path = (name, index)
@@ -98,11 +100,12 @@ def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
                     steps.append(steps[-1] if same else _place(path, spec, flow))
             except Misfit as error:
                 problems.extend(error.problems)
+                complete = False
                 if rest := len(specs) - index - 1:
                     others = f", nor the {rest - 1} after it" if rest > 1 else ""
                     problems.append(Problem((name, index + 1), f"not looked at{others}, until that is mended"))
                 break
-    return Survey(tuple(steps), tuple(dict.fromkeys(problems)))  # a repeated step repeats its problems
+    return Survey(tuple(steps), tuple(dict.fromkeys(problems)), complete)  # a repeated step repeats its problems
 
 
 def _place(path: tuple[str | int, ...], spec: Spec, flow: Flow) -> Step:
