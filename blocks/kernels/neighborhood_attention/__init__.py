@@ -5,6 +5,7 @@ NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143; dilated: DiNAT, http
 
 from __future__ import annotations
 
+from blocks.kernels.neighborhood_attention.compiled import Compiled
 from blocks.kernels.neighborhood_attention.flex import Flex
 from blocks.kernels.neighborhood_attention.masked import Masked
 from blocks.kernels.neighborhood_attention.reference import Reference
@@ -12,7 +13,7 @@ from blocks.kernels.neighborhood_attention.tiled import Tiled
 from blocks.kernels.neighborhood_attention.tiled_math import TiledMath
 from registry import Op
 
-neighborhood_attention = Op("neighborhood_attention", Reference(), Masked(), Tiled(), TiledMath(), Flex())
+neighborhood_attention = Op("neighborhood_attention", Reference(), Compiled(), Masked(), Tiled(), TiledMath(), Flex())
 """Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None); q, k, v and what it gives: [B,H,W,heads,d].
 
 softmax(scale q k^T + bias) v over the window of each pixel, see `windows`. `bias` is a table [heads,2K-1,2K-1] of
