@@ -1,11 +1,14 @@
 """A model is one .safetensors file: tensors, and in its metadata the spec in full; using it needs nothing else.
 
+A generator is what such a file mostly holds; a discriminator's also says which images it judges (its wiring).
+
 Nothing is ever pickled, so opening a stranger's file runs none of the stranger's code.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
-from registry import SpecError
+from blocks.borrowed import references, weights_follow
+from registry import Block, Spec, SpecError
 from registry.documents import write_whole
 
 FORMAT = "ganblocks-1"
@@ -26,23 +31,43 @@ class CheckpointError(ValueError):
     """A file that cannot be used as a model, with what is wrong and what to do."""
 
 
-def save_model(path: str | Path, generator: Generator, extra: dict[str, Any] | None = None) -> None:
-    """Write a generator as one .safetensors file, whole or not at all.
+def save_model(path: str | Path, network: Generator | Discriminator, extra: dict[str, Any] | None = None) -> None:
+    """Write a network as one .safetensors file, whole or not at all.
 
     Args:
         path: Where to.
-        generator: The model; its spec, its plugins with versions and its value range go into the metadata.
+        network: The model; its spec, its plugins with versions and its value range go into the metadata.
         extra: More JSON data for the metadata, such as the command that made the file.
     """
-    spec = generator.spec
-    about = {
-        "spec": spec.to_dict(),
-        "plugins": plugins_of(spec),
-        "value_range": generator.value_range,
-        "torch": str(torch.__version__),
-        "extra": extra or {},
-    }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    told: dict[str, Any]
+    if isinstance(network, Generator):
+        told = {"value_range": network.value_range}
+    else:
+        told = {"wiring": {name: getattr(network, name) for name in ("resolution", "image_channels", "cond_dim")}}
+    if borrowed := references(network):
+        told["borrowed"] = borrowed
+    save_state(path, network.spec, network.state_dict(), told, extra)
+
+
+def save_state(
+    path: str | Path,
+    spec: Spec,
+    state: Mapping[str, torch.Tensor],
+    told: Mapping[str, Any],
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write the file of a network that is not built: its spec and the tensors of its state dict.
+
+    Args:
+        path: Where to.
+        spec: The network.
+        state: Its tensors.
+        told: A generator's `value_range`, or the `wiring` that a discriminator is built with.
+        extra: More JSON data for the metadata.
+    """
+    about = {"spec": spec.to_dict(), "plugins": plugins_of(spec), **told}
+    about |= {"torch": str(torch.__version__), "extra": extra or {}}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write_whole(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(about)}))
 
 
@@ -54,14 +79,49 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generato
         FormError: Its spec names blocks that are not installed.
     """
     tensors, about = read_tensors(path)
+    if "wiring" in about:
+        raise CheckpointError(f"{path} holds a discriminator; images come from a generator's file")
+    with weights_follow():
+        generator: Generator = _spec(about, Generator, path).build()
+    load_state(generator, tensors, str(path))
+    _compare(references(generator), about, path)
+    return generator.eval().to(device)
+
+
+def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
+    """The discriminator in a .safetensors file, in eval mode.
+
+    Raises:
+        CheckpointError: The file is missing, cut short, foreign, or does not fit its own spec.
+        FormError: Its spec names blocks that are not installed.
+    """
+    tensors, about = read_tensors(path)
+    if "wiring" not in about:
+        raise CheckpointError(f"{path} holds a generator, no discriminator")
+    with weights_follow():
+        discriminator: Discriminator = _spec(about, Discriminator, path).build(**about["wiring"])
+    load_state(discriminator, tensors, str(path))
+    _compare(references(discriminator), about, path)
+    return discriminator.eval().to(device)
+
+
+def _compare(found: dict[str, dict[str, str]], about: dict[str, Any], path: str | Path) -> None:
+    """What the model borrows has to be what it was saved with."""
+    for name, was in about.get("borrowed", {}).items():
+        now = found.get(name, {})
+        if now.get("sha256") != was["sha256"]:
+            raise CheckpointError(
+                f"{path} was made with {name} of weights {was.get('weights')} whose sha256 is {was['sha256'][:12]}...; "
+                f"those here have {str(now.get('sha256'))[:12]}...: give the same ones, or its images would be others"
+            )
+
+
+def _spec(about: dict[str, Any], family: type[Block], path: str | Path) -> Spec:
     try:
-        spec = parse(about["spec"], Generator, subject=str(path))
+        return parse(about["spec"], family, subject=str(path))
     except SpecError as error:
         made_with = ", ".join(f"{name} {version}" for name, version in about.get("plugins", {}).items())
         raise type(error)(error.problems, f"{path} (made with {made_with})") from None
-    generator: Generator = spec.build()
-    load_state(generator, tensors, str(path))
-    return generator.eval().to(device)
 
 
 def read_about(path: str | Path) -> dict[str, Any]:

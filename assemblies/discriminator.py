@@ -25,6 +25,11 @@ class Discriminator(Block, nn.Module, family="discriminator"):
         """Shapes, sizes and misfits of the discriminator that `spec` describes, found without allocating it."""
         raise NotImplementedError
 
+    def freeze(self, count: int) -> None:
+        """Keep the weights of the first steps as they are: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964."""
+        if count:
+            raise misfit("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; take 0")
+
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
 
@@ -76,6 +81,9 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
     def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:
         assert isinstance(spec, cls.Spec)
         return _survey_steps(spec.steps, resolution, image_channels, cond_dim)
+
+    def freeze(self, count: int) -> None:
+        self.steps[:count].requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         flow = DiscriminatorFlow(image, c)

@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from assemblies.discriminator import Discriminator
 from assemblies.gan import GAN
 from assemblies.generator import Generator
+from assemblies.stages import Recipe
 from registry import Block, FormError, Problem, Spec, catalogue, documents
 from registry.errors import nearest
 
-FAMILIES: tuple[type[Block], ...] = (GAN, Generator, Discriminator)
+FAMILIES: tuple[type[Block], ...] = (GAN, Recipe, Generator, Discriminator)
 
 
 def read(source: str | Path, *families: type[Block]) -> Spec:
-    """The GAN, generator or discriminator in a YAML or JSON file, or the preset of that name.
+    """The GAN, recipe, generator or discriminator in a YAML or JSON file, or the preset of that name.
 
     Args:
         source: A path, or a preset's name.
-        families: Which of the three may stand there; all by default.
+        families: Which of these may stand there; all by default.
 
     Raises:
         FormError: The document is not valid, or there is neither such a file nor such a preset.
@@ -59,6 +62,9 @@ def specs_in(value: Any) -> Iterator[Spec]:
     """A spec and all specs inside it."""
     if isinstance(value, Spec):
         yield value
+        for name in type(value).model_fields:
+            yield from specs_in(getattr(value, name))
+    elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from specs_in(getattr(value, name))
     elif isinstance(value, tuple | list):

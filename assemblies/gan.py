@@ -5,16 +5,18 @@ Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
-from assemblies.generator import Generator, LayeredGenerator
+from assemblies.generator import Generator, LayeredGenerator, cond_dim_of
+from assemblies.learning import Learning, Learns
 from assemblies.survey import Survey
-from blocks.families import Augment, Loss, Regularizer
+from blocks.families import Augment, Loss, Probability, Regularizer
 from registry import Block, Misfit, Problem, Slot, Spec, collecting, misfit
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -31,6 +33,10 @@ class Adam(BaseModel):
     decay_kimg: Annotated[
         float, Field(ge=0, description="The last thousands of images, over which the rate falls linearly to 0.")
     ] = 0.0
+    clip_norm: Annotated[
+        PositiveFloat | None,
+        Field(description="Longest gradient, of all weights together, in steps of the main loss; longer ones shrink."),
+    ] = None
 
 
 class EMA(BaseModel):
@@ -56,6 +62,10 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         loss: The adversarial loss of both sides.
         regularizers: Terms beside the loss, each for one side.
         augment: What real and generated images pass through before the discriminator sees them.
+        style_mixing: How often, in training, the images of a batch take their styles from some place on from a second
+            latent.
+        freeze_d: How many of the discriminator's steps, from the image on, keep their weights, as in Freeze-D.
+        generator_learns: Which parts of the generator learn; or a phase by name: all, freeze64, text-encoder.
         generator_optimizer: Adam of the generator.
         discriminator_optimizer: Adam of the discriminator.
         ema: Averaging of the generator's weights.
@@ -83,7 +93,10 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         loss: Slot[Loss] = "non-saturating",
         regularizers: tuple[Slot[Regularizer], ...] = (),
         augment: Slot[Augment] | None = None,
-        generator_optimizer: Adam = Adam(),  # noqa: B008 (frozen)
+        style_mixing: Probability = 0.0,
+        freeze_d: NonNegativeInt = 0,
+        generator_learns: Learns = Learning(),  # noqa: B008 (frozen)
+        generator_optimizer: Adam = Adam(),  # noqa: B008
         discriminator_optimizer: Adam = Adam(),  # noqa: B008
         ema: EMA = EMA(),  # noqa: B008
         batch_size: PositiveInt = 32,
@@ -91,16 +104,22 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()
-        problems = [
-            problem for survey in survey_networks(generator, discriminator).values() for problem in survey.problems
-        ]
+        surveys = survey_networks(generator, discriminator)
+        problems = [problem for survey in surveys.values() for problem in survey.problems]
+        problems += _training_misfits(style_mixing, freeze_d, surveys)
+        problems += generator_learns.misfits(generator)  # type: ignore[arg-type]
         if problems:
             raise Misfit(problems)
         self.generator: Generator = self.fill("generator", generator)
+        generator_learns.apply(self.generator)
         wiring = {name: getattr(self.generator, name) for name in ("resolution", "image_channels", "cond_dim")}
         self.discriminator: Discriminator = self.fill("discriminator", discriminator, **wiring)
+        self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
-        self.regularizers = nn.ModuleList(self.fill(f"regularizers.{i}", each) for i, each in enumerate(regularizers))
+        told = {"cond_dim": self.generator.cond_dim}
+        self.regularizers = nn.ModuleList(
+            self.fill(f"regularizers.{i}", each, **told) for i, each in enumerate(regularizers)
+        )
         self.augment: Augment | None = self.fill("augment", augment)
 
 
@@ -108,10 +127,11 @@ def survey_networks(generator: Any, discriminator: Any) -> dict[str, Survey]:
     """A look at both networks; the discriminator is looked at only where the generator's image is known."""
     of_generator = generator.block.survey(generator)
     found = {"generator": _under("generator", of_generator)}
-    if of_generator.image is not None and of_generator.complete:
+    known = not any(problem.path[:1] in (("condition",), ("cond_dim",)) for problem in of_generator.problems)
+    if of_generator.image is not None and of_generator.complete and known:
         channels, *resolution = of_generator.image
         of_discriminator = discriminator.block.survey(
-            discriminator, tuple(resolution), channels, getattr(generator, "cond_dim", 0)
+            discriminator, tuple(resolution), channels, cond_dim_of(generator)
         )
         found["discriminator"] = _under("discriminator", of_discriminator)
     return found
@@ -120,7 +140,7 @@ def survey_networks(generator: Any, discriminator: Any) -> dict[str, Survey]:
 def check(
     spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3, subject: str = ""
 ) -> dict[str, Survey]:
-    """Everything that can be known of a GAN, a generator or a discriminator before memory is spent.
+    """Everything that can be known of a GAN, a generator, a discriminator or a recipe before memory is spent.
 
     Args:
         spec: What to look at.
@@ -129,14 +149,17 @@ def check(
         subject: What an error calls the spec, such as its file's name.
 
     Returns:
-        A survey of each network, by name.
+        A survey of each network, by name; in a recipe after its stage's, as in `first.generator`.
 
     Raises:
         Misfit: All misfits, with their paths.
     """
+    problems: list[Problem]
     if issubclass(spec.block, GAN):
         found = survey_networks(spec.generator, spec.discriminator)
         problems = [problem for survey in found.values() for problem in survey.problems]
+        problems += _training_misfits(spec.style_mixing, spec.freeze_d, found)
+        problems += spec.generator_learns.misfits(spec.generator)
         problems += _misfits_of_parts(spec)
     elif issubclass(spec.block, Generator):
         found = {"generator": spec.block.survey(spec)}
@@ -147,16 +170,35 @@ def check(
             raise misfit((), said)
         found = {"discriminator": spec.block.survey(spec, resolution, image_channels, 0)}
         problems = list(found["discriminator"].problems)
+    elif spec.block.family_name == "recipe":
+        found, problems = spec.block.look(spec)  # type: ignore[attr-defined]
     else:
-        said = f"{spec.kind} is a {spec.block.family_name}; a gan, generator or discriminator goes here"
+        said = f"{spec.kind} is a {spec.block.family_name}; a gan, recipe, generator or discriminator goes here"
         raise misfit("kind", said)
     if problems:
         raise Misfit(problems, subject)
     return found
 
 
+def _training_misfits(style_mixing: float, freeze_d: int, surveys: Mapping[str, Survey]) -> list[Problem]:
+    """Options of the training that these networks cannot serve."""
+    problems = []
+    known = [step.wiring["num_styles"] for step in surveys["generator"].steps if "num_styles" in step.wiring]
+    if style_mixing and known and known[0] < 2:
+        problems.append(Problem(("style_mixing",), "the generator has 1 style vector, so nothing can be mixed; take 0"))
+    judging = surveys.get("discriminator")
+    if freeze_d and judging is not None and judging.complete and freeze_d >= len(judging.steps):
+        fact = f"the discriminator has {len(judging.steps)} steps and has to learn with one at least"
+        problems.append(Problem(("freeze_d",), f"{fact}; at most {len(judging.steps) - 1} can be frozen"))
+    return problems
+
+
 def _misfits_of_parts(spec: Spec) -> list[Problem]:
     """The parts of a GAN that are not networks see no shapes; they only have to build."""
+    try:
+        told = {"cond_dim": cond_dim_of(spec.generator)}
+    except Misfit:  # told of already
+        return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]
     parts += [(("regularizers", i), each) for i, each in enumerate(spec.regularizers)]
     problems: list[Problem] = []
@@ -164,7 +206,7 @@ def _misfits_of_parts(spec: Spec) -> list[Problem]:
         for path, part in parts:
             try:
                 if part is not None:
-                    part.build()
+                    part.build(**told)
             except Misfit as error:
                 problems.extend(problem.under(*path) for problem in error.problems)
     return problems

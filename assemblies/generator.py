@@ -5,15 +5,19 @@ The style-based design (mapping, styles, truncation): StyleGAN, Karras et al. 20
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assemblies.survey import Flow, Step, Survey, survey_steps
-from blocks.families import Layer, Mapping, Readout, Source
+from blocks.families import Condition, Layer, Mapping, Readout, Source
+from blocks.noise import NoiseMode
+from blocks.noise import noise_mode as chosen_noise
 from registry import Block, Misfit, Problem, Slot, Spec, build_at, collecting, misfit
 
 ValueRange = Literal["symmetric", "unit", "imagenet"]
@@ -34,6 +38,7 @@ class Generator(Block, nn.Module, family="generator"):
     resolution: tuple[int, int]
     # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
     value_range: ValueRange
+    condition: Condition | None
     mapping: nn.Module
     synthesis: nn.Module
 
@@ -42,6 +47,24 @@ class Generator(Block, nn.Module, family="generator"):
         """Shapes, sizes and misfits of the generator that `spec` describes, found without allocating it."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def condition_of(self, said: Sequence[Any]) -> Float[Tensor, "b d"]:
+        """The condition c of classes or captions, whichever the generator takes.
+
+        Raises:
+            ValueError: It takes no condition, or not of that sort.
+        """
+        device = next(self.parameters()).device
+        condition = getattr(self, "condition", None)
+        if condition is not None:
+            found: Tensor = condition(condition.read(said).to(device))
+            return found
+        if not self.cond_dim:
+            raise ValueError("the generator takes no condition (its cond_dim is 0)")
+        if not all(str(each).isdigit() and int(each) < self.cond_dim for each in said):
+            raise ValueError(f"the generator knows classes 0 to {self.cond_dim - 1}, not {list(said)[:3]}")
+        return F.one_hot(torch.tensor([int(each) for each in said]), self.cond_dim).float().to(device)
+
     def forward(
         self,
         z: Float[Tensor, "b z"],
@@ -49,9 +72,21 @@ class Generator(Block, nn.Module, family="generator"):
         *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
+        noise_mode: NoiseMode | None = None,
     ) -> Float[Tensor, "b k h w"]:
+        """Images of latents.
+
+        Args:
+            z: Latents.
+            c: Conditions, where the generator takes any.
+            truncation_psi: 1 leaves the styles as they are, 0 makes all of them their tracked mean.
+            truncation_cutoff: How many styles, from the first, are truncated; None for all.
+            noise_mode: Where layers with noise take it from: "random", "const" or "none"; None for random noise while
+                training and constant noise in eval mode.
+        """
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws)
+        with chosen_noise(noise_mode):
+            return self.synthesis(ws)
 
 
 class LayeredGenerator(Generator, kind="layered"):
@@ -60,7 +95,9 @@ class LayeredGenerator(Generator, kind="layered"):
     Args:
         z_dim: Features of the latent z, drawn from N(0,1).
         w_dim: Features of a style vector; `z_dim` if None.
-        cond_dim: Features of the condition c, such as the number of classes (c is then one-hot); 0 for none.
+        cond_dim: Features of the condition c, such as the number of classes (c is then one-hot); 0 for none. Where
+            `condition` is given it decides.
+        condition: Makes c of classes or captions.
         mapping: Turns z and c into ws.
         synthesis: The steps: one source first, then layers and readouts. Layers may say `repeat`.
         image_channels: Channels of the image.
@@ -88,12 +125,16 @@ class LayeredGenerator(Generator, kind="layered"):
         z_dim: PositiveInt = 512,
         w_dim: PositiveInt | None = None,
         cond_dim: NonNegativeInt = 0,
+        condition: Slot[Condition] | None = None,
         mapping: Slot[Mapping] = "mapping",
         synthesis: tuple[Slot[Source | Layer | Readout], ...],
         image_channels: PositiveInt = 3,
         value_range: ValueRange = "symmetric",
     ) -> None:
         super().__init__()
+        self.condition = self.fill("condition", condition)
+        if self.condition is not None:
+            cond_dim = _agreed(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
         found = _survey_synthesis(synthesis, self.w_dim, image_channels)
@@ -111,15 +152,23 @@ class LayeredGenerator(Generator, kind="layered"):
         w_dim = spec.w_dim or spec.z_dim
         found = _survey_synthesis(spec.synthesis, w_dim, spec.image_channels)
         problems: list[Problem] = []
-        wiring = _mapping_wiring(spec.z_dim, w_dim, spec.cond_dim, max(1, _schedule(found.steps)[1]))
+        steps: list[Step] = []
+        cond_dim = spec.cond_dim
+        try:
+            cond_dim, parameters = _condition_of(spec)
+            if spec.condition is not None:
+                steps.append(_step("condition", spec.condition, {}, parameters))
+        except Misfit as error:
+            problems.extend(error.problems)
+        wiring = _mapping_wiring(spec.z_dim, w_dim, cond_dim, max(1, _schedule(found.steps)[1]))
         parameters = 0
         with torch.device("meta"), collecting():
             try:
                 parameters = sum(p.numel() for p in build_at(("mapping",), spec.mapping, **wiring).parameters())
             except Misfit as error:
                 problems.extend(error.problems)
-        mapping = Step(("mapping",), spec.mapping, wiring, 0, False, None, None, None, parameters, parameters)
-        return Survey((mapping, *found.steps), (*problems, *found.problems), found.complete)
+        steps.append(_step("mapping", spec.mapping, wiring, parameters))
+        return Survey((*steps, *found.steps), (*problems, *found.problems), found.complete)
 
 
 class Synthesis(nn.ModuleList):
@@ -128,14 +177,16 @@ class Synthesis(nn.ModuleList):
     def __init__(self, steps: tuple[Step, ...]) -> None:
         super().__init__(build_at(step.path, step.spec, **step.wiring) for step in steps)
         self.schedule, self.num_ws = _schedule(steps)
+        self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
 
-    def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
         if ws.shape[1] != self.num_ws:
             raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}: take G.mapping(z)")
         flow = GeneratorFlow()
-        for block, styles in zip(self, self.schedule, strict=True):
-            flow.ws = ws[:, styles]
-            flow.advance(block)
+        with chosen_noise(noise_mode):
+            for block, styles in zip(self, self.schedule, strict=True):
+                flow.ws = ws[:, styles]
+                flow.advance(block)
         assert flow.image is not None
         return flow.image
 
@@ -199,3 +250,43 @@ def _schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
 
 def _mapping_wiring(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:
     return {"z_dim": z_dim, "style_dim": w_dim, "cond_dim": cond_dim, "num_styles": num_ws}
+
+
+def cond_dim_of(spec: Spec) -> int:
+    """Features of the condition of the generator that `spec` describes; 0 for none."""
+    return _condition_of(spec)[0]
+
+
+def takes(spec: Spec) -> Literal["classes", "captions"] | None:
+    """What the generator that `spec` describes is told of an image."""
+    if (chosen := getattr(spec, "condition", None)) is None:
+        return "classes" if getattr(spec, "cond_dim", 0) else None
+    told: Literal["classes", "captions"] = chosen.block.takes
+    return told
+
+
+def _condition_of(spec: Spec) -> tuple[int, int]:
+    """Features of the condition, and parameters of what makes it; nothing is allocated."""
+    cond_dim: int = getattr(spec, "cond_dim", 0)
+    if (chosen := getattr(spec, "condition", None)) is None:
+        return cond_dim, 0
+    said = chosen.model_dump_json()  # towers take a moment to build, also without memory
+    if said not in _sizes:
+        with torch.device("meta"):
+            condition = build_at(("condition",), chosen)
+        _sizes[said] = condition.cond_dim, sum(parameter.numel() for parameter in condition.parameters())
+    return _agreed(cond_dim, chosen.kind, _sizes[said][0]), _sizes[said][1]
+
+
+_sizes: dict[str, tuple[int, int]] = {}  # features and parameters of conditions that were looked at
+
+
+def _agreed(cond_dim: int, kind: str, features: int) -> int:
+    if cond_dim not in (0, features):
+        raise misfit("cond_dim", f"says {cond_dim}, the condition {kind} has {features} features; leave cond_dim away")
+    return features
+
+
+def _step(name: str, spec: Spec, wiring: dict[str, Any], parameters: int) -> Step:
+    """A part of the generator before its list of steps."""
+    return Step((name,), spec, wiring, 0, False, None, None, None, parameters, parameters)

@@ -160,7 +160,7 @@ def _measure_growth(pipe: Any, make: Callable[..., Callable[[], object]], args: 
     _forget_peak()
     for _ in range(runs):
         run()
-    pipe.send(max(0, _peak() - before))
+    pipe.send(max(0, highest_resident() - before))
 
 
 def _forget_peak() -> None:
@@ -174,10 +174,11 @@ def _resident() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
-        return _peak()
+        return highest_resident()
 
 
-def _peak() -> int:
+def highest_resident() -> int:
+    """Bytes that this process held in memory at its peak."""
     try:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -185,8 +186,10 @@ def _peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
-def arguments(description: str, name: str) -> argparse.Namespace:
-    """The options that every benchmark takes: --quick, --device, --threads, --output."""
+def arguments(
+    description: str, name: str, more: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """The options that every benchmark takes: --quick, --device, --threads, --output; and those that `more` adds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds: only to see that it runs")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -194,6 +197,8 @@ def arguments(description: str, name: str) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=None, help=f"JSON file (default: {RESULTS.name}/{name}-DEVICE.json)"
     )
+    if more is not None:
+        more(parser)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     asked.output = asked.output or (None if asked.quick else RESULTS / f"{name}-{torch.device(asked.device).type}.json")

@@ -2,37 +2,57 @@
 
 from blocks.attention.dense import DenseAttention
 from blocks.attention.hydra import HydraNA
+from blocks.attention.l2 import L2Attention
+from blocks.attention.linformer import Linformer
 from blocks.attention.neighborhood import NeighborhoodAttention
+from blocks.attention.shifted_window import ShiftedWindowAttention
+from blocks.augment.ada import ADA
 from blocks.augment.diff_augment import DiffAugment
+from blocks.augment.fading_blur import FadingBlur
+from blocks.condition.class_labels import ClassLabels
 from blocks.equalized import EqualConv2d, EqualLinear
+from blocks.feed_forward.identity import Identity
 from blocks.feed_forward.mlp import MLP
 from blocks.head.class_token import ClassTokenHead
+from blocks.head.contrad import ContraDHead
 from blocks.head.linear import LinearHead
 from blocks.head.patch import PatchHead
+from blocks.head.token_conv import TokenConvHead
 from blocks.intake.from_rgb import FromRGB
+from blocks.intake.from_wavelets import FromWavelets
 from blocks.intake.overlapping_patches import OverlappingPatches
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
+from blocks.layer.modulated_conv import ModulatedConv
 from blocks.layer.norm import Normalize
+from blocks.layer.pos_embed import PosEmbed
+from blocks.layer.residual import Residual
 from blocks.layer.residual_conv import ResidualConv
+from blocks.layer.styled_attention import StyledAttention
 from blocks.layer.transformer import Transformer
 from blocks.layer.upsample import Upsample
 from blocks.layer.upsample_linear import UpsampleLinear
 from blocks.loss.hinge import Hinge
 from blocks.loss.non_saturating import NonSaturating
 from blocks.loss.wasserstein import Wasserstein
+from blocks.mapping.bypass import BypassMapping
 from blocks.mapping.mapping import MappingNetwork
+from blocks.noise import Noise, noise_mode
 from blocks.norm.adain import AdaIN
+from blocks.norm.batch_norm_local import BatchNormLocal
+from blocks.norm.group_norm import GroupNorm
 from blocks.norm.layer_norm import LayerNorm
 from blocks.norm.layer_scale import LayerScale
 from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
 from blocks.readout.inr_patches import INRPatches
 from blocks.readout.linear_patches import LinearPatches
+from blocks.readout.siren_patches import SirenPatches
 from blocks.readout.to_rgb import ToRGB
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
+from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
 from blocks.source.constant import Constant
 from blocks.source.fourier_features import FourierFeatures
@@ -42,45 +62,66 @@ from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from blocks.weight_norm.spectral import SpectralNorm
 
 __all__ = [
+    "ADA",
     "MLP",
     "R1",
     "AdaIN",
     "BalancedConsistency",
+    "BatchNormLocal",
+    "BypassMapping",
+    "ClassLabels",
     "ClassTokenHead",
     "Constant",
+    "ContraDHead",
     "Conv",
     "DenseAttention",
     "DiffAugment",
     "Downsample",
     "EqualConv2d",
     "EqualLinear",
+    "FadingBlur",
     "FourierFeatures",
     "FromRGB",
+    "FromWavelets",
     "GradientPenalty",
+    "GroupNorm",
     "Hinge",
     "HydraNA",
     "INRPatches",
+    "Identity",
     "ImprovedSpectralNorm",
+    "L2Attention",
     "LayerNorm",
     "LayerScale",
     "LearnedTokens",
     "LinearHead",
     "LinearPatches",
+    "Linformer",
     "MappingNetwork",
     "MinibatchStd",
+    "ModulatedConv",
     "NeighborhoodAttention",
+    "Noise",
     "NonSaturating",
     "Normalize",
     "OverlappingPatches",
     "PatchHead",
+    "PathLength",
     "PixelNorm",
+    "PosEmbed",
+    "Residual",
     "ResidualConv",
     "SelfModulatedLayerNorm",
+    "ShiftedWindowAttention",
+    "SirenPatches",
     "SpectralNorm",
+    "StyledAttention",
     "ToRGB",
+    "TokenConvHead",
     "Transformer",
     "Upsample",
     "UpsampleLinear",
     "Wasserstein",
+    "noise_mode",
     "normalize_weights",
 ]

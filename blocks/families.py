@@ -7,11 +7,11 @@ memory as [B, H, W, C]. `w` is a style vector [B, S], `ws` a row of them [B, n, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 from torch import Tensor, nn
 
@@ -76,12 +76,30 @@ class FeedForward(Block, nn.Module, family="feed-forward"):
         raise NotImplementedError
 
 
+class Condition(Block, nn.Module, family="condition"):
+    """Turns what is told of an image, its class or a caption, into c [B,cond_dim]. No wiring.
+
+    `read` makes integers of what people say, `forward` a condition of the integers.
+    """
+
+    takes: ClassVar[Literal["classes", "captions"]]
+    cond_dim: int
+
+    def read(self, said: Sequence[Any]) -> Int64[Tensor, "b ..."]:
+        """Classes or captions as integers; ValueError for what is neither."""
+        raise NotImplementedError
+
+    def forward(self, told: Int64[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
+        raise NotImplementedError
+
+
 class Mapping(Block, nn.Module, family="mapping"):
     """Turns latents into styles: z [B,Z], c [B,D] or None -> ws [B,n,S].
 
     Wiring: z_dim, style_dim, num_styles, cond_dim.
 
-    `truncation_psi` draws ws towards their tracked mean `w_avg`, the first `truncation_cutoff` of them (None: all).
+    `truncation_psi` draws ws towards their tracked mean `w_avg`, the first `truncation_cutoff` of them (None: all). A
+    training moves the mean, unless `update_w_avg` is False, as for the second latent of style mixing.
     """
 
     def forward(
@@ -91,6 +109,7 @@ class Mapping(Block, nn.Module, family="mapping"):
         *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
+        update_w_avg: bool = True,
     ) -> Float[Tensor, "b n s"]:
         raise NotImplementedError
 
@@ -162,6 +181,23 @@ class Head(Block, nn.Module, family="head"):
         raise NotImplementedError
 
 
+class FeatureNetwork(Block, nn.Module, family="feature-network"):
+    """Sees images as a network does that learnt elsewhere: image [B,K,H,W] in [-1,1] -> tokens [B,N,C], by depths.
+
+    Wiring: image_channels. It takes images of any size and brings them to its `input_size`. It does not learn and stays
+    in eval mode; gradients reach the image.
+    """
+
+    input_size: tuple[int, int]
+    num_parameters: int  # also of what it borrows
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+    def forward(self, image: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b ..."], ...]:
+        raise NotImplementedError
+
+
 class WeightNorm(Block, nn.Module, family="weight-norm"):
     """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (at first)."""
 
@@ -172,10 +208,24 @@ class WeightNorm(Block, nn.Module, family="weight-norm"):
 
 
 class Augment(Block, nn.Module, family="augment"):
-    """Changes images at random, differentiably: image [B,K,H,W] in [-1,1] -> the same shape. No wiring."""
+    """Changes images at random, differentiably: image [B,K,H,W] in [-1,1] -> the same shape. No wiring.
+
+    An augmentation that adapts itself learns by `observe` how the discriminator judges; what it keeps lies in buffers,
+    so that it is part of a training's state.
+    """
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         raise NotImplementedError
+
+    def at(self, images: int) -> None:
+        """Called before each step: how many real images have been shown so far."""
+
+    def observe(self, sign: Float[Tensor, ""], num_images: int) -> None:
+        """Called once in a step: the mean sign of the logits of so many real images, over all processes."""
+
+    def strength(self) -> dict[str, Tensor]:
+        """What of it changes in training, for the log: scalars by name."""
+        return {}
 
 
 class Loss(Block, nn.Module, family="loss"):
@@ -191,11 +241,12 @@ class Loss(Block, nn.Module, family="loss"):
 
 
 class Networks(NamedTuple):
-    """The networks a regularizer may call; the discriminator sees images through `augment`."""
+    """The networks a regularizer may call; the discriminator sees images, of this range, through `augment`."""
 
     generator: nn.Module
     discriminator: Callable[..., Tensor]
     augment: Callable[[Tensor], Tensor]
+    value_range: str = "symmetric"
 
 
 class Batch(NamedTuple):
@@ -210,10 +261,11 @@ class Batch(NamedTuple):
 
 
 class Regularizer(Block, nn.Module, family="regularizer"):
-    """A term beside the loss: networks, batch -> scalar, its weight included. No wiring.
+    """A term beside the loss: networks, batch -> scalar, its weight included. Wiring: cond_dim.
 
     With `every` = 1 it is added to the main loss of its side, and the batch carries logits; otherwise it has a phase of
-    its own every so many steps, in which its value counts `every` times.
+    its own every so many steps, in which its value counts `every` times. What it keeps
+    from step to step lies in buffers, which are part of a training's state.
     """
 
     class Spec(BlockSpec):
@@ -221,6 +273,7 @@ class Regularizer(Block, nn.Module, family="regularizer"):
 
     side: ClassVar[Literal["generator", "discriminator"]]
     second_order: ClassVar[bool] = False  # needs second derivatives of its network: runs under `second_order()`
+    averaged: ClassVar[tuple[str, ...]] = ()  # buffers that follow the batch: all processes go on with their mean
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from blocks.precision import at_least_float32
 
@@ -16,7 +17,8 @@ def demodulation(
     weight: Float[Tensor, "o i *k"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
     """What brings each output's share of a sample's weight, W diag(style), to unit length; no such weight is made."""
-    of_pairs = at_least_float32(weight).square()[..., None].flatten(2).sum(-1)  # over the pixels of a kernel
+    of_pairs = at_least_float32(weight).square()
+    of_pairs = of_pairs.flatten(2).sum(-1) if weight.ndim > 2 else of_pairs  # over the pixels of a kernel
     squares = at_least_float32(style).square() @ of_pairs.mT
     return torch.rsqrt(squares + eps).to(style.dtype)
 
@@ -27,3 +29,31 @@ def modulated_weight(
     """The weight of each sample, W diag(style): for few outputs, such as the three of an image."""
     modulated = weight * style[:, None]
     return modulated * demodulation(weight, style, eps=eps)[:, :, None] if demodulate else modulated
+
+
+def modulated_pixels(
+    pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], weight: Float[Tensor, "o i"], style: Float[Tensor, "t i"]
+) -> Float[Tensor, "t p o"]:
+    """Each token's pixels by its weight, W diag(style), without making any token's weight.
+
+    Pixels without a token's axis are the same for all tokens. Pixels times weights is then shared too, so that one
+    product with the styles does it all; worth it as soon as there are more tokens than outputs.
+    """
+    if pixels.ndim == 2 and style.shape[0] > weight.shape[0]:
+        shared = pixels[:, None] * weight  # p o i
+        return (style @ shared.flatten(0, 1).mT).view(len(style), *shared.shape[:2])
+    return (pixels * style[:, None]) @ weight.mT
+
+
+def scaled_linear(
+    x: Float[Tensor, "b n i"],
+    weight: Float[Tensor, "o i"],
+    scales: Float[Tensor, "b o"],
+    plus: Float[Tensor, "b n o"] | None = None,
+) -> Float[Tensor, "b n o"]:
+    """x W^T, a sample's outputs times a number each, plus `plus`. The smaller of map and weights is what is scaled."""
+    if x.shape[1] <= weight.shape[1]:
+        y = F.linear(x, weight)
+        return y * scales[:, None] if plus is None else torch.addcmul(plus, y, scales[:, None])
+    own = (weight * scales[:, :, None]).mT
+    return x @ own if plus is None else torch.baddbmm(plus, x, own)

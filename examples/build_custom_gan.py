@@ -9,7 +9,8 @@ from pathlib import Path
 from assemblies import GAN, check
 from workbench import DigitScore, draw, open_data, save_grid, train
 from workbench.pixels import from_bytes
-from workbench.sample import beside_nearest, interpolate
+from workbench.sample import beside_nearest
+from workbench.walk import interpolate
 
 # A generator is a list over two values: the features and the image so far. Layers change the features, readouts add to
 # the image. Here: ViTGAN's self-modulated LayerNorm (sln) around StyleNAT's Hydra attention, a sum of images as in

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from assemblies import check, parse
 from benchmarks import measure
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +28,31 @@ def test_a_benchmark_prints_a_table_and_writes_json(name, tmp_path):
     assert found["machine"]["packages"]["torch"] == torch.__version__
     assert {row["kernel"] for row in found["rows"]} >= {"reference"}
     assert "times reference" in asked.stdout
+
+
+@pytest.mark.slow
+def test_whole_models_are_measured_in_processes_of_their_own(tmp_path):
+    output, document = tmp_path / "found.json", tmp_path / "gan.yaml"
+    document.write_text(yaml.safe_dump(tiny.gan()))
+    command = [sys.executable, "-m", "benchmarks.generators", "--quick", "--only", str(document), "--threads", "1"]
+    asked = subprocess.run(
+        [*command, "--output", str(output), "--allocators", "default", "kept"],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    rows = json.loads(output.read_text())["rows"]
+    assert [(row["pass"], row["allocator"]) for row in rows] == [
+        (work, allocator) for work in ("forward", "discriminator", "step") for allocator in ("default", "kept")
+    ]
+    survey = check(parse(tiny.gan()))["generator"]
+    forward, step = rows[0], rows[4]
+    assert forward["M parameters"] == pytest.approx(survey.parameters / 1e6)
+    assert forward["G multiply-adds"] == pytest.approx(survey.multiply_adds / 1e9, rel=1e-2)
+    assert step["G multiply-adds"] > 2 * forward["G multiply-adds"]
+    assert all(row["peak MB"] > 100 and row["s/image"] > 0 for row in rows)
+    assert "matmul rate %" in asked.stdout
+    lost = subprocess.run([*command[:3], "--only", "nobody"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert lost.returncode == 1
+    assert "no preset and no file is called nobody" in lost.stderr
 
 
 def test_candidates_run_in_turns():

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from assemblies import parse
 from registry import Block, catalogue
 from tests import tiny
-from workbench import cli, describe, doctor
+from workbench import cli, describe, doctor, picture_commands
 from workbench.listing import print_doctor
 
 
@@ -191,6 +191,22 @@ def test_show_counts_what_is_built(ganblocks, gan_file):
     assert f"{sizes['generator']:,}" in table
 
 
+def test_show_tells_how_a_gan_is_trained(ganblocks, tmp_path):
+    document = tiny.gan(
+        regularizers=[{"kind": "r1", "every": 16}, "bcr"],
+        augment={"kind": "ada", "magnitude": {"scale": 0.3}},
+        style_mixing=0.9,
+        discriminator_optimizer={"clip_norm": 5},
+    )
+    (tmp_path / "gan.json").write_text(json.dumps(document))
+    training = json.loads(ganblocks("show", tmp_path / "gan.json", "--json")[1])["training"]
+    assert training["regularizers"] == "r1 (every 16); bcr"
+    assert training["augment"] == "ada (magnitude scale 0.3)"
+    assert training["style_mixing"] == "0.9"
+    assert training["generator_optimizer"] == "lr 0.002, betas 0; 0.99, eps 1e-08, decay_kimg 0, clip_norm none"
+    assert "clip_norm 5" in ganblocks("show", tmp_path / "gan.json")[1]
+
+
 def test_show_takes_a_network_alone(ganblocks, tmp_path):
     (tmp_path / "generator.json").write_text(json.dumps(tiny.GENERATOR))
     (tmp_path / "discriminator.json").write_text(json.dumps(tiny.DISCRIMINATOR))
@@ -313,4 +329,4 @@ def test_a_gan_is_trained_resumed_and_sampled(ganblocks, gan_file, tmp_path):
 
 @pytest.mark.parametrize(("text", "seeds"), [("0-3", [0, 1, 2, 3]), ("5", [5]), ("1, 4-5,2", [1, 4, 5, 2])])
 def test_seeds_are_read(text, seeds):
-    assert cli.parse_seeds(text) == seeds
+    assert picture_commands.parse_seeds(text) == seeds

@@ -188,6 +188,17 @@ def test_the_linear_head_is_two_equalised_maps(hidden_dim: int | None) -> None:
     torch.testing.assert_close(head(x), y @ head.out.weight.T / math.sqrt(y.shape[1]))
 
 
+def test_the_hidden_layer_of_the_linear_head_may_have_two_biases() -> None:
+    torch.manual_seed(0)
+    head, x = LinearHead(6, (2, 3), hidden_dim=10, num_biases=2).double(), random(4, 6, 2, 3)
+    nn.init.normal_(head.hidden.bias)
+    nn.init.normal_(head.bias2)
+    hidden = leaky_relu(x.reshape(4, 36) @ head.hidden.weight.T / 6 + head.hidden.bias + head.bias2)
+    torch.testing.assert_close(head(x), hidden @ head.out.weight.T / math.sqrt(10))
+    with pytest.raises(Misfit, match="no hidden layer to have two biases; give hidden_dim"):
+        LinearHead(6, (2, 3), hidden_dim=None, num_biases=2)
+
+
 @pytest.mark.parametrize("mapping", [None, {"kind": "mapping", "num_layers": 2}])
 def test_a_conditional_head_is_a_scalar_product_with_the_embedded_condition(mapping: Any) -> None:
     torch.manual_seed(0)

@@ -39,6 +39,14 @@ def test_without_modulation_to_rgb_is_a_convolution_of_one_pixel():
     torch.testing.assert_close(block(x, NO_STYLES), F.conv2d(x, block.weight[:, :, None, None], block.bias))
 
 
+def test_two_biases_add_up():
+    block, x = trained(ToRGB(6, num_biases=2)), normal(2, 6, 5, 7)
+    with torch.no_grad():
+        block.bias2.normal_()
+    expected = F.conv2d(x, block.weight[:, :, None, None], block.bias + block.bias2)
+    torch.testing.assert_close(block(x, NO_STYLES), expected)
+
+
 @pytest.mark.parametrize("modulation", ["modulate", "demodulate"])
 def test_modulated_to_rgb_is_a_convolution_by_each_samples_own_weight(modulation):
     block = trained(ToRGB(6, 12, modulation=modulation))

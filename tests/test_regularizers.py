@@ -12,6 +12,7 @@ from blocks.augment.diff_augment import DiffAugment
 from blocks.families import Batch, Networks, Regularizer
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
+from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
 
 NO_AUGMENTATION = {"kind": "diffaugment", "policy": []}
@@ -157,6 +158,49 @@ def test_clean_consistency_uses_the_logits_at_hand_only_where_the_images_were_no
         assert discriminator.calls == calls
 
 
+def test_clean_consistency_takes_the_logits_of_the_same_augmentation_for_those_of_the_copy() -> None:
+    real, fake, own = images(0), images(1), DiffAugment.Spec(policy=("color",))
+    discriminator = Linear()
+    logits = {"real_logits": discriminator(real) + 2.0, "fake_logits": discriminator(fake) + 3.0}
+    discriminator.calls = 0
+    bcr = BalancedConsistency(lambda_real=1.0, lambda_fake=1.0, augment=own)
+    found = bcr(networks(discriminator, own.build()), Batch(real=real, fake=fake, **logits))
+    torch.testing.assert_close(found, torch.full_like(found, 2.0**2 + 3.0**2))
+    assert discriminator.calls == 2
+
+
+def test_copies_are_made_in_the_range_that_augmentations_work_in() -> None:
+    flip = {"kind": "diffaugment", "policy": ["flip", "cutout"], "cutout_ratio": 0.5}
+    unit, symmetric = images(0).sigmoid(), 2 * images(0).sigmoid() - 1
+    found = []
+    for image, value_range, judge in ((unit, "unit", Linear()), (symmetric, "symmetric", Linear())):
+        shown: list[Tensor] = []
+
+        def discriminator(image: Tensor, c: Any, judge: Any = judge, shown: Any = shown) -> Tensor:
+            shown.append(image)
+            logits: Tensor = judge(image, c)
+            return logits
+
+        torch.manual_seed(0)
+        bcr = BalancedConsistency(lambda_fake=0.0, augment=flip)
+        bcr(Networks(nn.Identity(), discriminator, nn.Identity(), value_range), Batch(real=image))
+        found.append(shown)
+    for of_unit, of_symmetric in zip(*found, strict=True):
+        torch.testing.assert_close(2 * of_unit - 1, of_symmetric)
+
+
+def test_the_gradient_penalty_can_spare_images_the_augmentation() -> None:
+    def forbidden(image: Tensor) -> Tensor:
+        raise AssertionError("images were augmented")
+
+    discriminator = Linear()
+    batch = Batch(real=images(0), fake=images(1))
+    spared = GradientPenalty(augmented=False)(networks(discriminator, forbidden), batch)
+    torch.testing.assert_close(spared, GradientPenalty()(networks(discriminator), batch))
+    with pytest.raises(AssertionError, match="were augmented"):
+        GradientPenalty()(networks(discriminator, forbidden), batch)
+
+
 def test_two_views_use_the_logits_at_hand_only_of_the_same_augmentation() -> None:
     real, fake, own = images(0), images(1), DiffAugment.Spec(policy=("color",))
     for augment, calls in ((nn.Identity(), 4), (own.build(), 2), (DiffAugment(policy=("flip",)), 4)):
@@ -183,3 +227,56 @@ def test_a_weight_of_zero_asks_for_nothing() -> None:
     found = BalancedConsistency(lambda_fake=0.0)(networks(discriminator), Batch(real=images(0)))
     assert found > 0
     assert discriminator.calls == 2
+
+
+class Painter(nn.Module):
+    """A generator whose paths are known: the image is k_i times w_i, summed over the style vectors i."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+        self.mapped = 0
+
+    def mapping(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        self.mapped += len(z)
+        return (z if c is None else z + c)[:, None].expand(-1, 2, -1)
+
+    def synthesis(self, ws: Tensor) -> Tensor:
+        return (self.k[:, None] * ws).sum(dim=1).view(-1, 3, 4, 5)
+
+
+def test_path_length_is_the_slope_along_noise_per_root_of_the_pixels() -> None:
+    painter, noise = Painter(), images(5)
+    lengths = PathLength().lengths(painter.synthesis, painter.mapping(images(6).flatten(1)), noise)
+    per_vector = noise.flatten(1).norm(dim=1) / 20**0.5  # times k; their mean square is 12.5
+    torch.testing.assert_close(lengths, per_vector * 12.5**0.5)
+
+
+def test_path_length_holds_lengths_at_their_running_mean() -> None:
+    penalty = PathLength(decay=0.1).double()
+    lengths = torch.tensor([1.0, 3.0], dtype=torch.float64, requires_grad=True)
+    found = penalty.penalties(lengths)
+    torch.testing.assert_close(penalty.mean, torch.tensor(0.2, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor([0.64, 7.84], dtype=torch.float64))
+    (slope,) = torch.autograd.grad(found.mean(), lengths)
+    torch.testing.assert_close(slope, torch.tensor([0.8 - 0.18, 2.8 - 0.18], dtype=torch.float64))  # the mean moves too
+    penalty.penalties(lengths)
+    torch.testing.assert_close(penalty.mean, torch.tensor(0.38, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("shrink", "seen"), [(1, 4), (2, 2), (3, 1), (9, 1)])
+def test_path_length_looks_at_the_first_part_of_the_batch(shrink: int, seen: int) -> None:
+    painter, z = Painter(), images(6).flatten(1)
+    penalty = PathLength(batch_shrink=shrink, weight=3.0).double()
+    value = penalty(Networks(painter, Linear(), nn.Identity()), Batch(z=z, c=torch.zeros_like(z)))
+    assert painter.mapped == seen
+    assert torch.autograd.grad(value, painter.k)[0].abs().min() > 0
+
+
+def test_path_length_outlives_numbers_that_are_not_finite() -> None:
+    penalty = PathLength()
+    penalty.penalties(torch.tensor([5.0]))
+    before = penalty.mean.clone()
+    assert penalty.penalties(torch.tensor([float("nan")])).isnan().all()
+    assert torch.equal(penalty.mean, before)
+    assert penalty.state_dict().keys() == {"mean"}

@@ -18,13 +18,12 @@ from workbench.randomness import latents
 from workbench.sample import (
     beside_nearest,
     draw,
-    interpolate,
     load_generator,
     nearest,
     one_hot,
     sample_files,
-    slerp,
 )
+from workbench.walk import interpolate, slerp
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +162,12 @@ def test_samples_go_into_a_picture_or_a_folder(tmp_path, conditional):
     save_model(tmp_path / "model.safetensors", conditional)
     sample_files(tmp_path, [3, 10], tmp_path / "new" / "grid.png")
     assert Image.open(tmp_path / "new" / "grid.png").size == (34, 16)
-    sample_files(tmp_path, [3, 10], tmp_path / "each", chosen_class=1)
+    sample_files(tmp_path, [3, 10], tmp_path / "each", classes=[1])
     assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["seed0003.png", "seed0010.png"]
     expected = draw(conditional, [10], c=one_hot([1], 3)).mul(255).round().clamp(0, 255)[0].permute(1, 2, 0)
     np.testing.assert_allclose(np.asarray(Image.open(tmp_path / "each" / "seed0010.png")), expected.numpy(), atol=1)
     with pytest.raises(DataError, match="knows classes 0 to 2; class 3"):
-        sample_files(tmp_path, [0], tmp_path / "grid.png", chosen_class=3)
+        sample_files(tmp_path, [0], tmp_path / "grid.png", classes=[3])
 
 
 def test_sampling_changes_no_state(generator):

@@ -19,17 +19,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from assemblies import EMA, Adam, CheckpointError, load_model, parse, read
+from assemblies import EMA, Adam, CheckpointError, check, load_model, parse, read
 from registry import FormError, Misfit
 from tests import tiny
-from workbench import ema, steps, train
+from workbench import ema, session, steps, train
 from workbench.data import digits
 from workbench.errors import DataError, Diverged, RunError
 from workbench.interruption import Interruption
 from workbench.process import Process
 from workbench.randomness import seed_step
 from workbench.side import Side, corrected, named_terms
+from workbench.state import load_state
 from workbench.steps import Training
+from workbench.style_mixing import StyleMixing
 from workbench.training import differing
 
 LAZY = tiny.gan()
@@ -39,6 +41,14 @@ EAGER = tiny.gan(
     discriminator=tiny.DISCRIMINATOR | {"weight_norm": "spectral-norm"},
     generator=tiny.GENERATOR | {"cond_dim": 10, "value_range": "imagenet"},
     ema={"half_life_kimg": 0.02, "ramp_up": None},
+)
+STYLEGAN2 = tiny.gan(
+    generator=tiny.GENERATOR | {"cond_dim": 10},
+    regularizers=[{"kind": "r1", "every": 3}, {"kind": "path-length", "every": 2}],
+    augment={"kind": "ada", "kimg": 0.1, "interval": 4, "target": -0.9},
+    style_mixing=0.9,
+    discriminator_optimizer={"clip_norm": 0.5},
+    freeze_d=1,
 )
 
 
@@ -71,7 +81,9 @@ def real_images(count=8):
     return torch.rand(count, 3, 16, 16) * 2 - 1
 
 
-@pytest.mark.parametrize(("document", "flip"), [(LAZY, True), (EAGER, False)], ids=["lazy", "eager"])
+@pytest.mark.parametrize(
+    ("document", "flip"), [(LAZY, True), (EAGER, False), (STYLEGAN2, False)], ids=["lazy", "eager", "stylegan2"]
+)
 def test_resuming_is_exact(tmp_path, document, flip):
     whole = run(document, tmp_path / "whole", steps=6, flip=flip)
     run(document, tmp_path / "parts", steps=3, flip=flip)
@@ -84,8 +96,13 @@ def test_resuming_is_exact(tmp_path, document, flip):
         assert any(name.startswith(part) for name in expected)
     for name, value in whole.generator.state_dict().items():
         assert torch.equal(value, parts.generator.state_dict()[name])
-    ticks = [{name: tick[name] for name in ("images", "step", "losses")} for tick in parts.log]
-    assert ticks[-1] == [{name: tick[name] for name in ("images", "step", "losses")} for tick in whole.log][-1]
+    told = ("images", "step", "losses", "signals")
+    ticks = [{name: tick[name] for name in told} for tick in parts.log]
+    assert ticks[-1] == [{name: tick[name] for name in told} for tick in whole.log][-1]
+    if document is STYLEGAN2:
+        assert expected["gan.augment.p"] == pytest.approx(0.32)  # moved once, after 4 steps of 8 images
+        assert expected["gan.augment.shown"] == 16
+        assert expected["gan.regularizers.1.mean"] > 0
 
 
 def test_the_state_covers_the_mean_style_and_all_buffers(training):
@@ -127,6 +144,8 @@ def test_the_log_tells_what_ran_and_how_fast(finished):
     assert (tick["images"], tick["step"], tick["kimg"]) == (16, 2, 0.016)
     assert tick["losses"].keys() == {"discriminator", "generator", "r1", "logits/real", "logits/fake"}
     assert all(np.isfinite(value) for value in tick["losses"].values())
+    assert tick["signals"].keys() == {"sign/real", "gradient/discriminator", "gradient/generator"}
+    assert -1 <= tick["signals"]["sign/real"] <= 1
     assert tick["images_per_second"] > 0
     assert finished.log == records[2:5]
 
@@ -370,6 +389,155 @@ def test_each_side_learns_alone(training):
     assert not any(parameter.requires_grad for parameter in training.gan.parameters())
 
 
+def test_the_discriminators_turn_computes_no_gradient_of_the_generator(training):
+    seen = {"discriminator": [], "generator": []}
+    original = training.descend
+
+    def descend(side, losses, *args, **options):
+        learning = {name: any(p.requires_grad for p in getattr(training.gan, name).parameters()) for name in seen}
+        seen[side.name].append((learning["generator"], learning["discriminator"]))
+        return original(side, losses, *args, **options)
+
+    training.descend = descend
+    made = []
+    training.generator.register_forward_hook(lambda _module, _args, image: made.append(image.requires_grad))
+    training.run_step(real_images(), None)
+    assert seen == {"discriminator": [(False, True)] * 2, "generator": [(True, False)]}
+    assert made == [False, True]  # the images of D's turn have no history, those of G's do
+
+
+def test_an_iteration_takes_one_real_batch(tmp_path, monkeypatch):
+    taken, shown = [], []
+    batches, run_step = session.batches, Training.run_step
+
+    def counted(*args, **options):
+        for batch in batches(*args, **options):
+            taken.append(batch.images)
+            yield batch
+
+    def watched(self, real, *told):
+        shown.append(real)
+        run_step(self, real, *told)
+
+    monkeypatch.setattr(session, "batches", counted)
+    monkeypatch.setattr(Training, "run_step", watched)
+    run(LAZY, tmp_path / "run", steps=3)
+    assert len(taken) == len(shown) == 3
+    for images, real in zip(taken, shown, strict=True):
+        torch.testing.assert_close(real, images / 127.5 - 1)
+
+
+def test_both_optimisers_go_on_where_they_were(tmp_path):
+    run(LAZY, tmp_path / "run", steps=3)
+    fresh = Training(parse(LAZY), Process("cpu"))
+    load_state(tmp_path / "run" / "checkpoint.safetensors", fresh)
+    saved = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    for name, times in (("discriminator", 5), ("generator", 3)):  # with R1 in steps 0 and 2
+        moments = fresh.sides[name].moments()
+        assert len(moments) == 3 * len(fresh.sides[name].parameters)
+        for key, value in moments.items():
+            assert torch.equal(value, saved[f"optimizer.{name}.{key}"])
+        assert max(value for key, value in moments.items() if key.endswith(".step")) == times
+        assert sum(value.abs().max() > 0 for value in moments.values()) > 0.9 * len(moments)
+
+
+def test_the_condition_reaches_the_discriminator_in_every_phase():
+    document = tiny.gan(
+        generator=tiny.GENERATOR | {"cond_dim": 10},
+        regularizers=[{"kind": "r1", "every": 2}, "bcr", {"kind": "path-length", "every": 2}],
+    )
+    seed_step(0, -1)
+    training = Training(parse(document), Process("cpu"))
+    c, seen, mapped = torch.eye(10)[:8], [], []
+    training.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    training.generator.mapping.register_forward_pre_hook(lambda _, args: mapped.append(args[1]))
+    training.run_step(real_images(), c)
+    assert len(seen) >= 6  # real, fake, their copies, R1, G's turn
+    assert all(torch.equal(each, c) for each in seen)
+    assert [len(each) for each in mapped] == [8, 8, 4]
+    assert all(torch.equal(each, c[: len(each)]) for each in mapped)
+    logits = training.discriminator(real_images(), c), training.discriminator(real_images(), c.roll(1, 0))
+    assert not torch.equal(*logits)
+
+
+def test_long_gradients_are_clipped_in_the_main_phase_alone(training):
+    side = training.sides["discriminator"]
+    side.clip_norm = 1e-3
+    norms = []
+    side.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(nn.utils.get_total_norm(side.gradients().values()).item())
+    )
+    training.run_step(real_images(), None)
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+    assert norms[1] > 2e-3  # R1
+    signals = training.read_signals()
+    assert signals["gradient/discriminator"] > 1e-2  # told as it was before
+    assert signals["gradient/generator"] > 0
+
+
+def test_frozen_steps_of_the_discriminator_keep_their_weights():
+    seed_step(0, -1)
+    training = Training(parse(tiny.gan(freeze_d=2)), Process("cpu"))
+    before = {name: value.clone() for name, value in training.discriminator.named_parameters()}
+    training.run_step(real_images(), None)
+    same = {name for name, value in training.discriminator.named_parameters() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.startswith(("steps.0.", "steps.1."))}
+    with pytest.raises(Misfit, match=r"freeze_d +the discriminator has 6 steps .*; at most 5 can be frozen"):
+        check(parse(tiny.gan(freeze_d=6)))
+
+
+def test_style_mixing_takes_later_styles_from_a_second_latent():
+    generator = parse(tiny.gan()).build().generator
+    z = torch.randn(4, 8)
+    plain = generator.mapping(z, update_w_avg=False)
+    before = generator.mapping.w_avg.clone()
+    generator.mapping(z)
+    moved, generator.mapping.w_avg = generator.mapping.w_avg, before
+    seen = set()
+    for seed in range(30):
+        torch.manual_seed(seed)
+        generator.mapping.w_avg = before.clone()
+        ws = StyleMixing(generator, 1.0).mapping(z)
+        kept = (ws == plain).all(dim=2)
+        assert (kept == kept[0]).all()  # the same place for the whole batch
+        first = int(kept[0].sum())
+        assert kept[0, :first].all()
+        seen.add(first)
+        assert torch.equal(generator.mapping.w_avg, moved)  # the second latent leaves it alone
+    assert seen == set(range(1, generator.num_ws))
+
+
+def test_styles_are_mixed_as_often_as_said_and_only_in_training(tmp_path):
+    generator = parse(tiny.gan()).build().generator
+    mixing, z = StyleMixing(generator, 0.25), torch.randn(2, 8)
+    torch.manual_seed(0)
+    mixed = [not torch.equal(*ws[0, [0, -1]]) for ws in (mixing.mapping(z) for _ in range(400))]
+    assert np.mean(mixed) == pytest.approx(0.25, abs=0.05)
+    assert (mixing.z_dim, mixing.resolution) == (8, (16, 16))
+    training = Training(parse(tiny.gan(style_mixing=0.9)), Process("cpu"))
+    assert isinstance(training.networks.generator, StyleMixing)
+    assert not isinstance(training.averaged, StyleMixing)
+    single = tiny.GENERATOR | {
+        "synthesis": [{"kind": "constant", "resolution": 4, "dim": 8}, {"kind": "to-rgb", "modulation": "modulate"}]
+    }
+    with pytest.raises(Misfit, match=r"style_mixing +the generator has 1 style vector"):
+        check(parse(tiny.gan(generator=single, discriminator=tiny.DISCRIMINATOR, style_mixing=0.5)))
+
+
+def test_the_augmentation_is_told_how_far_training_is_and_how_real_images_are_judged():
+    training = Training(parse(tiny.gan(augment="ada", regularizers=[])), Process("cpu"))
+    told = []
+    training.gan.augment.at = lambda images: told.append(images)
+    training.gan.augment.observe = lambda sign, images: told.append((sign.item(), images))
+    for _ in range(2):
+        training.run_step(real_images(), None)
+    assert told[::2] == [0, 8]
+    assert [images for _, images in told[1::2]] == [8, 8]
+    signs = [sign for sign, _ in told[1::2]]
+    assert training.read_signals()["sign/real"] == pytest.approx(sum(signs) / 2)
+    assert training.read_signals() == {"augment/p": 0.0}
+
+
 def test_what_arrives_frozen_stays_frozen():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     network[0].requires_grad_(False)
@@ -390,7 +558,7 @@ def test_a_lazy_term_counts_as_often_as_it_is_skipped(training):
         training.descend(discriminator, {"some": parameter.sum()}, weight=term.every)
     assert torch.equal(gradients[0], torch.full_like(parameter, 2.0))
     weights = []
-    training.descend = lambda _side, _losses, weight=1.0: weights.append(weight)
+    training.descend = lambda _side, _losses, weight=1.0, clip_norm=None: weights.append(weight)
     training.run_step(real_images(), None)
     assert weights == [1.0, 2, 1.0]
 
@@ -483,8 +651,17 @@ def test_two_processes_train_one_network(tmp_path):
         "from tests import tiny\n"
         "from workbench import train\n"
         "from workbench.process import leave_group\n"
-        "found = train(tiny.gan(), 'digits', 'run', device='cpu', tick=0.016, workers=0, quiet=True)\n"
-        "for name, value in found.generator.named_parameters():\n"
+        "from workbench.steps import Training\n"
+        "gan = tiny.gan(regularizers=[{'kind': 'path-length', 'every': 2}], style_mixing=0.5, "
+        "augment={'kind': 'ada', 'kimg': 0.1, 'target': -0.9})\n"
+        "trained = []\n"
+        "init = Training.__init__\n"
+        "Training.__init__ = lambda self, *args: (init(self, *args), trained.append(self.gan))[0]\n"
+        "found = train(gan, 'digits', 'run', device='cpu', tick=0.016, workers=0, quiet=True)\n"
+        "(gan,) = trained\n"
+        "assert gan.augment.p > 0 and gan.regularizers[0].mean > 0\n"
+        "agreed = {'p': gan.augment.p[None], 'mean': gan.regularizers[0].mean[None]}\n"
+        "for name, value in [*found.generator.named_parameters(), *agreed.items()]:\n"
         "    both = [torch.empty_like(value) for _ in range(2)]\n"
         "    torch.distributed.all_gather(both, value.contiguous())\n"
         "    assert torch.equal(*both), name\n"

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from workbench import picture_commands
+
 app = typer.Typer(
     name="ganblocks",
     help="Building blocks for transformer- and style-based GANs, composed by specs.",
@@ -116,7 +118,7 @@ def train(
         str | None,
         typer.Argument(help="A YAML or JSON file, or a preset's name; not needed to resume.", metavar="SPEC"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images, or `digits`.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of images, a .zip, .tar shards, or `digits`.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     kimg: Annotated[
@@ -178,49 +180,47 @@ def train(
 
 
 @app.command()
-def sample(
-    model: Annotated[
-        Path, typer.Argument(help="A run folder, or a model's .safetensors file.", metavar="RUN_OR_MODEL")
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pt, .pth, .pkl) of StyleNAT, ViTGAN, Styleformer and the like.")
     ],
-    seeds: Annotated[str, typer.Option(help="Such as 0-15 or 1,5,8-10.")] = "0-15",
-    out: Annotated[Path, typer.Option(help="A picture for a grid of all, or a folder for one file each.")] = Path(
-        "samples.png"
-    ),
-    truncation_psi: Annotated[float, typer.Option(help="Below 1: nearer to the mean, better but more alike.")] = 1.0,
-    truncation_cutoff: Annotated[int | None, typer.Option(min=0, help="How many style vectors are truncated.")] = None,
-    class_: Annotated[int | None, typer.Option("--class", min=0, help="The class, of a conditional generator.")] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    target: Annotated[Path, typer.Argument(help="The model to write, a .safetensors file.")],
+    network: Annotated[
+        Literal["G_ema", "G", "D"] | None,
+        typer.Option(help="Which network; by default the averaged generator, if there is one."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="What the file does not tell, as NAME=VALUE; may be repeated.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at TARGET.")] = False,
+    json: Json = False,
 ) -> None:
-    """Draw images; a seed gives the same one each time."""
-    from workbench.sample import sample_files
+    """Turn a published checkpoint into a model file. Nothing in the checkpoint is run."""
+    from workbench import convert, listing
 
-    written = sample_files(
-        model,
-        parse_seeds(seeds),
-        out,
-        truncation_psi=truncation_psi,
-        truncation_cutoff=truncation_cutoff,
-        chosen_class=class_,
-        device=device,
+    told = convert.convert(
+        source,
+        target,
+        network=network,
+        settings=settings or (),
+        overwrite=overwrite,
+        command=shlex.join(["ganblocks", *sys.argv[1:]]),
     )
-    typer.echo(f"wrote {written}")
+    listing.print_json(told) if json else typer.echo("\n".join(convert.in_words(told)))
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from text such as 0-15 or 1,5,8-10."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise typer.BadParameter(f"{text!r} is not a list of seeds; write 0-15 or 1,5,8-10", param_hint="--seeds")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise typer.BadParameter(f"{text!r} holds no seed; a range goes upwards", param_hint="--seeds")
-    return found
+for command in picture_commands.COMMANDS:
+    app.command()(command)
 
 
 def main() -> None:
     """Run the command line; what a user can mend is told in one message, without a traceback."""
+    from workbench.memory import keep_memory
+
+    keep_memory()
     try:
         app()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Where training images come from: a folder, or the built-in handwritten digits; always bytes of one shape.
+"""Where training images come from: files and archives, or the built-in handwritten digits; always bytes of one shape.
 
 The digits: UCI ML hand-written digits (Kaynak 1995) as scikit-learn ships them, 1,797 images of 8x8 pixels.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,8 +19,10 @@ from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.decode import MODES, ResizeFilter, decode, image_files
+from workbench.captions import Captions, digit_captions
+from workbench.decode import MODES, ResizeFilter, decode
 from workbench.errors import DataError
+from workbench.finding import Place, Takes, find
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
 NUM_TRAIN_DIGITS = 1437
@@ -45,6 +47,7 @@ class Images:
         name: What to call it in the log.
         labels: The class of each image; None without classes.
         class_names: Names of the classes.
+        captions: What may be said of each image; None without captions.
         skipped: Files that were found unreadable when the data set was opened.
     """
 
@@ -54,10 +57,12 @@ class Images:
         labels: Int64[Tensor, " n"] | None = None,
         class_names: tuple[str, ...] = (),
         skipped: tuple[Skipped, ...] = (),
+        captions: Sequence[Captions] | None = None,
     ) -> None:
         self.name = name
         self.labels = labels
         self.class_names = class_names
+        self.captions = captions
         self.skipped = skipped
 
     def __len__(self) -> int:
@@ -66,6 +71,18 @@ class Images:
     def read(self, index: int) -> UInt8[Tensor, "c h w"]:
         """One image; raises one of `UNREADABLE` where it cannot be read."""
         raise NotImplementedError
+
+    def caption(self, index: int, choice: float) -> str | None:
+        """One of an image's captions, by a number in [0,1); None without captions."""
+        if self.captions is None:
+            return None
+        found = self.captions[index]
+        return found[int(choice * len(found))]
+
+    def first_captions(self, count: int) -> list[str]:
+        """So many captions, of images all over the data set."""
+        assert self.captions is not None
+        return [self.captions[index * len(self.captions) // count][0] for index in range(count)]
 
 
 class ImagesInMemory(Images):
@@ -87,7 +104,7 @@ class ImagesInFiles(Images):
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: Sequence[Place],
         resolution: tuple[int, int],
         image_channels: int,
         resize_filter: ResizeFilter,
@@ -121,7 +138,9 @@ class ImagesInFiles(Images):
             raise DataError(f"none of the {len(self)} image files in {self.name} can be read; the first: {skipped[0]}")
         pixels = torch.stack([found[index] for index in good])  # type: ignore[misc]
         labels = None if self.labels is None else self.labels[good]
-        return ImagesInMemory(pixels, self.name, labels=labels, class_names=self.class_names, skipped=skipped)
+        captions = None if self.captions is None else [self.captions[index] for index in good]
+        more: dict[str, Any] = {"class_names": self.class_names, "skipped": (*self.skipped, *skipped)}
+        return ImagesInMemory(pixels, self.name, labels=labels, captions=captions, **more)
 
 
 def open_data(
@@ -130,16 +149,20 @@ def open_data(
     resolution: int | tuple[int, int],
     image_channels: int = 3,
     cond_dim: int = 0,
+    captions: bool = False,
     resize_filter: ResizeFilter = "lanczos",
     in_memory: int = IN_MEMORY,
 ) -> Images:
     """The data set of that name.
 
     Args:
-        source: A folder, searched with all its subfolders; `digits`; or images already opened.
+        source: A folder, searched with all its subfolders; a .zip; a .tar, or a folder of such shards; `digits`; or
+            images already opened.
         resolution: Height and width to bring the images to; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
-        cond_dim: Number of classes that the generator knows; 0 for none. A folder's classes are its subfolders.
+        cond_dim: Number of classes that the generator knows; 0 for none. A folder's classes are its subfolders, unless
+            a dataset.json says otherwise.
+        captions: Whether the generator takes captions: from a .txt or .json beside each image, or a dataset.json.
         resize_filter: How images are made smaller or larger.
         in_memory: Bytes of pixels up to which the images are read at once and held in memory.
 
@@ -156,11 +179,17 @@ def open_data(
         images = source
     elif str(source) == "digits" and not Path("digits").is_dir():
         images = digits("train", resolution, image_channels, labelled=cond_dim > 0)
+        if captions:
+            assert images.labels is not None
+            images.captions = [digit_captions(digit) for digit in images.labels.tolist()]
     else:
-        images = _folder(Path(source), resolution, image_channels, resize_filter, labelled=cond_dim > 0)
+        takes: Takes | None = "captions" if captions else "classes" if cond_dim else None
+        images = _files(Path(source), resolution, image_channels, resize_filter, takes)
         if len(images) * image_channels * resolution[0] * resolution[1] <= in_memory:
             images = images.load()
-    _check(images, resolution, image_channels, cond_dim)
+    _check(images, resolution, image_channels, 0 if captions else cond_dim)
+    if captions and images.captions is None:
+        raise DataError(f"the generator wants captions, {images.name} has none")
     return images
 
 
@@ -196,34 +225,21 @@ def reason(error: BaseException) -> str:
     return "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
 
 
-def _folder(
-    folder: Path, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter, *, labelled: bool
+def _files(
+    source: Path, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter, takes: Takes | None
 ) -> ImagesInFiles:
-    if not folder.exists():
-        raise DataError(f"there is no folder {folder}; --data takes a folder of images, or `digits`")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is a file; --data takes the folder that the images lie in, or `digits`")
-    paths = image_files(folder)
-    if not paths:
-        seen = Counter(path.suffix or "no suffix" for path in folder.rglob("*") if path.is_file())
-        others = ", ".join(f"{count} x {suffix}" for suffix, count in seen.most_common(3)) or "it is empty"
-        raise DataError(f"{folder} has no image files (PNG, JPEG, WebP, BMP, ...): {others}")
-    labels, class_names = _classes(folder, paths) if labelled else (None, ())
+    found = find(source, takes)
     return ImagesInFiles(
-        paths, resolution, image_channels, resize_filter, str(folder), labels=labels, class_names=class_names
+        found.places,
+        resolution,
+        image_channels,
+        resize_filter,
+        str(source),
+        labels=None if found.classes is None else torch.tensor(found.classes),
+        class_names=found.class_names,
+        captions=found.captions,
+        skipped=tuple(Skipped(*each) for each in found.broken),
     )
-
-
-def _classes(folder: Path, paths: list[Path]) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
-    parts = [path.relative_to(folder).parts for path in paths]
-    loose = [path for path, part in zip(paths, parts, strict=True) if len(part) == 1]
-    if loose:
-        raise DataError(
-            f"the generator wants classes, so each image of {folder} has to lie in a subfolder named after its class; "
-            f"{len(loose)} do not, such as {loose[0].name}"
-        )
-    names = sorted({part[0] for part in parts})
-    return torch.tensor([names.index(part[0]) for part in parts]), tuple(names)
 
 
 def _check(images: Images, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,14 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "box": Image.Resampling.BOX,
 }
+
+
+class Opens(Protocol):
+    """Something that can be read as a file, such as a member of an archive."""
+
+    def open(self) -> IO[bytes]: ...
+
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -29,7 +37,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def decode(
-    path: Path, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter
+    path: Path | Opens, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter
 ) -> npt.NDArray[np.uint8]:
     """The image in a file as bytes [image_channels, height, width].
 
@@ -39,7 +47,7 @@ def decode(
     Raises:
         OSError, ValueError, SyntaxError: The file is no image, or cut short.
     """
-    with Image.open(path) as opened:
+    with Image.open(path if isinstance(path, Path) else path.open()) as opened:
         image = _in_mode(ImageOps.exif_transpose(opened), MODES[image_channels])
     height, width = resolution
     fitted = ImageOps.fit(image, (width, height), method=FILTERS[resize_filter])

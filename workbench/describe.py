@@ -84,8 +84,10 @@ def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def type_of(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+def type_of(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
     """A JSON schema as few words."""
+    if isinstance(schema, bool):
+        return "anything"
     if families := schema.get(SLOT_MARKER):
         return f"block of family {' or '.join(families)}"
     if "$ref" in schema:

@@ -108,6 +108,12 @@ def print_steps(plan: Mapping[str, Any]) -> None:
             "dim",
         )
     )
+    if training := plan.get("training"):
+        out.print()
+        options = _table("training", "")
+        for name, said in training.items():
+            options.add_row(_strong(name), said)
+        out.print(options)
 
 
 def print_presets(presets: Iterable[Mapping[str, str]]) -> None:

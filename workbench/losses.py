@@ -9,29 +9,32 @@ from typing import Any
 
 from registry.documents import write_whole
 
+PANELS = ("loss", "mean logits", "overfitting, augmentation")
+PANEL_OF = {"": 0, "logits": 1, "sign": 2, "augment": 2}  # by what stands before the slash of a measure's name
+
 
 def save_losses(ticks: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw what a log's ticks measured over the images shown: losses with terms above, mean logits below."""
+    """Draw what a log's ticks measured over the images shown: losses with terms, mean logits, signs of overfitting."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second to import
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(8, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True)
-    names = dict.fromkeys(name for tick in ticks for name in tick["losses"])
-    for name in names:
-        axes = below if name.startswith("logits/") else above
-        points = [(tick["kimg"], tick["losses"][name]) for tick in ticks if name in tick["losses"]]
-        axes.plot(
-            *zip(*points, strict=True), label=name.removeprefix("logits/"), marker="." if len(points) < 30 else ""
-        )
-    above.set_ylabel("loss")
-    below.set_ylabel("mean logits")
-    below.set_xlabel("thousands of images shown")
-    for axes in (above, below):
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+    panels = figure.subplots(len(PANELS), 1, sharex=True)
+    measured = [tick["losses"] | tick.get("signals", {}) for tick in ticks]
+    for name in dict.fromkeys(name for measures in measured for name in measures):
+        group = name.rpartition("/")[0]
+        if group not in PANEL_OF:
+            continue
+        points = [(tick["kimg"], each[name]) for tick, each in zip(ticks, measured, strict=True) if name in each]
+        label = name.removeprefix("logits/")
+        panels[PANEL_OF[group]].plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
+    for panel, label in zip(panels, PANELS, strict=True):
+        panel.set_ylabel(label)
+        panel.grid(alpha=0.3)
+        if panel.lines:
+            panel.legend()
+    panels[-1].set_xlabel("thousands of images shown")
     content = BytesIO()
     figure.savefig(content, format="png", dpi=100)
     write_whole(path, content.getvalue())

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from assemblies import Step, check, read
-from registry import SpecError
+from registry import Spec, SpecError
 
 
 def plan_of(source: str | Path, resolution: int | None = None, image_channels: int = 3) -> dict[str, Any]:
-    """Steps and totals of the GAN, generator or discriminator in a file or preset.
+    """Steps and totals of the GAN, generator or discriminator in a file or preset, and how a GAN is trained.
 
     Args:
         source: The file, or the preset's name.
@@ -33,7 +35,24 @@ def plan_of(source: str | Path, resolution: int | None = None, image_channels: i
     for name, survey in surveys.items():
         totals[name] = {"parameters": survey.parameters, "multiply_adds": survey.multiply_adds}
     steps = [_record(name, step) for name, survey in surveys.items() for step in survey.steps]
-    return {"spec": str(source), "kind": spec.kind, "family": spec.block.family_name, "steps": steps, "totals": totals}
+    plan = {"spec": str(source), "kind": spec.kind, "family": spec.block.family_name, "steps": steps, "totals": totals}
+    networks = ("kind", "generator", "discriminator", "plugins")
+    training = {name: value for name, value in spec if name not in networks}
+    return plan | ({"training": {name: brief(value) for name, value in training.items()}} if "kimg" in training else {})
+
+
+def brief(value: Any) -> str:
+    """An option in few words: of a block its kind and what differs from its defaults, of a group of options all."""
+    if isinstance(value, tuple):
+        return "; ".join(brief(each) for each in value) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{name} {brief(each)}" for name, each in value.items())
+    if not isinstance(value, BaseModel):
+        return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Spec):
+        said = [f"{name} {brief(each)}" for name, each in value.__repr_args__() if name != "kind"]
+        return f"{value.kind} ({', '.join(said)})" if said else value.kind
+    return ", ".join(f"{name} {brief(each)}" for name, each in value)
 
 
 def _record(network: str, step: Step) -> dict[str, Any]:

@@ -61,13 +61,17 @@ class Report:
         if message:
             self.console.print(message, markup=False)
 
-    def tick(self, images: int, step: int, losses: Mapping[str, float], **record: Any) -> None:
+    def tick(
+        self, images: int, step: int, losses: Mapping[str, float], signals: Mapping[str, float], **record: Any
+    ) -> None:
         """What was measured since the last tick."""
         now = time.perf_counter()
         seconds, shown = now - self._mark[0], images - self._mark[1]
         self._mark = (now, images)
         speed = shown / seconds if seconds > 0 else 0.0
-        numbers = f"{speed:.0f} images/s  " + "  ".join(f"{name} {value:.3g}" for name, value in losses.items())
+        numbers = f"{speed:.0f} images/s  " + "  ".join(
+            f"{name} {value:.3g}" for name, value in {**losses, **signals}.items()
+        )
         line = f"{images / 1000:8.2f} kimg  {numbers}"
         self.bar.update(self.task, numbers=numbers)
         self.note(
@@ -79,5 +83,6 @@ class Report:
             seconds=round(seconds, 3),
             images_per_second=round(speed, 2),
             losses=dict(losses),
+            signals=dict(signals),
             **record,
         )

@@ -1,10 +1,10 @@
-"""Draws images from a generator: by seeds, between seeds, and beside the training images they are nearest to."""
+"""Draws images from a generator: by seeds, classes or captions, and beside the training images they are nearest to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,11 +12,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assemblies import CheckpointError, Generator, load_model
+from assemblies.generator import takes
+from blocks.noise import NoiseMode, noise_mode
 from workbench.errors import DataError
-from workbench.pictures import save_grid
-from workbench.randomness import latents
+from workbench.pictures import destination, save_grid
+from workbench.randomness import latents, own_randomness
 
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # of images of 64 pixels, fewer of larger ones
+Truncation = tuple[float, int | None]
+"""psi and cutoff: how far from the mean style images may be (1: as far as they are), and how many style vectors that
+concerns (None: all)."""
+
+
+class Told(NamedTuple):
+    """Conditions with their names; a generator that takes none has one that is None."""
+
+    names: list[str]
+    conditions: list[Float[Tensor, " d"] | None]
 
 
 def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Generator:
@@ -43,7 +55,8 @@ def draw(
     c: Float[Tensor, "n d"] | Float[Tensor, " d"] | None = None,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    noise: NoiseMode | None = None,
+    batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """The image of each seed, the same whatever other seeds are drawn with it.
 
@@ -53,18 +66,76 @@ def draw(
         c: A condition for each seed, or one for all; with a conditional generator, None takes class seed % classes.
         truncation_psi: How far from the mean style images may be; 1 for as far as they are.
         truncation_cutoff: How many of the style vectors are truncated; None for all.
-        batch_size: Images drawn at once.
+        noise: Where layers with noise take it from; None for the constant noise of eval mode. Random noise follows
+            from the seed.
+        batch_size: Images drawn at once; by default the fewer, the larger they are.
     """
+    ws = styles(generator, seeds, c=c, truncation=(truncation_psi, truncation_cutoff))
+    return torch.cat(list(paint(generator, ws, noise=noise, noise_seeds=seeds, batch_size=batch_size)))
+
+
+@torch.no_grad()
+def styles(
+    generator: Generator,
+    seeds: Sequence[int],
+    *,
+    c: Float[Tensor, "n d"] | Float[Tensor, " d"] | None = None,
+    truncation: Truncation = (1.0, None),
+) -> Float[Tensor, "n num_ws w"]:
+    """The style vectors of each seed; options as in `draw`."""
+    return map_latents(generator, latents(seeds, generator.z_dim), conditions_for(generator, c, seeds), truncation)
+
+
+@torch.no_grad()
+def map_latents(
+    generator: Generator, z: Float[Tensor, "n z"], c: Float[Tensor, "n d"] | None, truncation: Truncation
+) -> Float[Tensor, "n num_ws w"]:
+    """The style vectors of latents and conditions, a bounded number at once."""
     device = next(generator.parameters()).device
-    conditions = _conditions(generator, c, seeds)
-    images = []
-    for first in range(0, len(seeds), batch_size):
-        part = slice(first, first + batch_size)
-        z = latents(seeds[part], generator.z_dim).to(device)
-        told = None if conditions is None else conditions[part].to(device)
-        image = generator(z, told, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        images.append(image.float().cpu())
-    return torch.cat(images)
+    psi, cutoff = truncation
+    found = []
+    for first in range(0, len(z), 1024):
+        part = slice(first, first + 1024)
+        told = None if c is None else c[part].to(device)
+        found.append(generator.mapping(z[part].to(device), told, truncation_psi=psi, truncation_cutoff=cutoff))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def paint(
+    generator: Generator,
+    ws: Float[Tensor, "n num_ws w"],
+    *,
+    noise: NoiseMode | None = None,
+    noise_seeds: Sequence[int] | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Float[Tensor, "b c h w"]]:
+    """The images of style vectors, a batch after the other, as floating-point numbers on the CPU.
+
+    Args:
+        generator: In eval mode.
+        ws: The style vectors of each image.
+        noise: As in `draw`.
+        noise_seeds: What random noise follows from, for each image; its number if None.
+        batch_size: As in `draw`.
+    """
+    if noise == "random":
+        for number, each in enumerate(ws):
+            with own_randomness(), noise_mode(noise):
+                torch.manual_seed(noise_seeds[number] if noise_seeds is not None else number)
+                image = generator.synthesis(each[None])
+            yield image.float().cpu()
+        return
+    for part in torch.split(ws, batch_size or batch_size_of(generator)):
+        with noise_mode(noise):
+            image = generator.synthesis(part)
+        yield image.float().cpu()
+
+
+def batch_size_of(generator: Generator) -> int:
+    """How many images are drawn at once unless somebody says: as many pixels as 32 images of 64 x 64 have."""
+    height, width = generator.resolution
+    return max(1, min(BATCH_SIZE, BATCH_SIZE * 64**2 // (height * width)))
 
 
 def one_hot(classes: Sequence[int] | Int64[Tensor, " n"], cond_dim: int) -> Float[Tensor, "n d"]:
@@ -72,57 +143,46 @@ def one_hot(classes: Sequence[int] | Int64[Tensor, " n"], cond_dim: int) -> Floa
     return F.one_hot(torch.as_tensor(classes), cond_dim).float()
 
 
-@torch.no_grad()
-def interpolate(
-    generator: Generator,
-    seeds: Sequence[int],
-    steps: int = 8,
-    *,
-    space: str = "w",
-    c: Float[Tensor, " d"] | None = None,
-    truncation_psi: float = 1.0,
-) -> Float[Tensor, "n c h w"]:
-    """Images on the way from seed to seed, `steps` for each stretch, the last seed's image at the end.
-
-    Args:
-        generator: In eval mode.
-        seeds: The stations, two at least.
-        steps: Images from one station to before the next.
-        space: "w" goes straight between style vectors, "z" along the sphere between latents.
-        c: The condition of all images; with a conditional generator, None takes the class of the first seed.
-        truncation_psi: As in `draw`.
-    """
-    if len(seeds) < 2 or space not in ("w", "z"):
+def conditions_for(generator: Generator, c: Tensor | None, seeds: Sequence[int]) -> Float[Tensor, "n d"] | None:
+    """A condition for each seed from what `draw` takes as `c`."""
+    count = len(seeds)
+    if not generator.cond_dim:
+        if c is not None:
+            raise ValueError("the generator takes no condition (its cond_dim is 0)")
+        return None
+    if c is None and takes(generator.spec) == "captions":
+        raise ValueError("the generator paints captions: give c, such as generator.condition_of(['a red circle'])[0]")
+    if c is None:
+        return one_hot([seed % generator.cond_dim for seed in seeds], generator.cond_dim)
+    if c.shape[-1] != generator.cond_dim or c.ndim > 2 or (c.ndim == 2 and len(c) != count):
         raise ValueError(
-            f"interpolation goes between two seeds or more, in space w or z; not {list(seeds)} in {space!r}"
+            f"the condition has shape {tuple(c.shape)}, not {(count, generator.cond_dim)} or {(generator.cond_dim,)}"
         )
-    device = next(generator.parameters()).device
-    stations = latents(seeds, generator.z_dim).to(device)
-    conditions = _conditions(generator, c, seeds[:1])
-
-    def styles(z: Tensor) -> Tensor:
-        told = None if conditions is None else conditions.to(device).expand(len(z), -1)
-        ws: Tensor = generator.mapping(z, told, truncation_psi=truncation_psi)
-        return ws
-
-    amounts = torch.arange(steps, device=device) / steps
-    if space == "z":
-        z = [slerp(a, b, t) for a, b in pairwise(stations) for t in amounts]
-        ws = styles(torch.stack([*z, stations[-1]]))
-    else:
-        ends = styles(stations)
-        ws = torch.stack([*(a.lerp(b, t) for a, b in pairwise(ends) for t in amounts), ends[-1]])
-    return torch.cat([generator.synthesis(part).float().cpu() for part in torch.split(ws, BATCH_SIZE)])
+    return c.expand(count, -1) if c.ndim == 1 else c
 
 
-def slerp(a: Float[Tensor, " z"], b: Float[Tensor, " z"], t: Tensor | float) -> Float[Tensor, " z"]:
-    """Between two latents along the arc, so that those on the way are as long as latents are (Shoemake 1985)."""
-    cosine: Tensor = (a / a.norm() @ (b / b.norm())).clamp(-1, 1)
-    angle = cosine.acos()
-    if angle.sin().abs() < 1e-6:  # the same direction, or opposite: no arc is determined
-        return a.lerp(b, torch.as_tensor(t, dtype=a.dtype, device=a.device))
-    between: Tensor = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
-    return between
+def tell(generator: Generator, classes: Sequence[int] = (), captions: Sequence[str] = ()) -> Told:
+    """The conditions that classes or captions stand for; without any, one None, which leaves the class to the seed.
+
+    Raises:
+        DataError: The generator does not know them, or cannot do without.
+    """
+    takes = getattr(getattr(generator, "condition", None), "takes", "classes" if generator.cond_dim else None)
+    if captions and classes:
+        raise DataError("give either classes or captions; no generator takes both")
+    if captions and takes != "captions":
+        known = f"classes 0 to {generator.cond_dim - 1}, no captions" if takes else "no captions"
+        raise DataError(f"the generator knows {known}; {captions[0]!r} cannot be drawn")
+    if takes == "captions":
+        if not captions:
+            raise DataError("the generator paints captions: give one, such as --caption 'a red circle'")
+        return Told(list(captions), list(generator.condition_of(captions)))
+    if lost := [each for each in classes if not 0 <= each < generator.cond_dim]:
+        known = f"classes 0 to {generator.cond_dim - 1}" if generator.cond_dim else "no classes"
+        raise DataError(f"the generator knows {known}; class {lost[0]} cannot be drawn")
+    if not classes:
+        return Told([""], [None])
+    return Told([f"class {each}" for each in classes], list(generator.condition_of(classes)))
 
 
 def nearest(
@@ -140,21 +200,6 @@ def beside_nearest(images: Float[Tensor, "n c h w"], references: Float[Tensor, "
     return torch.cat([images, references[nearest(images, references)[0]]])
 
 
-def _conditions(generator: Generator, c: Tensor | None, seeds: Sequence[int]) -> Tensor | None:
-    count = len(seeds)
-    if not generator.cond_dim:
-        if c is not None:
-            raise ValueError("the generator takes no condition (its cond_dim is 0)")
-        return None
-    if c is None:
-        return one_hot([seed % generator.cond_dim for seed in seeds], generator.cond_dim)
-    if c.shape[-1] != generator.cond_dim or c.ndim > 2 or (c.ndim == 2 and len(c) != count):
-        raise ValueError(
-            f"the condition has shape {tuple(c.shape)}, not {(count, generator.cond_dim)} or {(generator.cond_dim,)}"
-        )
-    return c.expand(count, -1) if c.ndim == 1 else c
-
-
 def sample_files(
     model: str | Path,
     seeds: Sequence[int],
@@ -162,27 +207,47 @@ def sample_files(
     *,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
-    chosen_class: int | None = None,
+    classes: Sequence[int] = (),
+    captions: Sequence[str] = (),
+    noise: NoiseMode | None = None,
+    batch_size: int | None = None,
     device: str | torch.device = "cpu",
-) -> str:
+) -> dict[str, Any]:
     """Draw seeds into a picture, if `out` has a suffix, or into a folder, a PNG each; gives back what was written.
+
+    Several classes or captions make a grid with a row for each of them, and a column for each seed.
 
     Raises:
         CheckpointError: There is no model.
-        DataError: The class is not one of the generator's.
+        DataError: A class or caption is none of the generator's.
+        UsageError: The suffix is none of a picture's.
     """
-    generator = load_generator(model, device)
-    if chosen_class is not None and not 0 <= chosen_class < generator.cond_dim:
-        classes = f"classes 0 to {generator.cond_dim - 1}" if generator.cond_dim else "no classes"
-        raise DataError(f"the generator knows {classes}; class {chosen_class} cannot be drawn")
-    c = None if chosen_class is None else one_hot([chosen_class], generator.cond_dim)[0]
-    images = draw(generator, seeds, c=c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
     out = Path(out)
-    if out.suffix:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_grid(images, out, value_range=generator.value_range)
-        return f"{len(seeds)} images as {out}"
-    out.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(seeds, images, strict=True):
-        save_grid(image[None], out / f"seed{seed:04d}.png", value_range=generator.value_range)
-    return f"{len(seeds)} images into {out}"
+    suffix = destination(out)
+    generator = load_generator(model, device)
+    told = tell(generator, classes, captions)
+    options: dict[str, Any] = {"truncation_psi": truncation_psi, "truncation_cutoff": truncation_cutoff, "noise": noise}
+    at_once = batch_size or batch_size_of(generator)
+    parts = [seeds[first : first + at_once] for first in range(0, len(seeds), at_once)]
+    (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, c in enumerate(told.conditions):
+        for part in parts:
+            images = draw(generator, part, c=c, batch_size=batch_size, **options)
+            if suffix:
+                rows.append(images)
+                continue
+            prefix = f"condition{number}-" if len(told.conditions) > 1 else ""
+            for seed, image in zip(part, images, strict=True):
+                save_grid(image[None], out / f"{prefix}seed{seed:04d}.png", value_range=generator.value_range)
+    if suffix:
+        layout: dict[str, Any] = {}
+        if len(told.conditions) > 1:
+            layout = {"columns": len(seeds), "row_labels": told.names}
+        save_grid(torch.cat(rows), out, value_range=generator.value_range, **layout)
+    return {
+        "out": str(out),
+        "images": len(seeds) * len(told.conditions),
+        "seeds": list(seeds),
+        "told": [name for name in told.names if name],
+    }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assemblies import save_model
 from registry import recording
+from workbench.conditions import Conditions
 from workbench.data import Images, Skipped
 from workbench.decode import ResizeFilter
 from workbench.errors import Diverged, Interrupted
@@ -23,7 +24,7 @@ from workbench.pixels import from_bytes
 from workbench.randomness import seed_step
 from workbench.report import Report
 from workbench.run import Run, RunFolder
-from workbench.sample import draw, one_hot
+from workbench.sample import draw
 from workbench.state import save_state, versions
 from workbench.steps import Training
 from workbench.stream import Order, RealBatch, batches
@@ -71,6 +72,8 @@ class Session:
         self.first = training.images
         self.target = math.ceil(self.spec.kimg * 1000 / self.batch_size) * self.batch_size
         self.report = Report(folder, self.target, self.first, quiet=habits.quiet, active=self.process.is_main)
+        learning = self.spec.generator_learns.condition
+        self.conditions = Conditions(training.generator, images, self.process.device, learning=learning)
         self.skipped: dict[str, str] = {}
         self.saved = (time.perf_counter(), -1)  # when, and at how many images
 
@@ -135,12 +138,11 @@ class Session:
         self.note_skipped(batch.skipped)
         seed_step(self.course.seed, training.step, self.process.share.rank)
         real = from_bytes(batch.images, training.generator.value_range)
-        cond_dim = training.generator.cond_dim
-        c = one_hot(batch.labels, cond_dim) if cond_dim and batch.labels is not None else None
+        c, told = self.conditions.of(batch), self.conditions.read(batch)
         if before == self.first:
-            self.step_watched(real, c)
+            self.step_watched(real, c, told)
         else:
-            training.run_step(real, c)
+            training.run_step(real, c, told)
         self.report.advance(training.images)
         interval = max(1, round(self.habits.tick * 1000))
         if training.images // interval > before // interval:
@@ -148,10 +150,10 @@ class Session:
             self.draw_samples()
             self.save()
 
-    def step_watched(self, real: Tensor, c: Tensor | None) -> None:
+    def step_watched(self, real: Tensor, c: Tensor | None, told: Tensor | None) -> None:
         """A step of which the log tells which kernels ran how often."""
         with recording() as ran:
-            self.training.run_step(real, c)
+            self.training.run_step(real, c, told)
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(ran).items())}
         self.report.note("kernels", images=self.first, kernels=kernels)
 
@@ -163,6 +165,7 @@ class Session:
             training.images,
             training.step,
             losses,
+            training.read_signals(),
             skipped_steps=sum(non_finite.values()),
             skipped_images=len(self.skipped),
         )
@@ -177,7 +180,9 @@ class Session:
         generator = self.training.averaged
         count = MAX_SAMPLES if max(generator.resolution) <= 128 else MAX_SAMPLES // 4
         name = f"{self.training.images / 1000:010.3f}kimg.png"
-        save_grid(draw(generator, range(count)), self.folder.samples / name, value_range=generator.value_range)
+        told = self.images.first_captions(count) if self.conditions.takes_captions else None
+        c = None if told is None else generator.condition_of(told)
+        save_grid(draw(generator, range(count), c=c), self.folder.samples / name, value_range=generator.value_range)
 
     def save(self, *, force: bool = False) -> None:
         """Model, checkpoint and the picture of the losses, unless that was a moment ago."""

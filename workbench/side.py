@@ -57,7 +57,7 @@ class Side:
         self.main = [term for term in terms if term.every == 1]
         self.lazy = [term for term in terms if term.every > 1]
         self.rate, betas = corrected(adam, [term.every for term in self.lazy])
-        self.decay_kimg = adam.decay_kimg
+        self.decay_kimg, self.clip_norm = adam.decay_kimg, adam.clip_norm
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
             self.parameters.values(), lr=self.rate, betas=betas, eps=adam.eps, fused=fused

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from assemblies import GAN
 from blocks.families import Augment, Batch, Networks
 from registry import Spec, second_order
+from workbench.conditions import OwnCondition
 from workbench.ema import average, averaged_copy, decay
 from workbench.errors import Diverged
 from workbench.pixels import from_symmetric, to_symmetric
 from workbench.process import Process
 from workbench.side import Side, Term, named_terms
+from workbench.style_mixing import StyleMixing
 
 PATIENCE = 20  # phases in a row with non-finite gradients, after which training stops
 
@@ -41,7 +43,11 @@ class Training:
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.averaged = averaged_copy(self.generator)
         self.augment = augmentation(self.gan)
-        self.networks = Networks(self.generator, self.discriminator, self.augment)
+        self.augments = [module for module in self.gan.modules() if isinstance(module, Augment)]
+        self.reading = OwnCondition(self.generator) if spec.generator_learns.condition else None
+        told = self.reading or self.generator
+        mixing = StyleMixing(told, spec.style_mixing) if spec.style_mixing else told  # type: ignore[arg-type]
+        self.networks = Networks(mixing, self.discriminator, self.augment, self.generator.value_range)
         terms = named_terms(self.gan.regularizers)
         self.sides = {
             name: Side(
@@ -56,7 +62,7 @@ class Training:
         for side in self.sides.values():
             side.set_learning(False)
         self.step = 0
-        self.meter = Meter()
+        self.meter, self.signals = Meter(), Meter()
         self.non_finite_in_a_row = 0
 
     @property
@@ -64,19 +70,23 @@ class Training:
         """Real images shown so far."""
         return self.step * int(self.spec.batch_size)
 
-    def run_step(self, real: Tensor, c: Tensor | None) -> None:
-        """One training step on real images in the generator's range, and their conditions.
+    def run_step(self, real: Tensor, c: Tensor | None, told: Tensor | None = None) -> None:
+        """One training step on real images in the generator's range, their conditions, and what a learning one reads.
 
         Raises:
             Diverged: Gradients have not been finite for a long time.
         """
         discriminator, generator = self.sides["discriminator"], self.sides["generator"]
+        if self.reading is not None:
+            self.reading.told = told
         for side in self.sides.values():
             side.set_rate(self.spec.kimg - self.images / 1000)
+        for augment in self.augments:
+            augment.at(self.images)
         with discriminator.learning():
             z = self.draw_z()
             with torch.no_grad(), self.process.mixed():
-                fake = self.generator(z, c).float()
+                fake = self.networks.generator(z, c).float()
             batch = Batch(real=real, fake=fake, z=z, c=c)
             self.run_main(discriminator, batch)
             self.run_lazy(discriminator, batch)
@@ -93,7 +103,9 @@ class Training:
         with self.process.mixed():
             batch, loss = self.judge(side, batch)
         losses = {side.name: loss} | {term.name: self.value(term, batch) for term in side.main}
-        self.descend(side, losses)
+        norm = self.descend(side, losses, clip_norm=side.clip_norm)
+        if norm is not None:
+            self.signals.add({f"gradient/{side.name}": norm})
 
     def run_lazy(self, side: Side, batch: Batch) -> None:
         for term in side.due(self.step):
@@ -109,13 +121,22 @@ class Training:
     def judge(self, side: Side, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with the logits that the side's loss looks at, and the loss."""
         if side.name == "generator":
-            fake = self.generator(batch.z, batch.c)
+            fake = self.networks.generator(batch.z, batch.c)
             logits = self.logits(fake, batch.c)
             return batch._replace(fake=fake, fake_logits=logits), self.gan.loss.generator(logits)
         real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
         self.meter.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
+        self.look_at_overfitting(real_logits.detach())
         loss = self.gan.loss.discriminator(real_logits, fake_logits)
         return batch._replace(real_logits=real_logits, fake_logits=fake_logits), loss
+
+    def look_at_overfitting(self, real_logits: Tensor) -> None:
+        """The mean sign of real images' logits, by which an augmentation may steer itself."""
+        sign = real_logits.sign().mean()
+        self.process.mean([sign])
+        self.signals.add({"sign/real": sign})
+        if self.gan.augment is not None:
+            self.gan.augment.observe(sign, int(self.spec.batch_size))
 
     def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
         assert images is not None
@@ -129,10 +150,13 @@ class Training:
                 stack.enter_context(second_order())
             stack.enter_context(self.process.mixed(enabled=not term.regularizer.second_order))
             value: Tensor = term.regularizer(self.networks, batch)
+        self.process.mean([getattr(term.regularizer, name) for name in term.regularizer.averaged])
         return value
 
-    def descend(self, side: Side, losses: Mapping[str, Tensor], weight: float = 1.0) -> None:
-        """One step of a side's optimiser, or none where a gradient is not finite."""
+    def descend(
+        self, side: Side, losses: Mapping[str, Tensor], weight: float = 1.0, clip_norm: float | None = None
+    ) -> Tensor | None:
+        """One step of a side's optimiser, or none where a gradient is not finite; gives back the gradient's norm."""
         self.meter.add(losses)
         total = torch.stack([loss.float() for loss in losses.values()]).sum() * weight
         scaler = self.process.scaler
@@ -141,7 +165,11 @@ class Training:
         self.process.mean(list(gradients.values()))
         if scaler is not None:
             scaler.unscale_(side.optimizer)
-        if nn.utils.get_total_norm(gradients.values()).isfinite():
+        norm = nn.utils.get_total_norm(gradients.values())
+        finite = bool(norm.isfinite())
+        if finite:
+            if clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(side.parameters.values(), clip_norm, norm)
             side.optimizer.step()
             self.non_finite_in_a_row = 0
         else:
@@ -149,6 +177,7 @@ class Training:
         if scaler is not None:
             scaler.update()
         side.optimizer.zero_grad(set_to_none=True)
+        return norm if finite else None
 
     def note_non_finite(self, side: Side, losses: list[str], gradients: Mapping[str, Tensor]) -> None:
         bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
@@ -162,6 +191,11 @@ class Training:
                 f"the last time in the {side.name}'s phase {phase}, in {where}. Training stops; the last checkpoint is "
                 "from before. Try a lower learning rate, a larger gamma, or precision no"
             )
+
+    def read_signals(self) -> dict[str, float]:
+        """What tells how the training does beside its losses, and how strong the augmentation is now."""
+        strength = {} if self.gan.augment is None else self.gan.augment.strength()
+        return self.signals.read() | {f"augment/{name}": value.item() for name, value in strength.items()}
 
     def draw_z(self) -> Tensor:
         return torch.randn(self.batch_size, self.generator.z_dim, device=self.process.device)

@@ -19,15 +19,16 @@ from torch.utils.data import DataLoader, Dataset
 from workbench.data import UNREADABLE, Images, ImagesInMemory, Skipped, reason
 from workbench.errors import DataError
 
-Pick = tuple[int, bool]
+Pick = tuple[int, bool, float]  # which image, whether it is mirrored, and the choice among its captions
 
 
 class RealBatch(NamedTuple):
-    """Real images, their classes if there are any, and the files that others had to stand in for."""
+    """Real images, the files that others had to stand in for, and their classes or captions if there are any."""
 
     images: UInt8[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"] | None
     skipped: tuple[Skipped, ...]
+    captions: tuple[str, ...] | None = None
 
 
 class Order:
@@ -44,6 +45,7 @@ class Order:
         self.seed = seed
         self.flip = flip
         self._current: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None = None
+        self._choices: tuple[int, npt.NDArray[np.float64]] | None = None
 
     def pick(self, position: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Which images come at `position` and after, and which of them are mirrored."""
@@ -56,6 +58,17 @@ class Order:
             flips.append(mirrored[first : first + count])
             position, count = position + len(taken), count - len(taken)
         return np.concatenate(indices), np.concatenate(flips)
+
+    def choices(self, position: int, count: int) -> npt.NDArray[np.float64]:
+        """For each of those images a number in [0,1), others in each pass: which of its captions is taken."""
+        found: list[npt.NDArray[np.float64]] = []
+        while count > 0:
+            number, first = divmod(position, self.num_images)
+            if self._choices is None or self._choices[0] != number:
+                self._choices = (number, np.random.default_rng([self.seed, number, 1]).random(self.num_images))
+            found.append(self._choices[1][first : first + count])
+            position, count = position + len(found[-1]), count - len(found[-1])
+        return np.concatenate(found)
 
     def _pass(self, number: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         if self._current is None or self._current[0] != number:
@@ -107,8 +120,9 @@ def batches(
 
 def _picks(order: Order, position: int, batch_size: int, share: Share) -> Iterator[list[Pick]]:
     while True:
-        indices, flips = order.pick(*share.of(position, batch_size))
-        yield list(zip(indices.tolist(), flips.tolist(), strict=True))
+        part = share.of(position, batch_size)
+        indices, flips = order.pick(*part)
+        yield list(zip(indices.tolist(), flips.tolist(), order.choices(*part).tolist(), strict=True))
         position += batch_size
 
 
@@ -116,12 +130,13 @@ def _from_memory(images: ImagesInMemory, picks: Iterator[list[Pick]], device: to
     pixels = images.pixels.to(device)
     labels = None if images.labels is None else images.labels.to(device)
     for batch in picks:
-        indices = torch.tensor([index for index, _ in batch], device=device)
-        flips = torch.tensor([flip for _, flip in batch], device=device)
+        indices = torch.tensor([index for index, *_ in batch], device=device)
+        flips = torch.tensor([flip for _, flip, _ in batch], device=device)
         chosen = pixels[indices]
-        if any(flip for _, flip in batch):
+        if any(flip for _, flip, _ in batch):
             chosen = torch.where(flips[:, None, None, None], chosen.flip(-1), chosen)
-        yield RealBatch(chosen, None if labels is None else labels[indices], ())
+        captions = tuple(images.caption(index, choice) for index, _, choice in batch)
+        yield RealBatch(chosen, None if labels is None else labels[indices], (), _given(captions))
 
 
 def _from_files(images: Images, picks: Iterator[list[Pick]], workers: int, device: torch.device) -> Iterator[RealBatch]:
@@ -134,12 +149,21 @@ def _from_files(images: Images, picks: Iterator[list[Pick]], workers: int, devic
         generator=torch.Generator(),  # the loader draws a seed for its workers; not from the training's randomness
         pin_memory=device.type == "cuda",
     )
-    for chosen, labels, skipped in loader:
+    for chosen, labels, skipped, captions in loader:
         yield RealBatch(
             chosen.to(device, non_blocking=True),
             None if labels is None else labels.to(device, non_blocking=True),
             tuple(Skipped(*each) for each in skipped),
+            _given(captions),
         )
+
+
+def _given(captions: tuple[str | None, ...]) -> tuple[str, ...] | None:
+    found = tuple(caption for caption in captions if caption is not None)
+    return found or None
+
+
+Read = tuple[Tensor, int | None, list[tuple[str, str]], str | None]
 
 
 class _Reader(Dataset):  # type: ignore[type-arg]
@@ -148,8 +172,8 @@ class _Reader(Dataset):  # type: ignore[type-arg]
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, pick: Pick) -> tuple[Tensor, int | None, list[tuple[str, str]]]:
-        index, flip = pick
+    def __getitem__(self, pick: Pick) -> Read:
+        index, flip, choice = pick
         skipped = []
         for _ in range(len(self.images)):
             try:
@@ -159,18 +183,20 @@ class _Reader(Dataset):  # type: ignore[type-arg]
                 index = (index + 1) % len(self.images)
                 continue
             label = None if self.images.labels is None else int(self.images.labels[index])
-            return image.flip(-1) if flip else image, label, skipped
+            caption = self.images.caption(index, choice)
+            return image.flip(-1) if flip else image, label, skipped, caption
         raise DataError(
             f"none of the {len(self.images)} image files in {self.images.name} can be read; the first: {skipped[0]}"
         )
 
 
 def _collate(
-    picked: list[tuple[Tensor, int | None, list[tuple[str, str]]]],
-) -> tuple[Tensor, Tensor | None, list[tuple[str, str]]]:
-    labels = [label for _, label, _ in picked if label is not None]
-    skipped = [each for _, _, found in picked for each in found]
-    return torch.stack([image for image, _, _ in picked]), torch.tensor(labels) if labels else None, skipped
+    picked: list[Read],
+) -> tuple[Tensor, Tensor | None, list[tuple[str, str]], tuple[str | None, ...]]:
+    labels = [label for _, label, _, _ in picked if label is not None]
+    skipped = [each for _, _, found, _ in picked for each in found]
+    captions = tuple(caption for *_, caption in picked)
+    return torch.stack([image for image, *_ in picked]), torch.tensor(labels) if labels else None, skipped, captions
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:

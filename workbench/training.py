@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from assemblies import GAN, Survey, check, parse, plugins_of, read
+from assemblies.generator import cond_dim_of, takes
+from assemblies.stages import Takes
 from registry import Spec, SpecError
 from workbench.data import Images, open_data
 from workbench.decode import ResizeFilter
@@ -17,6 +19,7 @@ from workbench.process import Precision, Process
 from workbench.randomness import own_randomness, seed_step
 from workbench.run import Run, RunFolder
 from workbench.session import Course, Habits, Session
+from workbench.staged import begin_with, recipe_of, train_stages
 from workbench.state import load_state, read_about
 from workbench.steps import Training
 
@@ -29,6 +32,7 @@ def train(
     out: str | Path = "run",
     *,
     resume: bool = False,
+    start: tuple[Path, Takes] | None = None,
     kimg: float | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -45,10 +49,13 @@ def train(
     """Train a GAN and give back its averaged generator.
 
     Args:
-        spec: A `GAN.Spec`, the same as plain data, a file, or a preset's name. To resume it may be left away.
-        data: A folder of images, `digits`, or images opened by `open_data`. To resume it may be left away.
+        spec: A `GAN.Spec`, the same as plain data, a file, or a preset's name; or a recipe of several, of which the
+            last one's run is given back. To resume it may be left away.
+        data: A folder of images, a .zip, .tar shards, `digits`, or images opened by `open_data`. To resume it may be
+            left away.
         out: The run folder.
         resume: Go on with the run in `out`, exactly as if it had never stopped.
+        start: The folder of a run whose networks a new one begins with, and which of them: "both" or "generator".
         kimg: Length of the training in thousands of images, instead of the spec's. A resumed run may be made longer;
             where the learning rate decays towards the end, the end then moves.
         batch_size: Images in a step, instead of the spec's.
@@ -70,6 +77,26 @@ def train(
         Diverged: Gradients stopped being finite.
         Interrupted: Ctrl-C; the state has been saved.
     """
+    if (recipe := recipe_of(spec, out, resume=resume)) is not None:
+        return train_stages(
+            recipe,
+            out,
+            train,
+            resume=resume,
+            data=data,
+            kimg=kimg,
+            batch_size=batch_size,
+            seed=seed,
+            flip=flip,
+            resize_filter=resize_filter,
+            precision=precision,
+            device=device,
+            workers=workers,
+            tick=tick,
+            snapshot=snapshot,
+            quiet=quiet,
+            command=command,
+        )
     folder = RunFolder(out)
     if resume:
         folder.open_again()
@@ -93,6 +120,8 @@ def train(
         training = Training(wanted, process)
         if before:
             load_state(folder.checkpoint, training)
+        elif start is not None:
+            begin_with(training, *start)
         habits = Habits(tick, snapshot, workers, quiet, command)
         return Session(folder, training, course, images, habits).run(resumed=resume)
 
@@ -165,7 +194,8 @@ def _course(
         data,
         resolution=(height, width),
         image_channels=channels,
-        cond_dim=getattr(spec.generator, "cond_dim", 0),
+        cond_dim=cond_dim_of(spec.generator),
+        captions=takes(spec.generator) == "captions",
         resize_filter=chosen["resize_filter"],
     )
     if before and len(images) != before["num_images"]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
 from blocks.families import Attention, Resolution
@@ -27,9 +27,12 @@ class DenseAttention(Attention, kind="dense"):
         dim: Channels C of the map; heads share them evenly.
         resolution: Height and width of the map, in pixels.
         num_heads: Number of heads.
+        head_dim: Channels of a head; null for C / num_heads.
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
         scale: What queries are multiplied by; null for head_dim ** -0.5.
+        temperature: Whether logits are multiplied by a learned number, 1 at the start: the ViTGAN authors' code.
+        gain: What the mixed values are multiplied by; ViTGAN's best-known re-implementation takes C ** -0.5.
         equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
             measured once for this machine and remembered.
@@ -41,6 +44,7 @@ class DenseAttention(Attention, kind="dense"):
     examples: ClassVar = (
         {"spec": {"num_heads": 4, "relative_position_bias": True}},
         {"spec": {"num_heads": 2, "qkv_bias": False, "scale": 0.5, "equalized": True}},
+        {"spec": {"num_heads": 3, "head_dim": 5, "temperature": True, "gain": 0.5}},
     )
 
     def __init__(
@@ -49,28 +53,35 @@ class DenseAttention(Attention, kind="dense"):
         resolution: Resolution,
         *,
         num_heads: PositiveInt = 8,
+        head_dim: PositiveInt | None = None,
         qkv_bias: bool = True,
         relative_position_bias: bool = False,
         scale: PositiveFloat | None = None,
+        temperature: bool = False,
+        gain: PositiveFloat = 1.0,
         equalized: bool = False,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if problems := misfits_of_heads(dim, num_heads):
+        if head_dim is None and (problems := misfits_of_heads(dim, num_heads)):
             raise Misfit(problems)
-        self.num_heads = num_heads
-        self.scale = scale
+        self.num_heads, self.scale, self.gain = num_heads, scale, gain
         self.attend = attention.bind(kernel)
-        self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
+        inner = num_heads * (head_dim or dim // num_heads)
+        self.qkv = linear(dim, 3 * inner, bias=qkv_bias, equalized=equalized)
+        self.temperature = nn.Parameter(torch.ones(1)) if temperature else None
         self.rpb = relative_position_table(num_heads, *resolution) if relative_position_bias else None
-        self.proj = linear(dim, dim, equalized=equalized)
+        self.proj = linear(inner, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         resolution = x.shape[1:3]
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads pixels head_dim
-        mixed = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale)
-        y: Tensor = self.proj(mixed.transpose(1, 2).flatten(-2).unflatten(1, resolution))
+        if self.temperature is not None:
+            q = q * self.temperature
+        mixed = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale).transpose(1, 2).flatten(-2)
+        mixed = mixed if self.gain == 1 else mixed * self.gain
+        y: Tensor = self.proj(mixed.unflatten(1, resolution))
         return y
 
     def position_bias(self, height: int, width: int) -> Float[Tensor, "heads n n"] | None:

@@ -5,6 +5,7 @@ ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2; after Vi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float
@@ -23,13 +24,15 @@ class ClassTokenHead(Head, kind="class-token"):
         dim: Features D of a token.
         resolution: Height and width of the features: one row, the class token first.
         cond_dim: Features of the condition c; with any the logit is a scalar product with its embedding.
-        hidden_dim: Features of the hidden layer, which ends in a GELU; None for no hidden layer.
+        hidden_dim: Features of the hidden layer, which ends in a GELU, or of several in turn; None for no hidden layer.
+        gelu_at_the_end: Whether the logit passes a GELU as well, as in the best-known re-implementation.
         eps: Added to the variance in the LayerNorm.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {}, "wiring": {"resolution": (1, 5)}},
         {"spec": {"hidden_dim": 12}, "wiring": {"resolution": (1, 5)}},
+        {"spec": {"hidden_dim": [12, 10], "gelu_at_the_end": True}, "wiring": {"resolution": (1, 5)}},
     )
 
     def __init__(
@@ -38,7 +41,8 @@ class ClassTokenHead(Head, kind="class-token"):
         resolution: Resolution,
         cond_dim: int = 0,
         *,
-        hidden_dim: PositiveInt | None = None,
+        hidden_dim: PositiveInt | Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None,
+        gelu_at_the_end: bool = False,
         eps: Annotated[float, Field(gt=0)] = 1e-6,
     ) -> None:
         super().__init__()
@@ -46,10 +50,16 @@ class ClassTokenHead(Head, kind="class-token"):
             fact = f"a class token is the first of one row of tokens, the features are {resolution[0]}x{resolution[1]}"
             raise misfit((), f"{fact}; give overlapping-patches class_token: true")
         self.norm = nn.LayerNorm(dim, eps=eps)
-        self.hidden = nn.Identity() if hidden_dim is None else nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU())
-        self.out = nn.Linear(hidden_dim or dim, (hidden_dim or dim) if cond_dim else 1)
-        self.projection = Projection(hidden_dim or dim, cond_dim) if cond_dim else None
+        widths = (hidden_dim,) if isinstance(hidden_dim, int) else hidden_dim or ()
+        self.hidden = nn.Sequential()
+        for i, o in pairwise((dim, *widths)):
+            self.hidden.extend([nn.Linear(i, o), nn.GELU()])
+        last = (dim, *widths)[-1]
+        self.out = nn.Linear(last, last if cond_dim else 1)
+        self.projection = Projection(last, cond_dim) if cond_dim else None
+        self.end = nn.GELU() if gelu_at_the_end else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c 1 n"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
         y: Tensor = self.out(self.hidden(self.norm(x[:, :, 0, 0])))
-        return y if self.projection is None else self.projection(y, c)[:, None]
+        logit: Tensor = self.end(y if self.projection is None else self.projection(y, c)[:, None])
+        return logit

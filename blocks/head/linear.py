@@ -6,16 +6,17 @@ https://arxiv.org/abs/2006.06676.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from blocks.equalized import EqualLinear
+from blocks.equalized import EqualLinear, leaky_relu
 from blocks.families import Head, Mapping, Resolution
 from blocks.head.projection import Projection
-from registry import Slot
+from registry import Slot, misfit
 
 
 class LinearHead(Head, kind="linear"):
@@ -26,12 +27,16 @@ class LinearHead(Head, kind="linear"):
         resolution: Height and width of the features, in pixels.
         cond_dim: Features of the condition c; with any the logit is a scalar product with its embedding.
         hidden_dim: Features of the hidden layer, and of the embedding; None for no hidden layer and an embedding of C.
+        embed_dim: Features of the embedding, where it has a width of its own.
         mapping: Embeds the condition; None for a linear embedding.
+        num_biases: How many biases the hidden layer has; 2 in StyleSwin's and StyleNAT's discriminators with spectral
+            norm, which together learn as one of twice the rate would.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"hidden_dim": 12, "mapping": {"kind": "mapping", "num_layers": 2}}},
-        {"spec": {"hidden_dim": None, "mapping": None}},
+        {"spec": {"hidden_dim": None, "embed_dim": 6, "mapping": None}},
+        {"spec": {"hidden_dim": 12, "num_biases": 2}},
     )
 
     def __init__(
@@ -41,17 +46,26 @@ class LinearHead(Head, kind="linear"):
         cond_dim: int = 0,
         *,
         hidden_dim: PositiveInt | None = 512,
+        embed_dim: PositiveInt | None = None,
         mapping: Slot[Mapping] | None = "mapping",
+        num_biases: Literal[1, 2] = 1,
     ) -> None:
         super().__init__()
+        if num_biases == 2 and hidden_dim is None:
+            raise misfit("num_biases", "there is no hidden layer to have two biases; give hidden_dim")
         flat = dim * resolution[0] * resolution[1]
         self.hidden = nn.Identity() if hidden_dim is None else EqualLinear(flat, hidden_dim, activation="lrelu")
-        self.out = EqualLinear(hidden_dim or flat, (hidden_dim or dim) if cond_dim else 1)
+        self.bias2: nn.Parameter | None = None
+        if num_biases == 2 and hidden_dim is not None:
+            self.hidden = EqualLinear(flat, hidden_dim)
+            self.bias2 = nn.Parameter(torch.zeros(hidden_dim))
+        self.out = EqualLinear(hidden_dim or flat, (embed_dim or hidden_dim or dim) if cond_dim else 1)
         self.projection: Projection | None = None
         if cond_dim:
             place = {"z_dim": 0, "style_dim": self.out.out_dim, "num_styles": 1, "cond_dim": cond_dim}
             self.projection = Projection(self.out.out_dim, cond_dim, self.fill("mapping", mapping, **place))
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
-        y: Tensor = self.out(self.hidden(x.flatten(1)))
+        hidden = self.hidden(x.flatten(1))
+        y: Tensor = self.out(hidden if self.bias2 is None else leaky_relu(hidden + self.bias2))
         return y if self.projection is None else self.projection(y, c)[:, None]

@@ -6,12 +6,13 @@ locality and keeps it from learning the images by heart.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blocks.families import Intake, Resolution
 from registry import misfit
@@ -20,6 +21,9 @@ from registry import misfit
 class OverlappingPatches(Intake, kind="overlapping-patches"):
     """One token for each square patch of the image, seen with a margin around it, plus a learned position.
 
+    The best-known re-implementation pads nothing (`padding` "none"), so that it has fewer tokens, and adds the sine of
+    what it learns (`position` "sine").
+
     Args:
         image_channels: Channels of the image.
         resolution: Height and width of the image, in pixels.
@@ -27,8 +31,16 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
         dim: Features D of a token.
         patch_size: Side P of a patch and step between patches, in pixels.
         overlap: Margin o around each patch, in pixels: it is seen as a square of side P + 2 o, zeros outside the image.
+        window_size: Side of that square, in place of P + 2 o; what is odd about the margins comes last.
+        padding: "zeros" sees zeros around the image, and has a token for each patch; "none" has a token only where the
+            whole square lies in the image.
+        position: What is added to a token: "learned" numbers, N(0, 0.02^2) at the start, or the "sine" of learned
+            angles, N(0,1) at the start.
         class_token: Whether a learned token comes first. The features are then the one-row map [B,D,1,1+N] of all
             tokens, otherwise the map [B,D,H/P,W/P].
+
+    Raises:
+        Misfit: The image does not divide into patches, or is smaller than the square; there are features already.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -37,6 +49,10 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
             "wiring": {"in_dim": None, "dim": None, "resolution": (8, 6)},
         },
         {"spec": {"dim": 12, "class_token": True}, "wiring": {"in_dim": None, "dim": None, "resolution": (8, 8)}},
+        {
+            "spec": {"dim": 12, "patch_size": 3, "window_size": 4, "padding": "none", "position": "sine"},
+            "wiring": {"in_dim": None, "dim": None, "resolution": (8, 9)},
+        },
     )
 
     def __init__(
@@ -48,26 +64,39 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
         dim: PositiveInt = 384,
         patch_size: PositiveInt = 4,
         overlap: Annotated[int, Field(ge=0)] = 2,
+        window_size: PositiveInt | None = None,
+        padding: Literal["zeros", "none"] = "zeros",
+        position: Literal["learned", "sine"] = "learned",
         class_token: bool = False,
     ) -> None:
         super().__init__()
         height, width = resolution
         if in_dim is not None:
             raise misfit((), f"patches start a discriminator, but {in_dim} channels of features are there already")
-        if height % patch_size or width % patch_size:
+        side = patch_size + 2 * overlap if window_size is None else window_size
+        margin = max(side - patch_size, 0) if padding == "zeros" else 0
+        if padding == "zeros" and (height % patch_size or width % patch_size):
             raise misfit("patch_size", f"{height}x{width} pixels do not divide into patches of {patch_size}")
-        rows, columns = height // patch_size, width // patch_size
-        self.proj = nn.Conv2d(image_channels, dim, patch_size + 2 * overlap, stride=patch_size, padding=overlap)
+        if padding == "none" and side > min(resolution):
+            raise misfit("padding", f"a square of {side} pixels does not lie in {height}x{width}; take padding: zeros")
+        self.margins = (margin // 2, margin - margin // 2)  # before and after, on both axes
+        even = self.margins[0] if margin % 2 == 0 else 0
+        self.proj = nn.Conv2d(image_channels, dim, side, stride=patch_size, padding=even)
+        rows, columns = ((size + margin - side) // patch_size + 1 for size in resolution)
         self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(rows * columns + class_token, dim))
+        self.sine = position == "sine"
+        self.pos_embed = nn.Parameter((1 if self.sine else 0.02) * torch.randn(rows * columns + class_token, dim))
 
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b k i j"]]:
-        patches = self.proj(image.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)  # b rows columns d
+        before, after = self.margins
+        seen = image if before == after else F.pad(image, (before, after, before, after))
+        patches = self.proj(seen.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)  # b rows columns d
+        position = torch.sin(self.pos_embed) if self.sine else self.pos_embed
         if self.class_token is None:
-            tokens = patches + self.pos_embed.view(patches.shape[1:])
+            tokens = patches + position.view(patches.shape[1:])
         else:
             first = self.class_token.expand(patches.shape[0], 1, -1)
-            tokens = (torch.cat([first, patches.flatten(1, 2)], dim=1) + self.pos_embed)[:, None]
+            tokens = (torch.cat([first, patches.flatten(1, 2)], dim=1) + position)[:, None]
         return tokens.permute(0, 3, 1, 2), image

@@ -42,6 +42,8 @@ class Transformer(Layer, kind="transformer"):
         layer_scale: Value at the start of a learned gain per channel on what is added; null for no gain.
         residual: What is added to: "raw", what came in, or "normalised", what the norm made of it (the ViTGAN
             authors' code).
+        shared_norm: Whether one norm, with one set of weights, comes before both (ViTGAN's best-known
+            re-implementation).
         weight_norm: Reparametrises the weights of all linear maps of attention and feed-forward network; null for none.
     """
 
@@ -49,6 +51,7 @@ class Transformer(Layer, kind="transformer"):
         {"spec": {"attention": {"kind": "dense", "num_heads": 4}, "norm": "sln", "residual": "normalised"}},
         {"spec": {"attention": {"kind": "na", "num_heads": 4, "kernel_size": 3}, "norm": "adain", "layer_scale": 0.1}},
         {"spec": {"feed_forward": None, "norm": "pixel-norm"}},
+        {"spec": {"feed_forward": "identity", "norm": "sln", "shared_norm": True}},
     )
 
     def __init__(
@@ -62,6 +65,7 @@ class Transformer(Layer, kind="transformer"):
         feed_forward: Slot[FeedForward] | None = "mlp",
         layer_scale: float | None = None,
         residual: Literal["raw", "normalised"] = "raw",
+        shared_norm: bool = False,
         weight_norm: Slot[WeightNorm] | None = None,
     ) -> None:
         super().__init__()
@@ -72,7 +76,7 @@ class Transformer(Layer, kind="transformer"):
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.mlp = self.fill("feed_forward", feed_forward, **place)
         if self.mlp is not None:
-            self.norm2 = self.fill("norm", norm, **place)
+            self.norm2 = None if shared_norm else self.fill("norm", norm, **place)
             self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         if weight_norm is not None:
             normalize_weights(self.attn, weight_norm)
@@ -88,6 +92,6 @@ class Transformer(Layer, kind="transformer"):
         normal = self.norm1(x, w)
         x = (x if self.raw else normal) + self.scale1(self.attn(normal))
         if self.mlp is not None:
-            normal = self.norm2(x, w)
+            normal = (self.norm1 if self.norm2 is None else self.norm2)(x, w)
             x = (x if self.raw else normal) + self.scale2(self.mlp(normal))
         return channels_first(x)

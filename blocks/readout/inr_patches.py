@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.equalized import GAIN, SLOPE, EqualLinear
-from blocks.families import Readout, channels_first, channels_last
-from blocks.modulation import demodulation
+from blocks.families import Readout, Resolution, channels_first, channels_last
+from blocks.modulation import demodulation, modulated_pixels
+from blocks.noise import Noise
 from blocks.position import LearnedFourier
 from blocks.readout.to_rgb import ToRGB
 from blocks.resample import SkipSum
+from registry import misfit
 
 
 class INRPatches(Readout, kind="inr-patches"):
@@ -32,6 +34,7 @@ class INRPatches(Readout, kind="inr-patches"):
     Args:
         dim: Features of a token.
         image_channels: Channels of the image.
+        resolution: Rows and columns of tokens; only noise has to know.
         patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
         hidden_dims: Features of the network's hidden layers, each modulated and demodulated; the paper has one, the
             authors' code three.
@@ -39,7 +42,12 @@ class INRPatches(Readout, kind="inr-patches"):
         mapping_layers: Linear maps with leaky ReLU that a token, normalised, goes through first; the authors' code
             has 4.
         mapping_lr_multiplier: By how much slower than the rest these learn.
+        noise: Whether noise of a learned strength, 0 at the start, is added to each pixel before a hidden layer's
+            activation, as in the authors' code.
+        rgb_every: After how many hidden layers, beyond the first, colours are read and summed, as in CIPS, and in the
+            authors' code with 2; None for after the last alone.
         weight_init: Standard deviation of the last layer's weights at the start; below 1, patches start out faint.
+        value_range: "unit" gives half of each colour plus 0.5, for images in [0,1]: the authors' code.
         kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
             call, "tune" the quickest.
     """
@@ -48,19 +56,32 @@ class INRPatches(Readout, kind="inr-patches"):
         {"spec": {"patch_size": 3, "hidden_dims": [12]}},
         {"spec": {"patch_size": 2, "hidden_dims": [12, 8, 8], "fourier_dim": 10, "mapping_layers": 2}},
         {"spec": {"patch_size": 1, "hidden_dims": [12]}, "wiring": {"image_channels": 1}},
+        {
+            "spec": {
+                "patch_size": 2,
+                "hidden_dims": [10, 8, 8, 6, 6],
+                "noise": True,
+                "rgb_every": 2,
+                "value_range": "unit",
+            }
+        },
     )
 
     def __init__(
         self,
         dim: int,
         image_channels: int = 3,
+        resolution: Resolution | None = None,
         *,
         patch_size: PositiveInt = 4,
         hidden_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512,),
         fourier_dim: PositiveInt | None = None,
         mapping_layers: NonNegativeInt = 0,
         mapping_lr_multiplier: PositiveFloat = 0.01,
+        noise: bool = False,
+        rgb_every: PositiveInt | None = None,
         weight_init: PositiveFloat = 1.0,
+        value_range: Literal["symmetric", "unit"] = "symmetric",
         kernel: str = "auto",
     ) -> None:
         super().__init__()
@@ -71,7 +92,18 @@ class INRPatches(Readout, kind="inr-patches"):
         fourier_dim = dim if fourier_dim is None else fourier_dim
         self.fourier = LearnedFourier(fourier_dim, (patch_size, patch_size))
         self.layers = nn.ModuleList(TokenLinear(i, o, dim) for i, o in pairwise((fourier_dim, *hidden_dims)))
-        self.to_rgb = ToRGB(hidden_dims[-1], dim, image_channels, modulation="modulate", weight_init=weight_init)
+        self.noise: nn.ModuleList | None = None
+        if noise:
+            if resolution is None:
+                raise misfit("noise", "needs to know how many tokens there are, which this place does not say")
+            size = resolution[0] * patch_size, resolution[1] * patch_size
+            self.noise = nn.ModuleList(Noise(size) for _ in hidden_dims)
+        last = len(hidden_dims) - 1
+        early = range(rgb_every, last, rgb_every) if rgb_every else ()
+        colours: dict[str, Any] = {"modulation": "modulate", "weight_init": weight_init}
+        self.early_rgb = nn.ModuleDict({str(i): ToRGB(hidden_dims[i], dim, image_channels, **colours) for i in early})
+        self.to_rgb = ToRGB(hidden_dims[last], dim, image_channels, **colours)
+        self.to_unit = value_range == "unit"
         self.skip = SkipSum(kernel=kernel)
 
     def forward(
@@ -85,12 +117,27 @@ class INRPatches(Readout, kind="inr-patches"):
         if len(self.mapping):
             tokens = self.mapping(F.rms_norm(tokens, tokens.shape[1:], eps=1e-8))
         pixels = self.fourier().flatten(0, 1)  # the same for all tokens, before the first layer
-        for layer in self.layers:
-            pixels = layer(pixels, tokens)
-        maps = pixels.mT.reshape(*pixels.mT.shape[:2], self.patch_size, self.patch_size)
-        patches = self.to_rgb(maps, tokens[:, None]).flatten(1).unflatten(0, (batch, height, width))
+        colours: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            pixels = layer(pixels, tokens, None if self.noise is None else self.field(index, x))
+            if str(index) in self.early_rgb:
+                colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
+        colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
+        colours = 0.5 * colours + 0.5 if self.to_unit else colours
+        patches = colours.flatten(1).unflatten(0, (batch, height, width))
         summed: Tensor = self.skip(F.pixel_shuffle(channels_first(patches), self.patch_size), image)
         return summed
+
+    def maps(self, pixels: Float[Tensor, "t p o"]) -> Float[Tensor, "t o i j"]:
+        return pixels.mT.reshape(*pixels.mT.shape[:2], self.patch_size, self.patch_size)
+
+    def field(self, index: int, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "t p 1"]:
+        """A layer's noise times its strength, drawn for the image and cut into patches."""
+        assert self.noise is not None
+        batch, _, height, width = x.shape
+        size = self.patch_size
+        drawn = channels_first(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
+        return channels_last(F.pixel_unshuffle(drawn, size)).flatten(0, 2)[..., None]
 
 
 class TokenLinear(nn.Module):
@@ -110,16 +157,16 @@ class TokenLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_dim))
 
     def forward(
-        self, pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], tokens: Float[Tensor, "t s"]
+        self,
+        pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"],
+        tokens: Float[Tensor, "t s"],
+        noise: Float[Tensor, "t p 1"] | None = None,
     ) -> Float[Tensor, "t p o"]:
         weight, style = self.weight * self.scale, self.affine(tokens)
-        if pixels.ndim == 2:
-            # Shared pixels times weights is shared too, so that one product with the styles does it all. It has in_dim
-            # numbers per number of a token's result: less than the result as soon as there are more tokens than that.
-            shared = pixels[:, None] * weight  # p o i
-            y = (style @ shared.flatten(0, 1).mT).unflatten(-1, shared.shape[:2])
-        else:
-            y = (pixels * style[:, None]) @ weight.mT
+        y = modulated_pixels(pixels, weight, style)
         # the activation's gain sqrt(2) goes into what is small, and the activation into memory at hand
         bias, factor = self.bias * GAIN["lrelu"], demodulation(weight, style)[:, None] * GAIN["lrelu"]
-        return F.leaky_relu(torch.addcmul(bias.to(y.dtype), y, factor.to(y.dtype)), SLOPE, inplace=True)
+        y = torch.addcmul(bias.to(y.dtype), y, factor.to(y.dtype))
+        if noise is not None:
+            y = y.add_(noise.to(y.dtype), alpha=GAIN["lrelu"])
+        return F.leaky_relu(y, SLOPE, inplace=True)

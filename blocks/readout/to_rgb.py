@@ -2,7 +2,7 @@
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1; without styles in StyleSwin,
 https://arxiv.org/abs/2112.10762, and StyleNAT, https://arxiv.org/abs/2211.05770; demodulated in Styleformer,
-https://arxiv.org/abs/2106.07023.
+https://arxiv.org/abs/2106.07023; with styles of second order in StyleGAN-T, https://arxiv.org/abs/2301.09515.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.equalized import EqualLinear
 from blocks.families import Readout, channels_first, channels_last
 from blocks.modulation import modulated_weight
+from blocks.precision import exactly
 from blocks.resample import SkipSum
+from blocks.style import StyleOrder, style_map
 from registry import misfit
 
 
@@ -36,13 +37,18 @@ class ToRGB(Readout, kind="to-rgb"):
             "demodulate" brings the modulated weights to unit length besides, as in Styleformer.
         weight_init: Standard deviation of the weights of "modulate" at the start; StyleGAN-T takes 0.1, so that images
             start out faint.
+        num_biases: How many biases are added. StyleSwin and StyleNAT have 2, which together learn as one of twice the
+            rate would.
+        style_order: Whether the style comes from w by an affine map (1) or by StyleGAN-T's polynomial (2).
+        clamp: Largest magnitude of what is added to the image, for half precision; StyleGANs take 256.
+        clamp: Largest magnitude of what is added, for half precision; StyleGAN2-ADA takes 256.
         kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
             call, "tune" the quickest.
     """
 
     examples: ClassVar = (
-        {"spec": {"modulation": "none"}},
-        {"spec": {"modulation": "modulate", "weight_init": 0.1}},
+        {"spec": {"modulation": "none", "num_biases": 2}},
+        {"spec": {"modulation": "modulate", "weight_init": 0.1, "style_order": 2, "clamp": 1.0}},
         {"spec": {"modulation": "demodulate"}, "wiring": {"image_channels": 1}},
     )
 
@@ -54,21 +60,27 @@ class ToRGB(Readout, kind="to-rgb"):
         *,
         modulation: Literal["none", "modulate", "demodulate"] = "none",
         weight_init: PositiveFloat = 1.0,
+        num_biases: Literal[1, 2] = 1,
+        style_order: StyleOrder = 1,
+        clamp: PositiveFloat | None = None,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(image_channels, dim))
         self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.bias2 = nn.Parameter(torch.zeros(image_channels)) if num_biases == 2 else None
         self.skip = SkipSum(kernel=kernel)
+        self.clamp = clamp
         self.demodulate = modulation == "demodulate"
         self.scale = 1 / math.sqrt(dim) if modulation == "modulate" else 1.0
-        self.affine: EqualLinear | None = None
+        self.clamp = clamp
+        self.affine: nn.Module | None = None
         if modulation == "none":
             nn.init.xavier_normal_(self.weight, gain=0.02)
         else:
             if style_dim is None:
                 raise misfit("modulation", "there is no style here to modulate by; take none")
-            self.affine = EqualLinear(style_dim, dim, bias_init=1)
+            self.affine = style_map(style_dim, dim, style_order)
             self.num_styles, self.shares_next_style = 1, True
         if modulation == "modulate":
             nn.init.normal_(self.weight, std=weight_init)
@@ -81,11 +93,17 @@ class ToRGB(Readout, kind="to-rgb"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k h w"]:
-        pixels = channels_last(x)
-        if self.affine is None:
-            colours = F.linear(pixels, self.weight)
-        else:
-            weight = modulated_weight(self.weight * self.scale, self.affine(ws[:, 0]), demodulate=self.demodulate)
-            colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], len(self.weight))
-        summed: Tensor = self.skip(channels_first(colours + self.bias), image)
+        with exactly(x):  # few numbers, and whatever is rounded off them is seen
+            pixels = channels_last(x).to(self.weight.dtype)
+            if self.affine is None:
+                colours = F.linear(pixels, self.weight)
+            else:
+                style = self.affine(ws[:, 0].to(self.weight.dtype))
+                weight = modulated_weight(self.weight * self.scale, style, demodulate=self.demodulate)
+                colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], len(self.weight))
+        bias = self.bias if self.bias2 is None else self.bias + self.bias2
+        colours = colours + bias
+        if self.clamp is not None:
+            colours = colours.clamp(-self.clamp, self.clamp)
+        summed: Tensor = self.skip(channels_first(colours), image)
         return summed

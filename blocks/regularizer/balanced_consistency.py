@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blocks.families import Augment, Batch, Networks, Regularizer
 from blocks.regularizer.fakes import fakes
+from blocks.value_range import from_symmetric, to_symmetric
 from registry import Slot
 
 Weight = Annotated[float, Field(ge=0)]
@@ -23,9 +24,8 @@ class BalancedConsistency(Regularizer, kind="bcr"):
     """lambda_real (D(T(x)) - D(x))^2 + lambda_fake (D(T(g)) - D(g))^2, means over all logits, gradients through both.
 
     T is the regularizer's own augmentation. With `every` = 1 the batch carries logits of the main loss. They are used,
-    at half the cost, where they are of the view that is wanted: of the clean image if the GAN has no augmentation, of
-    an augmented copy if the GAN's augmentation is the same as this one (drawn anew, of course). Otherwise D is asked
-    again.
+    at half the cost, where they are of a view that is wanted: of the clean image if the GAN has no augmentation, of an
+    augmented copy if the GAN's augmentation is the same as this one. Otherwise D is asked again.
 
     Args:
         lambda_real: Weight for real images.
@@ -63,12 +63,19 @@ class BalancedConsistency(Regularizer, kind="bcr"):
         self, networks: Networks, image: Float[Tensor, "b k h w"], c: Tensor | None, logits: Tensor | None
     ) -> Float[Tensor, ""]:
         """The squared difference of D at `image` and at its copy; `logits` are those of the main loss."""
-        if logits is None or not self.saw_the_view(networks):
-            logits = networks.discriminator(image if self.view == "clean" else self.augment(image), c)
-        return (networks.discriminator(self.augment(image), c) - logits).square().mean()
+        seen = None if logits is None else self.seen(networks)
+        if logits is None or seen is None or (seen == "clean" and self.view == "two-views"):
+            seen, logits = "augmented", networks.discriminator(self.copy_of(image, networks), c)
+        other = image if self.view == "clean" and seen == "augmented" else self.copy_of(image, networks)
+        return (networks.discriminator(other, c) - logits).square().mean()
 
-    def saw_the_view(self, networks: Networks) -> bool:
-        """Whether the main loss has judged just what this would judge first."""
-        if self.view == "clean":
-            return isinstance(networks.augment, nn.Identity)
-        return bool(getattr(networks.augment, "spec", None) == self.augment.spec)
+    def copy_of(self, image: Float[Tensor, "b k h w"], networks: Networks) -> Float[Tensor, "b k h w"]:
+        """The image augmented, which is done in [-1,1]."""
+        copy = self.augment(to_symmetric(image, networks.value_range))
+        return from_symmetric(copy, networks.value_range)
+
+    def seen(self, networks: Networks) -> Literal["clean", "augmented"] | None:
+        """What the main loss has judged: clean images, such copies as this makes, or others."""
+        if isinstance(networks.augment, nn.Identity):
+            return "clean"
+        return "augmented" if getattr(networks.augment, "spec", None) == self.augment.spec else None

@@ -19,29 +19,38 @@ from blocks.regularizer.fakes import fakes
 class GradientPenalty(Regularizer, kind="gradient-penalty"):
     """weight (|gradient of D at a x + (1-a) g| - target)^2, mean over the batch, a ~ U(0,1) drawn for each pair.
 
-    x and g are the images as the discriminator sees them in training, so with an augmentation they are augmented first.
-    Of several logits per image the gradient is of their mean, which is what the Wasserstein loss is made of.
+    x and g are the images as the discriminator sees them in training, so with an augmentation they are augmented first
+    unless told otherwise. Of several logits per image the gradient is of their mean, which is what the Wasserstein loss
+    is made of.
 
     Args:
         weight: Weight of the penalty.
         target: The slope to hold; 0 only forbids steep places.
+        augmented: Whether images pass through the GAN's augmentation first; the ViTGAN authors' code spares them.
     """
 
     side = "discriminator"
     second_order = True
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"weight": 5.0, "target": 0.5}},)
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"weight": 5.0, "target": 0.5, "augmented": False}},)
 
     def __init__(
-        self, *, weight: Annotated[float, Field(ge=0)] = 10.0, target: Annotated[float, Field(ge=0)] = 1.0
+        self,
+        *,
+        weight: Annotated[float, Field(ge=0)] = 10.0,
+        target: Annotated[float, Field(ge=0)] = 1.0,
+        augmented: bool = True,
     ) -> None:
         super().__init__()
+        self.augmented = augmented
         self.weight = weight
         self.target = target
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.real is not None, "the penalty looks at real images"
         with torch.no_grad():
-            real, fake = networks.augment(batch.real), networks.augment(fakes(networks, batch))
+            real, fake = batch.real, fakes(networks, batch)
+            if self.augmented:
+                real, fake = networks.augment(real), networks.augment(fake)
             share = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
             between = share * real + (1 - share) * fake
         return self.penalty(networks, between, batch.c)

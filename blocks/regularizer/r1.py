@@ -35,7 +35,13 @@ class R1(Regularizer, kind="r1"):
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.real is not None, "R1 looks at real images"
-        real = batch.real.detach().requires_grad_()
-        logits = networks.discriminator(networks.augment(real), batch.c)
+        return self.penalties(networks, batch.real, batch.c).mean() * (self.gamma / 2)
+
+    def penalties(
+        self, networks: Networks, real: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
+    ) -> Float[Tensor, " b"]:
+        """The squared gradient at each image."""
+        real = real.detach().requires_grad_()
+        logits = networks.discriminator(networks.augment(real), c)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        return gradient.square().sum(dim=(1, 2, 3)).mean() * (self.gamma / 2)
+        return gradient.square().sum(dim=(1, 2, 3))

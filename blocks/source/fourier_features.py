@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from blocks.equalized import EqualLinear
 from blocks.families import Resolution, Source, channels_first
+from blocks.precision import exactly
 from registry import misfit
 
 
@@ -68,7 +69,12 @@ class FourierFeatures(Source, kind="fourier-features"):
             self.register_buffer(name, centres / sampling_rate, persistent=False)
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
-        placed = self.placement(ws[:, 0]) @ self.transform
+        with exactly(ws):  # phases count many turns
+            return self.waves(ws[:, 0].to(self.weight.dtype))
+
+    def waves(self, w: Float[Tensor, "b s"]) -> Float[Tensor, "b c h w"]:
+        """The map of a style."""
+        placed = self.placement(w) @ self.transform
         phases = self.phases + placed[:, :2, 2] @ self.freqs.mT
         freqs = self.freqs @ placed[:, :2, :2]  # b c 2
         fading = (freqs.norm(dim=-1) - self.bandwidth) / (self.sampling_rate / 2 - self.bandwidth)

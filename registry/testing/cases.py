@@ -81,7 +81,7 @@ def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
     """The cases of a block: its defaults and its examples, each in every place that its family knows.
 
     Where a class declares `examples`, its defaults are tried only where they fit; a block may refuse every place but
-    the first of its family.
+    the first of its family. A class that says `wants_published_weights` is tried with its examples only.
 
     Raises:
         LookupError: Nobody has said how blocks of this family are tried.
@@ -93,6 +93,8 @@ def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
     examples: list[tuple[str, dict[str, Any]]] = [("defaults", {})]
     examples += [(f"example{number}", dict(example)) for number, example in enumerate(declared)]
     seen: list[tuple[dict[str, Any], Place]] = []
+    if getattr(block, "wants_published_weights", False):  # by default; a test has none
+        del examples[0]
     for name, example in examples:
         options = dict(example.get("spec", {}))
         for number, (label, place) in enumerate(driver.places.items()):

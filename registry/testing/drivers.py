@@ -77,6 +77,10 @@ def _condition(place: Place) -> Tensor | None:
     return torch.randn(BATCH, place["cond_dim"]) if place["cond_dim"] else None
 
 
+def _halved(resolution: tuple[int, int]) -> tuple[int, int]:
+    return resolution[0] // 2, resolution[1] // 2
+
+
 def _image(place: Place, resolution: str = "resolution") -> Tensor:
     return torch.rand(BATCH, place["image_channels"], *place[resolution]) * 2 - 1
 
@@ -89,23 +93,35 @@ def _logits(*shape: int) -> Tensor:
     return torch.randn(BATCH, *shape)
 
 
+def _tell(block: Any) -> Any:
+    """The inputs of a call are floating-point numbers, what is told are words: so these are made here."""
+    device = next((each.device for each in (*block.parameters(), *block.buffers())), None)
+    said = {"classes": [0, 1], "captions": ["a bird", "two birds on a wire"]}[block.takes]
+    return block(block.read(said).to(device))
+
+
 def _both_losses(block: Any, real: Tensor, fake: Tensor) -> Any:
     return block.generator(fake), block.discriminator(real, fake)
 
 
-def _penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, to_logit: Tensor, to_image: Tensor) -> Any:
+def _penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_logit: Tensor, to_image: Tensor) -> Any:
     """A regularizer on networks of one matrix each; these are inputs, so that gradients towards them are seen."""
 
     def discriminator(image: Tensor, c: Tensor | None = None) -> Tensor:
         return (image.flatten(1) @ to_logit).tanh().sum(dim=1)
 
     def synthesis(ws: Tensor) -> Tensor:
-        return (ws.flatten(1) @ to_image).tanh().view_as(fake)
+        return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
 
     generator = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
-    networks = SimpleNamespace(generator=generator, discriminator=discriminator, augment=lambda image: image.flip(3))
+    networks = SimpleNamespace(
+        generator=generator,
+        discriminator=discriminator,
+        augment=lambda image: image.flip(3),
+        value_range="symmetric",
+    )
     logits = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
-    return block(networks, SimpleNamespace(real=real, fake=fake, z=z, c=None, **logits))
+    return block(networks, SimpleNamespace(real=real, fake=fake, z=z, c=c, **logits))
 
 
 def _generate_and_judge(gan: Any, z: Tensor, c: Tensor | None) -> Any:
@@ -137,6 +153,14 @@ DRIVERS: dict[str, Driver] = {
         shapes=_same_as("x"),
         places=MAPS,
     ),
+    "condition": Driver(
+        inputs=lambda block, place: {},
+        shapes=lambda block, place, inputs: ((BATCH, block.cond_dim),),
+        places={"told": {}},
+        call=_tell,
+        traceable=False,  # `read` works on strings
+        smooth=False,
+    ),
     "mapping": Driver(
         inputs=lambda block, place: {"z": torch.randn(BATCH, place["z_dim"]), "c": _condition(place)},
         shapes=lambda block, place, inputs: ((BATCH, place["num_styles"], place["style_dim"]),),
@@ -163,7 +187,7 @@ DRIVERS: dict[str, Driver] = {
     ),
     "intake": Driver(
         inputs=lambda block, place: {
-            "x": None if place["in_dim"] is None else _features(place),
+            "x": None if place["in_dim"] is None else _features({**place, "resolution": _halved(place["resolution"])}),
             "image": _image(place),
         },
         shapes=lambda block, place, inputs: (
@@ -176,6 +200,11 @@ DRIVERS: dict[str, Driver] = {
         inputs=lambda block, place: {"x": _features(place), "c": _condition(place)},
         shapes=lambda block, place, inputs: ((BATCH, ...),),
         places={"plain": CONDITIONS["plain"], "odd": {"cond_dim": 0, **ODD}, "conditional": CONDITIONS["conditional"]},
+    ),
+    "feature-network": Driver(
+        inputs=lambda block, place: {"image": _image(place)},
+        shapes=lambda block, place, inputs: ((BATCH, None, None),) * len(block(inputs["image"])),
+        places={"standard": {}, "odd": ODD, "grey": {"image_channels": 1}},
     ),
     "weight-norm": Driver(
         inputs=lambda block, place: {"weight": made(place["weight"])},
@@ -202,11 +231,12 @@ DRIVERS: dict[str, Driver] = {
             "real": _image(place),
             "fake": _image(place),
             "z": torch.randn(BATCH, 8),
+            "c": _condition(place),
             "to_logit": torch.randn(3 * 8 * 8, 4) / 8,
             "to_image": torch.randn(8, 3 * 8 * 8),
         },
         shapes=lambda block, place, inputs: ((),),
-        places={"toy-networks": {}},
+        places={"toy-networks": {"cond_dim": 6}},
         call=_penalty,
         traceable=False,  # a penalty differentiates inside the call
         smooth=False,
@@ -220,6 +250,15 @@ DRIVERS: dict[str, Driver] = {
         inputs=lambda block, place: {"image": _image(place), "c": _condition(place)},
         shapes=lambda block, place, inputs: ((BATCH, ...),),
         places={"plain": CONDITIONS["plain"], "odd": {"cond_dim": 0, **ODD}, "conditional": CONDITIONS["conditional"]},
+    ),
+    "recipe": Driver(
+        inputs=lambda block, place: _latents(block.gans[0].generator, place),
+        shapes=lambda block, place, inputs: tuple(
+            shape for gan in block.gans for shape in (_size(gan.generator), (BATCH, ...))
+        ),
+        places={"whole": {}},
+        call=lambda block, z, c: tuple(each for gan in block.gans for each in _generate_and_judge(gan, z, c)),
+        traceable=False,
     ),
     "gan": Driver(
         inputs=lambda block, place: _latents(block.generator, place),

@@ -13,6 +13,7 @@ from unittest import SkipTest
 
 import torch
 import yaml
+from pydantic import BaseModel
 from torch import Tensor
 
 from registry.kernels import second_order
@@ -143,7 +144,9 @@ def trains_every_parameter(case: Case) -> None:
     module = case.build()
     inputs = case.inputs(module)
     leaves = {name: value for name, value in inputs.items() if value is not None and value.numel()}
-    _loss(case.run(module, {**inputs, **{name: value.requires_grad_() for name, value in leaves.items()}})).backward()
+    loss = _loss(case.run(module, {**inputs, **{name: value.requires_grad_() for name, value in leaves.items()}}))
+    if leaves or loss.requires_grad:  # a table of numbers has nothing to learn
+        loss.backward()
     gradients = {name: parameter.grad for name, parameter in module.block.named_parameters() if parameter.requires_grad}
     idle = [name for name, gradient in gradients.items() if gradient is None]
     assert not idle, f"no gradient for {', '.join(idle)}"
@@ -281,7 +284,9 @@ def _names(value: Any) -> dict[str, Any]:
     """The names that the `repr` of a spec uses: those of its block's file, and of the specs inside it."""
     if isinstance(value, tuple):
         return {name: each for part in value for name, each in _names(part).items()}
-    if not isinstance(value, Spec):
+    if not isinstance(value, BaseModel):
         return {}
     inside = {name: each for field in type(value).model_fields for name, each in _names(getattr(value, field)).items()}
+    if not isinstance(value, Spec):
+        return inside
     return vars(sys.modules[value.block.__module__]) | inside | {value.block.__name__: value.block}

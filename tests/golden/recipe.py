@@ -73,7 +73,7 @@ class Fixture:
     def gradients(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The gradients that the fixture asks for, of its scalar loss over `outputs`."""
         asked = self.json.get("gradients")
-        if not asked or not asked["wrt"]:
+        if not asked or not asked["wrt"] or not asked["of"]:  # of a loss of its own, the adapter gives them
             return {}
         leaves = self.tensors | self.attributes | self.inputs
         loss = torch.zeros((), dtype=self.dtype)

@@ -8,15 +8,30 @@ import pytest
 import torch
 
 from blocks.kernels.attention import attention
+from blocks.kernels.l2_attention import l2_attention
 from blocks.kernels.neighborhood_attention import neighborhood_attention
+from blocks.kernels.upfirdn2d import upfirdn2d
 from registry import Kernel, KernelError, Op
+from registry.kernels import reference_kernels
 from tests.golden import test_golden
 
 DATA = Path(__file__).parent / "data"
+GENERATORS = ["stylenat/generator-16-legacy", "stylenat/generator-32"]
+DISCRIMINATORS = ["stylenat/discriminator-16-equal", "stylenat/discriminator-32-sn"]
+STYLEFORMER = ["styleformer/disc16_resnet", "styleformer/gen16"]
 FIXTURES = {
-    attention: ["stylenat/mhsa-rpb-4x4", "stylenat/block-mhsa-4x4", "vitgan/paper-gblock"],
+    attention: [
+        "styleformer/enc_full_const",
+        "styleformer/enc_linformer",
+        "stylenat/mhsa-rpb-4x4",
+        "stylenat/block-mhsa-4x4",
+        "stylenat/block-swin-shifted",
+        *GENERATORS,
+        "vitgan/paper-gblock",
+    ],
     neighborhood_attention: [
         "stylenat/block-nat",
+        *GENERATORS,
         "stylenat/hydra-1part-ffhq8",
         "stylenat/hydra-2part-dense-dilated",
         "stylenat/hydra-2part-nonsquare",
@@ -26,6 +41,8 @@ FIXTURES = {
         "stylenat/na2d-norpb",
         "stylenat/na2d-rpb",
     ],
+    l2_attention: ["vitgan/off-generator-conv-32", "vitgan/paper-dblock", "vitgan/re-attention-l2"],
+    upfirdn2d: [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER],
 }
 CASES = [(op, kernel, name) for op, names in FIXTURES.items() for kernel in op.kernels() for name in names]
 
@@ -42,3 +59,10 @@ def test_every_kernel_reproduces_the_recording(
         test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
     except KernelError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER])
+@pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
+def test_whole_networks_reproduce_the_recording_by_reference_kernels_alone(name: str, dtype: torch.dtype) -> None:
+    with reference_kernels():
+        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)

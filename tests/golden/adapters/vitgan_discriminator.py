@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from assemblies.discriminator import LayeredDiscriminator
+from assemblies.importers import vitgan
+from assemblies.importers.moves import translate
 from blocks.augment.diff_augment import DiffAugment
 from blocks.equalized import EqualLinear
 from blocks.families import Batch, Networks
@@ -142,62 +141,33 @@ def official_augmentation(policy: str, image: Tensor, draws: dict[str, Tensor]) 
 
 
 class OfficialDiscriminator:
-    """The authors' residual discriminator as a list of our blocks, with the weights of a fixture."""
+    """The authors' residual discriminator, with the weights of a fixture."""
 
     def __init__(self, arch: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        channels = {int(size): dim for size, dim in arch["channels"].items()}
-        sizes = [arch["size"] >> step for step in range(int(math.log2(arch["size"])) - 1)]  # size ... 4
-        steps: list[dict[str, Any]] = [{"kind": "from-rgb", "dim": channels[sizes[0]]}]
-        steps += [{"kind": "residual-conv", "dim": channels[size]} for size in sizes[1:]]
-        steps += [{"kind": "minibatch-std"}, {"kind": "conv", "dim": channels[4]}]
-        hidden = channels[4] if arch["mlp_linear"] else None
-        self.network = LayeredDiscriminator(arch["size"], steps=(*steps, {"kind": "linear", "hidden_dim": hidden}))
-        self.tensors, last = tensors, len(sizes)
-        self.weights = {name: buffer for name, buffer in self.network.named_buffers()}
-        names = {"layers.0.0": "steps.0.conv", "layers.0.1": "steps.0.conv"}
-        for block in range(1, last):
-            for theirs, ours in (
-                ("conv1.0", "conv1"),
-                ("conv1.1", "conv1"),
-                ("conv2.1", "conv2"),
-                ("conv2.2", "conv2"),
-            ):
-                names[f"layers.{block}.{theirs}"] = f"steps.{block}.{ours}"
-            names[f"layers.{block}.skip.1"] = f"steps.{block}.skip"
-        names |= {"last_conv.0": f"steps.{last + 1}.conv", "last_conv.1": f"steps.{last + 1}.conv"}
-        head = f"steps.{last + 2}"
-        names |= {"linear.l1": f"{head}.hidden", "linear.l2": f"{head}.out", "linear": f"{head}.out"}
-        for name, tensor in tensors.items():
-            module, _, role = name.rpartition(".")
-            if module == "linear" and role == "weight":  # a plain map; ours divides by sqrt(in)
-                tensor = tensor * math.sqrt(tensor.shape[1])
-            if module in names:
-                self.weights[f"{names[module]}.{role}"] = tensor
         dtype = next(iter(tensors.values())).dtype
-        self.weights = {name: value.to(dtype) for name, value in self.weights.items()}
+        self.network = vitgan.discriminator_spec(arch).build(resolution=arch["size"]).to(dtype)
+        moves = vitgan.discriminator_moves(arch)
+        found = translate(moves, tensors, self.network, ignored=vitgan.discriminator_ignored)
+        self.weights = dict(self.network.named_buffers()) | found
 
     def __call__(self, image: Tensor, c: Tensor | None = None) -> Tensor:
-        return functional_call(self.network, self.weights, (2 * image - 1, c), strict=True)
-
-    def penultimate(self, image: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        hook = self.network.steps[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
-        self(image)
-        hook.remove()
-        return seen[0]
-
-    def auxiliary(self, name: str, features: Tensor) -> Tensor:
-        """ContraD's heads, which are no part of our discriminators."""
-        hidden = F.linear(features, self.tensors[f"{name}.0.weight"], self.tensors[f"{name}.0.bias"])
-        return F.linear(F.leaky_relu(hidden, 0.1), self.tensors[f"{name}.2.weight"], self.tensors[f"{name}.2.bias"])
+        return functional_call(self.network, self.weights, (image, c), strict=True)
 
 
 @adapter("vitgan", "off_discriminator")
 def official_discriminator(fixture: Fixture) -> Outputs:
     discriminator, image = OfficialDiscriminator(fixture.config["arch"], fixture.tensors), fixture.inputs["image"]
-    features = discriminator.penultimate(image)
-    outputs = {"logit": discriminator(image), "penultimate": features}
-    return outputs | {name: discriminator.auxiliary(name, features) for name in ("projection", "projection2")}
+    last = str(len(discriminator.network.steps) - 1)
+    head, seen = discriminator.network.steps[-1], []
+    hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    outputs = {"logit": discriminator(image), "penultimate": seen[0].flatten(1)}
+    hook.remove()
+    own = {name.removeprefix(f"steps.{last}."): value for name, value in discriminator.weights.items() if last in name}
+    for name in ("project1", "project2"):
+        weights = {key.removeprefix(f"{name}."): value for key, value in own.items() if key.startswith(name)}
+        projected = functional_call(head.get_submodule(name), weights, seen[0].flatten(1), strict=True)
+        outputs[{"project1": "projection", "project2": "projection2"}[name]] = projected
+    return outputs
 
 
 @adapter("vitgan", "off_dloss")

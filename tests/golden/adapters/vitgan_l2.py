@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from collections.abc import Iterable
+from typing import Any
 
-from blocks.kernels.attention import attention
-from blocks.kernels.l2_attention import l2_attention
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from assemblies.importers import vitgan, vitgan_reimplementation
+from assemblies.importers.moves import Move
+from assemblies.importers.vitgan_parts import attention_moves, pair
+from blocks.attention.dense import DenseAttention
+from blocks.attention.l2 import L2Attention
+from blocks.weight_norm.apply import normalize_weights
+from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from tests.golden.recipe import Fixture, adapter
 
 Outputs = dict[str, Tensor]
@@ -15,79 +23,69 @@ Outputs = dict[str, Tensor]
 
 @adapter("vitgan", "paper_l2")
 def paper(fixture: Fixture) -> Outputs:
-    config, tensors, x = fixture.config, fixture.tensors, fixture.inputs["x"]
-    q, v = (heads(F.linear(x, tensors[name]), config["heads"]) for name in ("wq.weight", "wv.weight"))
-
-    def mixed(values: Tensor) -> Tensor:
-        y: Tensor = l2_attention(q, q, values, squared=config["squared"], sign=int(config["sign"]))
-        return y
-
-    y = F.linear(joined(mixed(v)), tensors["wo.weight"], tensors["wo.bias"])
-    return {"y": y, "attn": mixed(one_of_each(v))}
+    config = fixture.config
+    squared, sign = config["squared"], int(config["sign"])
+    block = L2Attention(config["dim"], num_heads=config["heads"], squared=squared, sign=sign)
+    names = {"q": "wq", "v": "wv", "proj": "wo"}
+    moves = [part for ours, theirs in names.items() for part in pair(ours, theirs, bias=theirs == "wo")]
+    return attended(block, moves, fixture.tensors, fixture)
 
 
 @adapter("vitgan", "off_attention")
 def official(fixture: Fixture) -> Outputs:
-    config, temperature, x = fixture.config, fixture.tensors["temperature"], fixture.inputs["x"]
-    # a linear map with equalised learning rate, below which the weight is normalised
-    linear = {name: normalized(fixture, name, "multiplier", "module.") for name in ("to_qkv", "to_out.0")}
-    qkv = F.linear(x, linear["to_qkv"][0] / config["dim"] ** 0.5, linear["to_qkv"][1])
-    q, k, v = (heads(part, config["heads"]) for part in qkv.chunk(3, -1))
-
-    def mixed(values: Tensor) -> Tensor:
-        if not config["l2_attn"]:
-            y: Tensor = attention(q * temperature, k, values)
-            return y
-        norms = temperature * q.square().mean(-1)  # of the queries, and a mean: so it was published
-        y = l2_attention(q * temperature, k, values, sign=1, key_norms=norms)
-        return y
-
-    inner = config["heads"] * config["dim_head"]
-    y = F.linear(joined(mixed(v)), linear["to_out.0"][0] / inner**0.5, linear["to_out.0"][1])
-    return {"y": y, "attn": mixed(one_of_each(v))}
+    options = vitgan.block_options(fixture.config)
+    block = attention(options["attention"], fixture, fixture.config["dim"])
+    if options["weight_norm"] is not None:
+        normalize_weights(block, ImprovedSpectralNorm.Spec(**options["weight_norm"]))
+    tensors = {f"attn.{name}": value for name, value in (fixture.tensors | fixture.attributes).items()}
+    return attended(block, attention_moves("", "attn", fixture.config), tensors, fixture)
 
 
 @adapter("vitgan", "re_attention")
 def re_implemented(fixture: Fixture) -> Outputs:
-    config, x = fixture.config, fixture.inputs["x"]
-    linear = {name: normalized(fixture, name, "w_init_sigma", "module.") for name in ("qkv", "projection")}
-    qkv = F.linear(x, *linear["qkv"]).unflatten(-1, (config["num_heads"], -1, 3))  # b n heads d qkv
-    q, k, v = qkv.permute(4, 0, 2, 1, 3)
-    y: Tensor
-    if config["discriminator"]:
-        y = l2_attention(q, k, v, squared=False, sign=1, scale=1.0)
-    else:
-        y = attention(q, k, v, scale=1.0)
-    return {"y": F.linear(joined(y) / config["emb_size"] ** 0.5, *linear["projection"])}
+    config, tensors = fixture.config, {}
+    normalised = config.get("discriminator", False)
+    block = attention(vitgan_reimplementation.l2_options(config), fixture, config["emb_size"])
+    if normalised:
+        normalize_weights(block, ImprovedSpectralNorm.Spec(sigma="power-iteration"))
+    for name, value in (fixture.tensors | fixture.attributes).items():
+        ties = config.get("tie_qk") and name.startswith("qkv.") and name.endswith(("weight_bar", "bias"))
+        tensors[f"msa.{name}"] = tied(value) if ties else value
+    moves = vitgan_reimplementation.attention_moves(".attn", "msa", config, normalised=normalised)
+    return {"y": attended(block, moves, tensors, fixture)["y"]}
 
 
-def normalized(fixture: Fixture, name: str, multiplier: str, inside: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a linear map; a normalised weight is brought to its spectral norm at the start."""
-    tensors = fixture.tensors
-    if f"{name}.{inside}weight_bar" not in tensors:
-        return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    weight, bias, u = (tensors[f"{name}.{inside}{part}"] for part in ("weight_bar", "bias", "weight_u"))
-    if fixture.config.get("tie_qk") and name == "qkv":
-        weight, bias = tied(weight), tied(bias)
-    v = weight.mT @ u
-    v = v / (v.norm() + 1e-4)
-    found = weight @ v
-    sigma = found / (found.norm() + 1e-4) @ found
-    return fixture.attributes[f"{name}.{multiplier}"] * weight / sigma, bias
+def attention(options: dict[str, Any], fixture: Fixture, dim: int) -> nn.Module:
+    """The attention of these options, for a row of tokens."""
+    kinds: dict[str, Any] = {"l2": L2Attention, "dense": DenseAttention}
+    spec = kinds[options["kind"]].Spec.model_validate(options)
+    block: nn.Module = spec.build(dim=dim, resolution=(1, fixture.inputs["x"].shape[1]))
+    return block
+
+
+def attended(block: Any, moves: Iterable[Move], tensors: dict[str, Tensor], fixture: Fixture) -> Outputs:
+    """What attention makes of tokens x [B,N,C], and its weights: what it makes of values that are one of each."""
+    weights = {
+        ours.removeprefix(".attn").removeprefix("."): make(*(tensors[name] for name in theirs))
+        for ours, theirs, make in moves
+    }
+    seen: list[Tensor] = []
+    attend = block.attend
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        seen.append(attend(q, k, one_of_each(v), **options))
+        y: Tensor = attend(q, k, v, **options)
+        return y
+
+    block.attend = watched
+    y = functional_call(block, weights, fixture.inputs["x"][:, None], strict=True)
+    return {"y": y[:, 0], "attn": seen[0]}
 
 
 def tied(rows: Tensor) -> Tensor:
     """Rows in threes, query, key, value: the key's row is the query's."""
     threes = rows.unflatten(0, (-1, 3))
     return torch.stack([threes[:, 0], threes[:, 0], threes[:, 2]], 1).flatten(0, 1)
-
-
-def heads(x: Tensor, number: int) -> Tensor:
-    return x.unflatten(-1, (number, -1)).transpose(1, 2)
-
-
-def joined(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(-2)
 
 
 def one_of_each(v: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Presets: the published models as documents, named after paper and data set."""

@@ -1,0 +1,109 @@
+"""Linformer: keys and values of the whole map are summed up in a fixed number of tokens, at linear cost.
+
+Linformer, Wang et al. 2020, https://arxiv.org/abs/2006.04768, section 4; in a generator: Styleformer, Park and Kim
+2021, https://arxiv.org/abs/2106.07023.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from blocks.attention.heads import attention_map, misfits_of_heads
+from blocks.families import Attention, Resolution
+from blocks.kernels.attention import attention
+from blocks.linear import linear
+from registry import Misfit
+
+
+class TokenProjection(nn.Module):
+    """Sums up n tokens in `rank` ones by learned weights, the same for all channels: E x with E [rank,n].
+
+    Args:
+        num_tokens: Tokens n that come in.
+        rank: Tokens that go out.
+    """
+
+    def __init__(self, num_tokens: int, rank: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(num_tokens)
+        self.weight = nn.Parameter(nn.init.uniform_(torch.empty(rank, num_tokens), -bound, bound))
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b rank c"]:
+        return self.weight.expand(len(x), -1, -1) @ x
+
+
+class Linformer(Attention, kind="linformer"):
+    """Multi-head self-attention in which each pixel attends to `rank` learned sums of all pixels.
+
+    Its weights belong to one resolution.
+
+    Args:
+        dim: Channels C of the map; heads share them evenly.
+        resolution: Height and width of the map, in pixels.
+        num_heads: Number of heads.
+        rank: Tokens that keys and values are summed up in, by the same weights for all heads.
+        share_kv: Whether keys and values are summed up by the same weights.
+        qkv_bias: Whether queries, keys and values have a bias.
+        scale: What queries are multiplied by; null for head_dim ** -0.5.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
+            measured once for this machine and remembered.
+
+    Raises:
+        Misfit: Channels do not divide over the heads.
+    """
+
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"num_heads": 4, "rank": 10}},
+        {"spec": {"num_heads": 2, "rank": 5, "share_kv": False, "qkv_bias": False, "scale": 0.5, "equalized": True}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        *,
+        num_heads: PositiveInt = 8,
+        rank: PositiveInt = 256,
+        share_kv: bool = True,
+        qkv_bias: bool = True,
+        scale: PositiveFloat | None = None,
+        equalized: bool = False,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        if problems := misfits_of_heads(dim, num_heads):
+            raise Misfit(problems)
+        num_tokens = resolution[0] * resolution[1]
+        self.num_heads = num_heads
+        self.scale = scale
+        self.attend = attention.bind(kernel)
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
+        self.sum_k = TokenProjection(num_tokens, rank)
+        self.sum_v = None if share_kv else TokenProjection(num_tokens, rank)
+        self.proj = linear(dim, dim, equalized=equalized)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        q, kv = self.qkv(x).flatten(1, 2).tensor_split([x.shape[-1]], dim=-1)
+        if self.sum_v is None:
+            k, v = self.sum_k(kv).chunk(2, dim=-1)
+        else:
+            k, v = (sums(part) for sums, part in zip((self.sum_k, self.sum_v), kv.chunk(2, dim=-1), strict=True))
+        q, k, v = (each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for each in (q, k, v))
+        mixed = self.attend(q, k, v, scale=self.scale).transpose(1, 2).flatten(-2)
+        y: Tensor = self.proj(mixed.unflatten(1, x.shape[1:3]))
+        return y
+
+    def sums_of_pixels(self) -> Float[Tensor, "rank n"]:
+        """By which weights each value is a sum of pixels: for pictures of attention."""
+        return (self.sum_v or self.sum_k).weight
+
+    def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
+        """How well each pixel's key, before it is summed up, matches the mean query, per head."""
+        return attention_map(self.qkv(x).unflatten(-1, (3, self.num_heads, -1)), self.scale)

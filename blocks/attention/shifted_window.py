@@ -1,0 +1,168 @@
+"""Attention in windows, of which some heads have theirs shifted, so that neighbouring windows hear of each other.
+
+Swin, Liu et al. 2021, https://arxiv.org/abs/2103.14030, section 3.2; half of the heads shifted ("double attention"):
+StyleSwin, Zhang et al. 2021, https://arxiv.org/abs/2112.10762, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from blocks.attention.dense import distances
+from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
+from blocks.attention.hydra import split
+from blocks.families import Attention, Resolution
+from blocks.kernels.attention import attention, relative_bias
+from blocks.linear import linear
+from registry import Misfit, Problem
+
+Piece = tuple[int, int, int]  # where it starts, how many windows, how long each
+
+
+class ShiftedWindowAttention(Attention, kind="shifted-window"):
+    """Multi-head attention in windows that do not overlap; each partition of the heads cuts the map at other places.
+
+    A window at the border is cut off there, as Swin's cyclic shift with a mask has it; so maps of any size work. Heads
+    that do not divide evenly go to the last partitions. Swin itself has one partition, `shift_sizes` [0] and [4] by
+    turns.
+
+    Args:
+        dim: Channels C of the map; heads share them evenly.
+        resolution: Height and width of the map, in pixels.
+        num_heads: Heads of all partitions together.
+        window_size: Side of a window, in pixels.
+        shift_sizes: How far each partition's windows are moved down and right from the corner, in pixels.
+        qkv_bias: Whether queries, keys and values have a bias.
+        relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
+        scale: What queries are multiplied by; null for head_dim ** -0.5.
+        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
+            measured once for this machine and remembered.
+
+    Raises:
+        Misfit: Channels do not divide over the heads, heads not over the partitions, or windows do not fit the map.
+    """
+
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"num_heads": 4, "window_size": 4, "shift_sizes": [0, 2]}},
+        {
+            "spec": {"num_heads": 4, "window_size": 3, "shift_sizes": [1, 2, 0], "qkv_bias": False, "scale": 1},
+            "wiring": {"resolution": (7, 11)},
+        },
+        {
+            "spec": {"num_heads": 2, "window_size": 5, "shift_sizes": [0], "equalized": True},
+            "wiring": {"resolution": (5, 5)},
+        },
+        {"spec": {"num_heads": 2, "window_size": 4, "shift_sizes": [2], "relative_position_bias": False}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        *,
+        num_heads: PositiveInt = 8,
+        window_size: PositiveInt = 8,
+        shift_sizes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 4),
+        qkv_bias: bool = True,
+        relative_position_bias: bool = True,
+        scale: PositiveFloat | None = None,
+        equalized: bool = False,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        problems = misfits_of_heads(dim, num_heads, len(shift_sizes))
+        problems += _misfits_of_windows(resolution, window_size, shift_sizes)
+        if problems:
+            raise Misfit(problems)
+        self.window_size, self.shift_sizes = window_size, shift_sizes
+        self.heads = split(num_heads, len(shift_sizes))
+        self.scale = scale
+        self.attend = attention.bind(kernel)
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
+        self.rpb = None
+        if relative_position_bias:
+            self.rpb = nn.ParameterList(relative_position_table(n, window_size, window_size) for n in self.heads)
+        self.proj = linear(dim, dim, equalized=equalized)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
+        tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
+        parts = zip(qkv.split(self.heads, dim=-2), self.shift_sizes, tables, strict=True)
+        y: Tensor = self.proj(torch.cat([self.partition(*part) for part in parts], dim=-2).flatten(-2))
+        return y
+
+    def partition(
+        self, qkv: Float[Tensor, "b h w 3 n d"], shift: int, table: Float[Tensor, "n i j"] | None
+    ) -> Float[Tensor, "b h w n d"]:
+        """What one partition of the heads sees: windows of the same size at once, at most nine sizes."""
+        rows, columns = (pieces(length, self.window_size, shift) for length in qkv.shape[1:3])
+        bands = []
+        for row in rows:
+            band = [self.windows(_cut(_cut(qkv, 1, row), 3, column), table) for column in columns]
+            bands.append(torch.cat(band, dim=2))
+        return torch.cat(bands, dim=1)
+
+    def windows(
+        self, qkv: Float[Tensor, "b r y c x 3 n d"], table: Float[Tensor, "n i j"] | None
+    ) -> Float[Tensor, "b r*y c*x n d"]:
+        """Attention in each of r x c windows of y x x pixels."""
+        batch, r, height, c, width, _, heads, _ = qkv.shape
+        q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * r * c, heads, height * width, -1)
+        bias = None
+        if table is not None:
+            sides = (distances(side, table.shape[1], table.device) for side in (height, width))
+            bias = relative_bias(table, *sides)
+        mixed = self.attend(q, k, v, bias=bias, scale=self.scale).view(batch, r, c, heads, height, width, -1)
+        y: Tensor = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, r * height, c * width, heads, -1)
+        return y
+
+    def pixels_of_calls(self, height: int, width: int) -> Iterator[Int[Tensor, "windows pixels"]]:
+        """Where the pixels of each call of the op lie on the map, window by window: for pictures of attention."""
+        grid = torch.arange(height * width).view(1, height, width)
+        for shift in self.shift_sizes:
+            rows, columns = (pieces(length, self.window_size, shift) for length in (height, width))
+            for row in rows:
+                for column in columns:
+                    cut = _cut(_cut(grid, 1, row), 3, column)  # 1 r y c x
+                    yield cut.transpose(2, 3).flatten(0, 2).flatten(1)
+
+    def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
+        """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""
+        return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
+
+
+def pieces(length: int, window_size: int, shift: int) -> list[Piece]:
+    """An axis as runs of windows of one length: what lies before the shift, whole windows, and what is left."""
+    whole, left = divmod(length - shift, window_size)
+    runs = [(0, 1, shift), (shift, whole, window_size), (length - left, 1, left)]
+    return [(start, count, size) for start, count, size in runs if count * size]
+
+
+def _cut(x: Tensor, axis: int, piece: Piece) -> Tensor:
+    """A run of windows, its axis replaced by two: which window, which pixel."""
+    start, count, size = piece
+    return torch.unflatten(x.narrow(axis, start, count * size), axis, (count, size))
+
+
+def _misfits_of_windows(resolution: Resolution, window_size: int, shift_sizes: tuple[int, ...]) -> list[Problem]:
+    height, width = resolution
+    if window_size > min(resolution):
+        return [
+            Problem(("window_size",), f"window {window_size} > {min(resolution)} px; at most {min(resolution)} fits")
+        ]
+    problems = []
+    for index, shift in enumerate(shift_sizes):
+        if shift >= window_size:
+            said = f"a shift of {shift} is no less than the window {window_size}; take {shift % window_size}"
+            problems.append(Problem(("shift_sizes", index), said))
+        elif shift and height == width == window_size:
+            said = f"one window covers the map of {height}x{width}: there is nothing to shift; take 0"
+            problems.append(Problem(("shift_sizes", index), said))
+    return problems

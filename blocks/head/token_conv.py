@@ -1,0 +1,80 @@
+"""A head that reads tokens in a row: what StyleGAN-T puts on each depth of a frozen vision transformer.
+
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.2; heads on several depths of a frozen
+network: Projected GANs, Sauer et al. 2021, https://arxiv.org/abs/2111.01007.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.families import Head, Norm, OddInt, Resolution, WeightNorm
+from blocks.head.projection import Projection
+from blocks.weight_norm.apply import normalize_weights
+from registry import Slot, misfit
+
+
+class TokenConvHead(Head, kind="token-conv"):
+    """Two convolutions along the row of all tokens, the second residual, and a logit for each token.
+
+    Tokens stand in raster order, whatever the map's shape: a kernel reaches from one row of patches into the next, and
+    from the last token round to the first. With a condition a logit is the scalar product of the token's features with
+    the condition's embedding.
+
+    Args:
+        dim: Channels C of the features.
+        resolution: Height and width of the features; one row of tokens, or a map.
+        cond_dim: Features of the condition c; 0 for none.
+        kernel_size: Tokens that the second convolution sees, at most all of them.
+        embed_dim: Features of a token's and of the condition's embedding.
+        norm: What follows both convolutions, before leaky ReLU of slope 0.2.
+        weight_norm: Reparametrises the weights of the convolutions; null for none.
+    """
+
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"embed_dim": 6}},
+        {"spec": {"kernel_size": 3, "norm": {"kind": "group-norm", "num_groups": 2}, "weight_norm": None}},
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        resolution: Resolution,
+        cond_dim: int = 0,
+        *,
+        kernel_size: OddInt = 9,
+        embed_dim: PositiveInt = 64,
+        norm: Slot[Norm] = "batch-norm-local",
+        weight_norm: Slot[WeightNorm] | None = "spectral-norm",
+    ) -> None:
+        super().__init__()
+        tokens = resolution[0] * resolution[1]
+        if kernel_size // 2 > tokens:
+            raise misfit("kernel_size", f"a kernel of {kernel_size} goes round more than once on {tokens} tokens")
+        self.reach = kernel_size // 2
+        self.conv1 = nn.Conv1d(dim, dim, 1)
+        self.norm1 = self.fill("norm", norm, dim=dim)
+        self.conv2 = nn.Conv1d(dim, dim, kernel_size)
+        self.norm2 = self.fill("norm", norm, dim=dim)
+        self.out = nn.Conv1d(dim, embed_dim if cond_dim else 1, 1)
+        self.projection = Projection(embed_dim, cond_dim) if cond_dim else None
+        if weight_norm is not None:
+            for each in (self.conv1, self.conv2, self.out):
+                normalize_weights(each, weight_norm)
+
+    def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        x = self.bend(self.conv1(x.flatten(2)), self.norm1)
+        round_about = F.pad(x, (self.reach, self.reach), mode="circular") if self.reach else x
+        x = (self.bend(self.conv2(round_about), self.norm2) + x) / math.sqrt(2)
+        y: Tensor = self.out(x)
+        return y[:, 0] if self.projection is None else self.projection(y.mT, c)
+
+    @staticmethod
+    def bend(x: Float[Tensor, "b c n"], norm: nn.Module) -> Float[Tensor, "b c n"]:
+        return F.leaky_relu(norm(x.mT[:, None])[:, 0].mT, 0.2)

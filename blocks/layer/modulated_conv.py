@@ -1,0 +1,97 @@
+"""StyleGAN2's layer: a convolution by weights that the style modulates, noise, bias and leaky ReLU.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2 and figure 2; styles of second order:
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from blocks.families import Layer, OddInt, Resolution, channels_first, channels_last
+from blocks.kernels.bias_act import GAINS, Activation, bias_act
+from blocks.kernels.modulated_conv2d import modulated_conv2d
+from blocks.noise import Noise
+from blocks.precision import exactly
+from blocks.resample import BINOMIAL, fir_kernel
+from blocks.style import StyleOrder, style_map
+
+
+class ModulatedConv(Layer, kind="modulated-conv"):
+    """A convolution whose input channels a style scales and whose outputs are brought back to unit size.
+
+    Args:
+        in_dim: Channels of the map that comes in.
+        resolution: Height and width of the map that comes in, in pixels.
+        style_dim: Features S of the style.
+        dim: Channels of the map that goes out; as many as come in if null.
+        kernel_size: Side of the kernel, in pixels.
+        up: Factor by which the map grows first, filtered by [1,3,3,1].
+        style_order: 1 for styles affine in w, 2 for StyleGAN-T's products of such styles.
+        demodulate: Whether each output's share of a sample's modulated weight is brought to unit length.
+        noise: Whether noise of a learned strength is added to each pixel.
+        activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
+        gain: Factor after the activation, beside its own; StyleGAN-T's has 1/sqrt(2) where a sum follows.
+        clamp: Largest magnitude of the output before `gain`, for half precision; StyleGAN2-ADA takes 256.
+        kernel: Kernel of modulated_conv2d; "auto" takes the best that can serve each call, "tune" the quickest.
+    """
+
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"dim": 12, "up": 2}},
+        {"spec": {"style_order": 2, "gain": 0.5, "clamp": 1.0}},
+        {"spec": {"kernel_size": 1, "noise": False, "demodulate": False, "activation": "linear", "clamp": 1.0}},
+    )
+    filter: Tensor | None
+    num_styles = 1
+
+    def __init__(
+        self,
+        in_dim: int,
+        resolution: Resolution,
+        style_dim: int,
+        *,
+        dim: PositiveInt | None = None,
+        kernel_size: OddInt = 3,
+        up: Literal[1, 2] = 1,
+        style_order: StyleOrder = 1,
+        demodulate: bool = True,
+        noise: bool = True,
+        activation: Activation = "lrelu",
+        gain: PositiveFloat = 1.0,
+        clamp: PositiveFloat | None = None,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        dim = in_dim if dim is None else dim
+        self.up, self.demodulate, self.activation = up, demodulate, activation
+        self.gain, self.clamp = gain * GAINS[activation], None if clamp is None else clamp * gain
+        self.scale = 1 / math.sqrt(in_dim * kernel_size**2)
+        self.affine = style_map(style_dim, in_dim, style_order)
+        self.weight = nn.Parameter(torch.randn(dim, in_dim, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.noise = Noise((up * resolution[0], up * resolution[1])) if noise else nn.Identity()
+        self.register_buffer("filter", fir_kernel(BINOMIAL) if up > 1 else None, persistent=False)
+        self.convolve = modulated_conv2d.bind(kernel)
+        self.bend = bias_act.bind()
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
+    ) -> Float[Tensor, "b d i j"]:
+        assert ws is not None
+        options = {"demodulate": self.demodulate, "up": self.up, "filter": self.filter}
+        turned = self.up > 1  # StyleGAN's layers turn their kernel where they upsample
+        with exactly(x):
+            style = (
+                self.affine(ws[:, 0].to(self.weight.dtype)) * self.scale
+            )  # the weight's scale, where it touches the fewest numbers
+        y = self.convolve(x, self.weight, style, true_convolution=turned, **options)
+        y = self.noise(channels_last(y))
+        return channels_first(
+            self.bend(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1)
+        )

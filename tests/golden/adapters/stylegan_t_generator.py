@@ -1,0 +1,233 @@
+"""StyleGAN-T's generator, from its styles to the whole; whole networks go through the importer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from assemblies.generator import GeneratorFlow, LayeredGenerator
+from assemblies.importers import stylegan_t as importer
+from assemblies.importers.moves import Move, translate
+from assemblies.learning import PHASES, Learning
+from assemblies.presets import stylegan_t as preset
+from blocks import BypassMapping, ToRGB, noise_mode
+from blocks.families import Layer, Readout, Source
+from blocks.resample import Upsample2d
+from blocks.style import StylePolynomial
+from registry import build_at
+from registry.slots import SlotOf
+from tests.golden.recipe import Fixture, adapter
+
+
+@adapter("stylegan_t", "style_split")
+def style_split(fixture: Fixture) -> dict[str, Tensor]:
+    config = fixture.config
+    block = StylePolynomial(config["in_channels"], config["out_channels"])
+    return {"s": functional_call(block, fixture.tensors, fixture.inputs["w"], strict=True)}
+
+
+@adapter("stylegan_t", "mapping")
+def mapping(fixture: Fixture) -> dict[str, Tensor]:
+    config = fixture.config
+    z_dim, c_dim = config["z_dim"], config.get("c_dim", 0)
+    spec = BypassMapping.Spec.model_validate(importer.mapping_options(config))
+    block = spec.build(z_dim=z_dim, style_dim=z_dim + c_dim, num_styles=config["num_ws"], cond_dim=c_dim)
+    block.train(config.get("mode") == "train")
+    state = ours(importer.mapping_moves("", "", config), fixture.tensors, block)
+    call = {"truncation_psi": config.get("truncation_psi", 1.0)}
+    ws = functional_call(block, state, (fixture.inputs["z"], fixture.inputs.get("c")), call)
+    return {"ws": ws, "x_avg_after": state["w_avg"]}
+
+
+@adapter("stylegan_t", "synthesis_layer")
+def synthesis_layer(fixture: Fixture) -> dict[str, Tensor]:
+    args, call = fixture.config["args"], fixture.config["call_args"]
+    spec: dict[str, Any] = {
+        "kind": "modulated-conv",
+        "dim": args["out_channels"],
+        "kernel_size": args["kernel_size"],
+        "up": args.get("up", 1),
+        "style_order": 2,
+        "gain": call.get("gain", 1),
+        "clamp": args.get("conv_clamp"),
+        "activation": args.get("activation", "lrelu"),
+        "noise": args.get("use_noise", True),
+    }
+    if args.get("residual"):
+        spec = {"kind": "residual", "layer": spec, "norm": norm(args)}
+    low = args["resolution"] // args.get("up", 1)
+    block = step(spec, args["in_channels"], (low, low), args["w_dim"])
+    name = "convs1.1" if args.get("residual") else "conv0"
+    state = ours(importer.step_moves("", "", name), fixture.tensors, block)
+    with noise_mode(call.get("noise_mode")):
+        return {"y": functional_call(block, state, (fixture.inputs["x"], fixture.inputs["w"][:, None]))}
+
+
+def norm(args: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "group-norm", "num_groups": args.get("gn_groups", 32)}
+
+
+def step(spec: dict[str, Any], dim: int, resolution: tuple[int, int], style_dim: int, channels: int = 3) -> Any:
+    """One step of a synthesis, in its place."""
+    told = {"dim": dim, "in_dim": dim, "resolution": resolution, "style_dim": style_dim, "image_channels": channels}
+    return build_at((), SlotOf(Source, Layer, Readout).validate(spec), **told)
+
+
+@adapter("stylegan_t", "torgb")
+def to_rgb(fixture: Fixture) -> dict[str, Tensor]:
+    args, inputs = fixture.config["args"], fixture.inputs
+    block = ToRGB(
+        args["in_channels"],
+        args["w_dim"],
+        args["out_channels"],
+        modulation="modulate",
+        style_order=2,
+        clamp=args.get("conv_clamp"),
+    )
+    state = ours(importer.step_moves("", "", "torgb"), fixture.tensors, block)
+    return {"y": functional_call(block, state, (inputs["x"], inputs["w"][:, None]))}
+
+
+@adapter("stylegan_t", "synthesis_block")
+def synthesis_block(fixture: Fixture) -> dict[str, Tensor]:
+    args, inputs = fixture.config["args"], fixture.inputs
+    size, dim, source = args["resolution"], args["out_channels"], not args["in_channels"]
+    skip = args.get("architecture", "orig") == "skip"
+    whole = preset.synthesis_steps(
+        8 if source else max(size, 16),
+        channel_base=dim * max(size, 16),
+        channel_max=dim,
+        num_pairs=args["num_res_blocks"],
+        num_groups=args.get("gn_groups", 32),
+        clamp=args.get("conv_clamp", preset.CLAMP),
+    )
+    last = list(whole)[-1].partition(".")[0]
+    specs = {name.removeprefix(f"{last}."): spec for name, spec in whole.items() if name.startswith(last)}
+    if source:
+        specs["input"] = specs["input"] | {"resolution": size, "sampling_rate": size}
+    if not (skip or args.get("is_last")):
+        del specs["torgb"]
+    place = (size, size)
+    blocks = nn.ModuleList()
+    for name, spec in specs.items():
+        first = name == "conv0"
+        low = (size // 2, size // 2) if first else place
+        width = args["in_channels"] if first else dim
+        blocks.append(step(spec, width, low, args["w_dim"], args["img_channels"]))
+    moves = [m for i, name in enumerate(specs) for m in importer.step_moves(f"{i}.", f"{name}.", name)]
+    state = {f"blocks.{name}": value for name, value in ours(moves, fixture.tensors, blocks).items()}
+    with noise_mode(fixture.config["call_args"].get("noise_mode")):
+        x, image = functional_call(
+            InARow(blocks), state, (inputs.get("x"), inputs.get("img"), inputs["ws"]), strict=False
+        )
+    return {"x_out": x} if image is None else {"x_out": x, "img_out": image}
+
+
+class InARow(nn.Module):
+    """Steps, each with the next style vector."""
+
+    def __init__(self, blocks: nn.ModuleList) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.upsample = Upsample2d()
+
+    def forward(self, x: Tensor | None, image: Tensor | None, ws: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        flow = GeneratorFlow()
+        flow.features, flow.image = x, image
+        for index, block in enumerate(self.blocks):
+            flow.ws = ws[:, index : index + 1]
+            flow.advance(block)
+        if image is not None and not isinstance(self.blocks[-1], Readout):
+            flow.image = self.upsample(image)
+        return flow.features, flow.image
+
+
+@adapter("stylegan_t", "synthesis")
+def synthesis(fixture: Fixture) -> dict[str, Tensor]:
+    args = dict(fixture.config["args"])
+    w_dim, size, channels = args.pop("w_dim"), args.pop("img_resolution"), args.pop("img_channels", 3)
+    options = {"z_dim": w_dim, "img_resolution": size, "img_channels": channels, "synthesis_kwargs": args}
+    inside = {f"synthesis.{name}": value for name, value in fixture.tensors.items()}
+    return run(fixture, options, inside, ws=fixture.inputs["ws"])
+
+
+@adapter("stylegan_t", "generator")
+def generator(fixture: Fixture) -> dict[str, Tensor]:
+    return run(fixture, fixture.config, fixture.tensors, z=fixture.inputs["z"], c=fixture.inputs.get("c"))
+
+
+def run(fixture: Fixture, options: dict[str, Any], tensors: dict[str, Tensor], **inputs: Tensor | None) -> Any:
+    """A whole generator, or its synthesis alone, with what comes out of the blocks that the fixture asks for."""
+    config = fixture.config
+    network = importer.generator_spec(options).build().to(fixture.dtype).eval()
+    moves, given = importer.generator_moves(options), dict(tensors)
+    if "ws" in inputs:
+        moves = [each for each in moves if each.ours.startswith("synthesis.")]
+        network.mapping = nn.Identity()
+    state = {f"network.{name}": value for name, value in ours(moves, given, network).items()}
+    names = list(importer.synthesis_steps(options))
+    with noise_mode(config.get("call_args", {}).get("noise_mode")):
+        found: dict[str, Tensor] = functional_call(
+            Recorder(network, names), state, (config.get("truncation_psi", 1.0),), inputs
+        )
+    wanted = {f"b{size}.{what}" for size in config.get("record_blocks", []) for what in ("x", "img")} | {"img"}
+    return {name: value for name, value in found.items() if name in wanted}
+
+
+class Recorder(nn.Module):
+    """A generator that gives the features and the image after each resolution too."""
+
+    def __init__(self, network: LayeredGenerator, names: list[str]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(
+        self, truncation_psi: float, *, z: Tensor | None = None, c: Tensor | None = None, ws: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if ws is None:
+            ws = self.network.mapping(z, c, truncation_psi=truncation_psi)
+        flow, found = GeneratorFlow(), {}
+        steps: Any = self.network.synthesis
+        for block, styles, name in zip(steps, steps.schedule, self.names, strict=True):
+            flow.ws = ws[:, styles]
+            flow.advance(block)
+            size = name.partition(".")[0]
+            found[f"{size}.x"] = flow.features
+            if flow.image is not None:
+                found[f"{size}.img"] = flow.image
+        assert flow.image is not None
+        with torch.no_grad():
+            assert torch.equal(steps(ws), flow.image), "the recorder runs the steps otherwise than the generator"
+        return found | {"img": flow.image}
+
+
+def ours(moves: Any, tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Our state; what the reference computes by itself is the identity, and running means may be changed in place."""
+    moves = list(moves)
+    dtype = next(iter(tensors.values())).dtype
+    computed = {name: torch.eye(3, dtype=dtype) for each in moves for name in each.theirs if "transform" in name}
+    fit: list[Move] = moves
+    found = translate(fit, computed | tensors, network, ignored=importer.generator_ignored)
+    return {name: value.clone() if name.endswith("w_avg") else value for name, value in found.items()}
+
+
+@adapter("stylegan_t", "train_modes")
+def train_modes(fixture: Fixture) -> dict[str, Tensor]:
+    config = fixture.config
+    theirs = {each.theirs[0]: each.ours for each in importer.generator_moves(config)}
+    found = {}
+    for mode in config["modes"]:
+        with torch.device("meta"):
+            network = importer.generator_spec(config).build()
+        learning = Learning(**PHASES[mode.replace("_", "-")])
+        learning.apply(network)
+        learns = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+        flags = [
+            learning.condition if importer.generator_ignored(name) else learns[theirs[name]]
+            for name in config["parameter_names"]
+        ]
+        found[mode] = torch.tensor(flags, dtype=fixture.dtype)
+    return found

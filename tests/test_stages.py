@@ -1,0 +1,182 @@
+"""Trainings go on with a part of a model, and one after the other, as a document says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from assemblies import check, parse
+from assemblies.learning import PHASES, Learning
+from plugins import towers
+from plugins.open_clip import TINY
+from registry import FormError, Misfit
+from tests import tiny
+from workbench import train
+from workbench.errors import RunError
+from workbench.plan import plan_of
+from workbench.process import Process
+from workbench.randomness import seed_step
+from workbench.staged import begin_with
+from workbench.steps import Training
+
+LOW = tiny.GENERATOR | {"synthesis": tiny.GENERATOR["synthesis"][:-3]}  # up to its readout at 8 pixels
+STEPS = {"kimg": 0.016, "batch_size": 8}
+RECIPE = {
+    "kind": "stages",
+    "stages": [
+        {"name": "low", "gan": tiny.gan(generator=LOW, **STEPS)},
+        {
+            "name": "high",
+            "gan": tiny.gan(generator_learns={"mapping": False, "above": 8}, **STEPS),
+            "takes": "generator",
+        },
+    ],
+}
+QUIET = {"tick": 0.008, "snapshot": 0, "quiet": True, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("towers") / "clip.safetensors"
+    save_file(towers.open_clip().model.CLIP(**TINY).state_dict(), path)
+    return path
+
+
+def text(weights, **options):
+    return {"condition": {"kind": "open-clip-text", "model": TINY, "weights": str(weights), **options}}
+
+
+def learning(generator):
+    return {name for name, parameter in generator.named_parameters() if parameter.requires_grad}
+
+
+def test_a_phase_is_a_name_for_what_learns(weights):
+    document = tiny.gan(generator=tiny.GENERATOR | text(weights, own=True), generator_learns="text-encoder")
+    spec = parse(document)
+    assert spec.generator_learns == Learning(mapping=False, synthesis=False, condition=True)
+    assert parse(spec.to_dict()) == spec
+    assert {name.partition(".")[0] for name in learning(spec.build().generator)} == {"condition"}
+    assert parse(tiny.gan(generator_learns="all")).generator_learns == Learning()
+    with pytest.raises(FormError, match=f"'freeze' is no phase; valid: {', '.join(PHASES)}"):
+        parse(tiny.gan(generator_learns="freeze"))
+
+
+def test_steps_of_low_resolution_stay_as_they_are_but_for_readouts():
+    generator = parse(tiny.gan(generator_learns={"mapping": False, "above": 8})).build().generator
+    steps = {int(name.split(".")[1]) for name in learning(generator)}
+    # 0 source and 1 transformer at 4 pixels, 2 upsampling to 8, 3 readout, 4 transformer at 8, 5 upsampling to 16
+    assert steps == {3, 5, 6}
+    assert not {name for name in learning(generator) if name.startswith("mapping")}
+
+
+def test_a_tower_that_is_borrowed_cannot_learn(weights):
+    document = tiny.gan(generator=tiny.GENERATOR | text(weights), generator_learns="text-encoder")
+    said = (
+        "generator_learns.condition   the generator has no condition of its own that could learn; say own: true of it"
+    )
+    with pytest.raises(Misfit, match=re.escape(said)):
+        check(parse(document))
+    with pytest.raises(Misfit, match="nothing of the generator would learn"):
+        check(parse(tiny.gan(generator_learns={"mapping": False, "synthesis": False})))
+
+
+def test_the_text_encoder_learns_while_others_are_told_what_it_said_at_first(weights, tmp_path):
+    guidance = {"kind": "clip-guidance", "model": TINY, "weights": str(weights), "weight": 5.0}
+    document = tiny.gan(
+        generator=tiny.GENERATOR | text(weights, own=True),
+        generator_learns="text-encoder",
+        regularizers=[guidance],
+        generator_optimizer={"lr": 1e-2},
+    )
+    whole = train(document, "digits", tmp_path / "whole", kimg=0.032, **QUIET)
+    train(document, "digits", tmp_path / "parts", kimg=0.016, **QUIET)
+    train(None, None, tmp_path / "parts", kimg=0.032, resume=True, **QUIET)
+    expected, found = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    begun = load_file(weights)
+    tower = whole.generator.condition.tower.state_dict()
+    assert not torch.equal(tower["text_projection"], begun["text_projection"])
+    model = load_file(tmp_path / "whole" / "model.safetensors")
+    assert torch.equal(model["condition.tower.text_projection"], tower["text_projection"])
+
+
+def test_a_blur_fades_as_training_goes_on():
+    blur = {"kind": "fading-blur", "init_sigma": 2.0, "fade_kimg": 2.0, "then": "diffaugment"}
+    seed_step(0, -1)
+    training = Training(parse(tiny.gan(augment=blur)), Process("cpu"))
+    sigmas = []
+    for training.step in (0, 125, 250):
+        training.run_step(torch.rand(8, 3, 16, 16), None)
+        sigmas.append(training.gan.augment.sigma)
+    assert sigmas == [2.0, 1.0, 0.0]
+
+
+def test_a_recipe_says_what_does_not_fit(tmp_path):
+    found = check(parse(RECIPE))
+    assert [(name, survey.image) for name, survey in found.items() if "generator" in name] == [
+        ("low.generator", (3, 8, 8)),
+        ("high.generator", (3, 16, 16)),
+    ]
+    first, second = RECIPE["stages"]
+    with pytest.raises(
+        Misfit, match=r"stages.1.takes   of the stage before, .* does not go into this stage's generator"
+    ):
+        check(parse(RECIPE | {"stages": [second, first | {"takes": "generator"}]}))
+    with pytest.raises(Misfit, match=r"does not go into this stage's discriminator.*take the generator alone"):
+        check(parse(RECIPE | {"stages": [first, second | {"takes": "both"}]}))
+    with pytest.raises(Misfit, match=r"stages.1.name\s+low is there twice; each stage has its own folder"):
+        check(parse(RECIPE | {"stages": [first, second | {"name": "low"}]}))
+    broken = tiny.gan(generator=LOW | {"synthesis": LOW["synthesis"][:1] + LOW["synthesis"][-1:]}, freeze_d=99)
+    with pytest.raises(Misfit, match=r"stages.0.gan.freeze_d"):
+        check(parse(RECIPE | {"stages": [{"name": "only", "gan": broken}]}))
+
+
+def test_a_recipe_trains_stage_after_stage(tmp_path):
+    run = train(RECIPE, "digits", tmp_path / "run", **QUIET)
+    assert run.folder == tmp_path / "run" / "2-high"
+    assert run.generator.resolution == (16, 16)
+    low, high = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("1-low", "2-high"))
+    kept = {name for name in low if torch.equal(low[name], high[name])}
+    changed = set(low) - kept  # the readout learns, and the mean style goes on being tracked
+    assert changed == {"synthesis.3.weight", "synthesis.3.bias", "mapping.w_avg"}
+    assert set(low) < set(high)
+    assert plan_of(tmp_path / "run" / "recipe.yaml")["totals"]["high.generator"]["parameters"] > 0
+    with pytest.raises(RunError, match="holds a recipe's runs already; go on with them by --resume"):
+        train(RECIPE, "digits", tmp_path / "run", **QUIET)
+    with pytest.raises(RunError, match="was begun with another recipe"):
+        train(RECIPE | {"stages": RECIPE["stages"][:1]}, "digits", tmp_path / "run", resume=True, **QUIET)
+    with pytest.raises(RunError, match="each stage of a recipe has its own kimg"):
+        train(RECIPE, "digits", tmp_path / "other", kimg=1, **QUIET)
+
+
+def test_a_recipe_goes_on_where_it_stopped(tmp_path):
+    train(RECIPE, "digits", tmp_path / "whole", **QUIET)
+    first = RECIPE["stages"][0]["gan"]
+    place = tmp_path / "parts"
+    train(first, "digits", place / "1-low", kimg=0.008, **QUIET)  # as if stopped in the first stage
+    train(RECIPE, "digits", place, resume=True, **QUIET)
+    again = train(None, None, place, resume=True, **QUIET)
+    expected, found = (load_file(tmp_path / name / "2-high" / "checkpoint.safetensors") for name in ("whole", "parts"))
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert again.folder == place / "2-high"
+
+
+def test_a_training_may_begin_with_another_ones_networks(tmp_path):
+    document = tiny.gan(**STEPS)
+    train(document, "digits", tmp_path / "first", **QUIET)
+    state = load_file(tmp_path / "first" / "checkpoint.safetensors")
+    for takes in ("both", "generator"):
+        seed_step(5, -1)
+        training = Training(parse(document), Process("cpu"))
+        begin_with(training, tmp_path / "first", takes)
+        for network in (training.generator, training.averaged):
+            assert all(torch.equal(value, state[f"average.{name}"]) for name, value in network.state_dict().items())
+        judging = training.discriminator.state_dict()
+        same = all(torch.equal(value, state[f"gan.discriminator.{name}"]) for name, value in judging.items())
+        assert same == (takes == "both")
+    with pytest.raises(RunError, match="has no finished training to begin with"):
+        begin_with(training, tmp_path / "nowhere", "both")
