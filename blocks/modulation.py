@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.derived import Derived
 from blocks.precision import at_least_float32
 
 
@@ -17,10 +18,16 @@ def demodulation(
     weight: Float[Tensor, "o i *k"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
     """What brings each output's share of a sample's weight, W diag(style), to unit length; no such weight is made."""
-    of_pairs = at_least_float32(weight).square()
-    of_pairs = of_pairs.flatten(2).sum(-1) if weight.ndim > 2 else of_pairs  # over the pixels of a kernel
-    squares = at_least_float32(style).square() @ of_pairs.mT
+    squares = at_least_float32(style).square() @ _squares(weight).mT
     return torch.rsqrt(squares + eps).to(style.dtype)
+
+
+def _squares_of_pairs(weight: Float[Tensor, "o i *k"]) -> Float[Tensor, "o i"]:
+    squares = at_least_float32(weight).square()
+    return squares.sum(tuple(range(2, weight.ndim))) if weight.ndim > 2 else squares  # over the pixels of a kernel
+
+
+_squares = Derived(_squares_of_pairs)
 
 
 def modulated_weight(

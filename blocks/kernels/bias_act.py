@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -57,7 +58,38 @@ class Reference(Kernel):
         return x if clamp is None else x.clamp(-clamp, clamp)
 
 
-bias_act = Op("bias_act", Reference())
+class InPlace(Kernel):
+    """The same steps, all but the first of them in the memory of their result, where no gradient is wanted."""
+
+    op, name, priority = "bias_act", "in-place", 10
+
+    def unsupported(self, x: Tensor, bias: Tensor | None = None, **_: object) -> list[str]:
+        if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+            return ["gradients need what lies between the steps"]
+        return ["there is no bias: its first step would overwrite x"] if bias is None else []
+
+    def run(
+        self,
+        x: Float[Tensor, "*shape"],
+        bias: Float[Tensor, " c"],
+        *,
+        activation: Activation = "linear",
+        slope: float = SLOPE,
+        gain: float | None = None,
+        clamp: float | None = None,
+        dim: int = 1,
+    ) -> Float[Tensor, "*shape"]:
+        y = x + bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
+        if activation == "lrelu":
+            F.leaky_relu_(y, slope)
+        elif activation != "linear":
+            F.relu_(y) if activation == "relu" else F.silu(y, inplace=True)
+        gain = GAINS[activation] if gain is None else gain
+        y = y if gain == 1 else y.mul_(gain)
+        return y if clamp is None else y.clamp_(-clamp, clamp)
+
+
+bias_act = Op("bias_act", Reference(), InPlace())
 """Call: (x, bias=None, *, activation="linear", slope=0.2, gain=None, clamp=None, dim=1), shape of x kept.
 
 clamp(gain activation(x + bias)).

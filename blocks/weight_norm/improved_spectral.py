@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from blocks.derived import Derived
 from blocks.families import WeightNorm
 from blocks.precision import at_least_float32
 from blocks.weight_norm.spectral import power_iteration, settled
@@ -63,6 +64,9 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
             self.register_buffer("u", u / u.norm())
 
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        return self.normalized(weight) if self.training else _normalized(weight, self, *self.buffers())
+
+    def normalized(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         matrix = weight.flatten(1)
         if self.sigma == "exact":
             sigma = largest_singular_value(matrix)
@@ -91,6 +95,9 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
             self.u.copy_(u)
             self.v.copy_(v)
         return u, v
+
+
+_normalized = Derived(lambda weight, norm, *_: norm.normalized(weight))
 
 
 def largest_singular_value(matrix: Float[Tensor, "o i"]) -> Float[Tensor, ""]:
