@@ -146,7 +146,7 @@ def build(spec: Spec, case: Case) -> Networks:
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
         with without_weights():
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
-        made = Networks(generator.to(case.device).eval().requires_grad_(False))
+        made = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
     else:
         with without_weights():
             gan = spec.build().to(case.device).train()

@@ -56,7 +56,9 @@ class EqualLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         gain = GAIN[self.activation]  # lrelu(x) g = lrelu(x g): the weights carry the gain
         bias = None if self.bias is None else self.bias * (gain * self.lr_multiplier)
-        y = F.linear(x, self.weight * (gain * self.scale), bias)
+        weight, scale = self.weight, gain * self.scale
+        # the smaller of the two is what is scaled
+        y = F.linear(x * scale, weight, bias) if x.numel() < weight.numel() else F.linear(x, weight * scale, bias)
         return F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
 
     def extra_repr(self) -> str:

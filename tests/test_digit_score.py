@@ -64,14 +64,17 @@ def test_a_generator_is_scored_by_its_samples(judge):
     class Replay(torch.nn.Module):
         """Shows the training digits, one for each latent."""
 
-        z_dim, cond_dim, value_range = 2, 0, "unit"
+        z_dim, cond_dim, value_range, resolution = 2, 0, "unit", (16, 16)
 
         def __init__(self):
             super().__init__()
             self.images = torch.nn.Parameter(from_bytes(digits("train", 16).pixels, "unit"), requires_grad=False)
 
-        def forward(self, z, c, **_):
-            return self.images[(z[:, 0] * 1e4).long() % len(self.images)]
+        def mapping(self, z, c, **_):
+            return z[:, None]
+
+        def synthesis(self, ws):
+            return self.images[(ws[:, 0, 0] * 1e4).long() % len(self.images)]
 
     replay = Replay()
     assert judge.score(replay, num_samples=1000) < judge.floor

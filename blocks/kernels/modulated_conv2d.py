@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.derived import Derived
 from blocks.kernels.upfirdn2d import Padding, reference, upfirdn2d
 from blocks.modulation import demodulation
 from registry import Kernel, Op
@@ -90,14 +91,12 @@ class Commuting(Kernel):
         size = weight.shape[-1]
         padding = size // 2 if padding is None else padding
         if up == 1 and filter is None:
-            y = F.conv2d(x, weight.flip(2, 3) if true_convolution else weight, padding=padding, groups=groups)
+            y = F.conv2d(x, _turned(weight) if true_convolution else weight, padding=padding, groups=groups)
             return y if scales is None else y * scales[:, :, None, None]
-        turned = weight if true_convolution else weight.flip(2, 3)
         if size == 1:
-            y = F.conv2d(x, turned, groups=groups)
+            y = F.conv2d(x, weight, groups=groups)
         else:  # a transposed convolution grows the map and never touches the zeros
-            swapped = turned.reshape(groups, -1, *turned.shape[1:]).transpose(1, 2).flatten(0, 1)
-            y = F.conv_transpose2d(x, swapped, stride=up, groups=groups)
+            y = F.conv_transpose2d(x, _swapped(weight, true_convolution, groups), stride=up, groups=groups)
         y = y if scales is None else y * scales[:, :, None, None]
         left, right, top, bottom = total_padding(up, filter, padding)
         before, after = 1 - size, (up - size if size > 1 else 0)  # a transposed convolution adds size - 1, and ends at
@@ -155,6 +154,17 @@ class Grouped(Commuting):
         options: dict[str, Any] = {"up": up, "filter": filter, "padding": padding, "true_convolution": true_convolution}
         y = self.convolve(x.flatten(0, 1)[None], own, groups=len(x), **options)
         return y.reshape(len(x), -1, *y.shape[2:])
+
+
+def _inputs_first(weight: Weight, true_convolution: bool, groups: int) -> Float[Tensor, "i o k k"]:
+    """As a transposed convolution wants a weight, which turns it by itself."""
+    turned = weight if true_convolution else weight.flip(2, 3)
+    swapped = turned.reshape(groups, -1, *turned.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return swapped.contiguous(memory_format=torch.channels_last)  # as the convolution would do itself
+
+
+_turned = Derived(lambda weight: weight.flip(2, 3))
+_swapped = Derived(_inputs_first)
 
 
 def sample_weights(
