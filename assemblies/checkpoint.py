@@ -85,7 +85,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generato
         generator: Generator = _spec(about, Generator, path).build()
     load_state(generator, tensors, str(path))
     _compare(references(generator), about, path)
-    return generator.eval().to(device, memory_format=torch.channels_last)
+    return generator.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
@@ -102,7 +102,7 @@ def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> 
         discriminator: Discriminator = _spec(about, Discriminator, path).build(**about["wiring"])
     load_state(discriminator, tensors, str(path))
     _compare(references(discriminator), about, path)
-    return discriminator.eval().to(device, memory_format=torch.channels_last)
+    return discriminator.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _compare(found: dict[str, dict[str, str]], about: dict[str, Any], path: str | Path) -> None:

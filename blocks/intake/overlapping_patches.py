@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +36,8 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
             whole square lies in the image.
         position: What is added to a token: "learned" numbers, N(0, 0.02^2) at the start, or the "sine" of learned
             angles, N(0,1) at the start.
+        pos_init: Standard deviation of those numbers or angles at the start, in place of 0.02 and 1. Where positions
+            are small beside patches, a LayerNorm that follows divides a patch's contrast out, and nothing sees it.
         class_token: Whether a learned token comes first. The features are then the one-row map [B,D,1,1+N] of all
             tokens, otherwise the map [B,D,H/P,W/P].
 
@@ -48,7 +50,10 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
             "spec": {"dim": 12, "patch_size": 2, "overlap": 1},
             "wiring": {"in_dim": None, "dim": None, "resolution": (8, 6)},
         },
-        {"spec": {"dim": 12, "class_token": True}, "wiring": {"in_dim": None, "dim": None, "resolution": (8, 8)}},
+        {
+            "spec": {"dim": 12, "class_token": True, "pos_init": 0.5},
+            "wiring": {"in_dim": None, "dim": None, "resolution": (8, 8)},
+        },
         {
             "spec": {"dim": 12, "patch_size": 3, "window_size": 4, "padding": "none", "position": "sine"},
             "wiring": {"in_dim": None, "dim": None, "resolution": (8, 9)},
@@ -67,6 +72,7 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
         window_size: PositiveInt | None = None,
         padding: Literal["zeros", "none"] = "zeros",
         position: Literal["learned", "sine"] = "learned",
+        pos_init: PositiveFloat | None = None,
         class_token: bool = False,
     ) -> None:
         super().__init__()
@@ -85,7 +91,8 @@ class OverlappingPatches(Intake, kind="overlapping-patches"):
         rows, columns = ((size + margin - side) // patch_size + 1 for size in resolution)
         self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
         self.sine = position == "sine"
-        self.pos_embed = nn.Parameter((1 if self.sine else 0.02) * torch.randn(rows * columns + class_token, dim))
+        spread = (1.0 if self.sine else 0.02) if pos_init is None else pos_init
+        self.pos_embed = nn.Parameter(spread * torch.randn(rows * columns + class_token, dim))
 
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
