@@ -18,7 +18,7 @@ from assemblies.discriminator import Discriminator
 from assemblies.survey import Shape, Step, Survey
 from blocks.families import FeatureNetwork, Head, Probability, Resolution
 from registry import Misfit, Problem, Slot, Spec, build_at, collecting
-from registry.kernels import reference_kernels
+from registry.kernels import counting
 
 
 class ProjectedDiscriminator(Discriminator, kind="projected"):
@@ -121,7 +121,7 @@ def _survey(
     """Each network, and after it a head for each of its depths, built and run on the meta device."""
     steps: list[Step] = []
     complete = bool(networks)
-    with torch.device("meta"), torch.no_grad(), reference_kernels(), collecting() as problems:
+    with torch.device("meta"), torch.no_grad(), counting(), collecting() as problems:
         image = torch.zeros(1, image_channels, *resolution)
         c = torch.zeros(1, cond_dim) if cond_dim else None
         if not networks:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blocks.families import Layer
 from registry import KernelError, Misfit, Problem, Spec, build_at, collecting
-from registry.kernels import reference_kernels
+from registry.kernels import counting
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -91,7 +91,7 @@ def survey_steps(name: str, specs: Sequence[Spec], flow: Flow) -> Survey:
     """
     steps: list[Step] = []
     complete = True
-    with torch.device("meta"), torch.no_grad(), reference_kernels(), collecting() as problems:
+    with torch.device("meta"), torch.no_grad(), counting(), collecting() as problems:
         for index, spec in enumerate(specs):
             path = (name, index)
             try:

@@ -30,7 +30,7 @@ from assemblies.stages import Recipe
 from benchmarks import measure
 from blocks.borrowed import without_weights
 from registry import Spec, catalogue
-from registry.kernels import reference_kernels
+from registry.kernels import counting
 
 SIDE = 1024  # of the matrix product that everything is compared with
 KEPT = dict(zip(measure.ALLOCATOR, ("0", "68719476736"), strict=True))
@@ -210,7 +210,7 @@ def forget(network: nn.Module) -> None:
 
 def count(spec: Spec, case: Case) -> int:
     """Multiply-adds of one image, in matrix products, convolutions and attention, counted without computing."""
-    with torch.device("meta"), reference_kernels():
+    with torch.device("meta"), counting():
         run = runs(
             build(spec, case._replace(device="meta", precision="float32")), case._replace(precision="float32"), "meta"
         )

@@ -34,6 +34,8 @@ class Kernel:
     name: ClassVar[str]
     priority: ClassVar[int] = 0
     second_order: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
+    """Whether what it multiplies is what the op needs, and a counter of operations sees it: `counting` runs it then."""
     library: ClassVar[str | None] = None
     """The distribution that computes, if it is another's; its version is part of what a measured choice holds for."""
     enable: ClassVar[str | None] = None
@@ -111,6 +113,9 @@ class BoundOp:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
             return self.op.reference.run(*args, **kwargs)
+        if _countings:
+            counted = next((kernel for kernel in self.op.kernels() if kernel.counted), self.op.reference)
+            return counted.run(*args, **kwargs)
         if self.choices is not None:
             return self._tuned(self.choices, args, kwargs)
         for kernel in self.candidates:
@@ -175,6 +180,7 @@ def _rebind(op: str, kernel: str) -> BoundOp:
 _penalties: list[None] = []
 _recordings: list[list[tuple[str, str]]] = []
 _references: list[None] = []
+_countings: list[None] = []
 
 
 @contextmanager
@@ -189,12 +195,22 @@ def second_order() -> Iterator[None]:
 
 @contextmanager
 def reference_kernels() -> Iterator[None]:
-    """While open, only reference kernels run: for counting what an op has to compute, and for comparing."""
+    """While open, only reference kernels run: for comparing."""
     _references.append(None)
     try:
         yield
     finally:
         _references.pop()
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """While open, kernels run whose operations a counter sees: the reference, or one that multiplies fewer zeros."""
+    _countings.append(None)
+    try:
+        yield
+    finally:
+        _countings.pop()
 
 
 @contextmanager

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from blocks.kernels.modulated_conv2d import modulated_conv2d
 from registry import Kernel, KernelError, Misfit, Op, Origin, catalogue, recording, second_order
+from registry.kernels import counting, reference_kernels
 
 
 class Reference(Kernel):
@@ -150,3 +153,14 @@ def test_recordings_nest_and_end() -> None:
     double(torch.ones(4))
     assert outer == [("double", "fused")]
     assert inner == [("double", "reference")]
+
+
+def test_counting_leaves_out_the_zeros_that_upsampling_puts_between_pixels():
+    counts = []
+    for kernels in (counting, reference_kernels):
+        with kernels(), FlopCounterMode(display=False) as counter:
+            modulated_conv2d(*map(torch.zeros, ((1, 16, 8, 8), (16, 16, 3, 3), (1, 16))), demodulate=False, up=2)
+        counts.append(counter.get_total_flops() // 2)
+    needed = 8 * 8 * 16 * 16 * 9
+    assert needed <= counts[0] < 1.1 * needed
+    assert counts[1] > 3 * needed

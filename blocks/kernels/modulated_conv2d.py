@@ -109,7 +109,7 @@ class Commuting(Kernel):
 class Scaled(Commuting):
     """One weight for all samples: x is scaled before the convolution, and demodulated after it."""
 
-    name, priority = "scaled", 10
+    name, priority, counted = "scaled", 10, True
 
     def run(
         self,
