@@ -159,7 +159,8 @@ def load_state(module: nn.Module, tensors: dict[str, torch.Tensor], subject: str
 def _open(path: str | Path, *, tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is not a file")
+        what = "a folder, not a file" if path.is_dir() else "not a file"
+        raise CheckpointError(f"{path} is {what}; give a run folder or a model's .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -33,6 +33,8 @@ def read(source: str | Path, *families: type[Block]) -> Spec:
     if str(source) in presets:
         return documents.validate(presets[str(source)](), *families, subject=str(source))
     if not Path(source).is_file():
+        if Path(source).suffix in (".yaml", ".yml", ".json"):
+            raise FormError([Problem((), "there is no such file")], str(source))
         what = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
         raise FormError([Problem((), f"{what}; {nearest(str(source), list(presets))}")], str(source))
     return documents.read(source, *families)

@@ -52,7 +52,7 @@ def test_help_comes_without_torch():
         "heavy = {'torch', 'pydantic', 'numpy', 'PIL', 'sklearn', 'matplotlib', 'accelerate'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     for command in ("blocks", "doctor", "schema", "presets", "show", "train", "sample"):
         assert command in ended.stdout
@@ -260,6 +260,7 @@ def test_a_spec_that_is_nowhere_is_told_plainly(ganblocks, tmp_path):
     assert code == 2
     assert "is neither a file nor a preset" in err
     assert "is a folder" in ganblocks("show", tmp_path)[2]
+    assert ganblocks("show", "my.yaml")[2].splitlines()[1].split() == ["(top)", "there", "is", "no", "such", "file"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_temporaries_are_mapped_once():
     for kept in (True, False):
         environment = {"PATH": "/usr/bin"} | ({} if kept else {"MALLOC_ARENA_MAX": "4"})
         ended = subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=120
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=600
         )
         done, pages[kept] = ended.stdout.split()
         if kept and done == "False":

@@ -94,7 +94,7 @@ def test_half_precision_does_not_overflow(kernel):
 
 
 @KERNELS
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["static", "dynamic"])
 def test_every_kernel_can_be_traced(kernel, dynamic):
     convolve = modulated_conv2d.bind(kernel.name)
     filter = FIR.float()

@@ -112,7 +112,7 @@ def test_a_gradient_penalty_never_meets_a_fused_kernel(kernel, side):
 
 
 @pytest.mark.parametrize("kernel", TRACED, ids=lambda kernel: kernel.name)
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["static", "dynamic"])
 def test_every_kernel_is_traced_whole(kernel, dynamic):
     torch._dynamo.reset()
     window = dict(kernel_size=3, dilation=2)

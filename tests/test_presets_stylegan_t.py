@@ -34,7 +34,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("resolution", [64, 512])
+@pytest.mark.parametrize("resolution", [64, pytest.param(512, marks=pytest.mark.slow)])
 def test_generators_have_the_published_number_of_parameters(resolution: int) -> None:
     sizes = [stylegan_t.FULL, stylegan_t.LITE, README]
     found = [count(of_meta(resolution, cond_dim, size)) for size in sizes for cond_dim in (768, 0)]

@@ -2,7 +2,7 @@
 
 A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with its
 output is held to its output, line by line; one that is shown alone has to succeed. Files that the page only talks about
-are in tests/readme.
+are in tests/readme. Commands that are only shown, here and in docs, have to exist with their options; presets too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 
 from assemblies import read
+from registry import catalogue
+from workbench.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -122,6 +125,28 @@ def perform(block: Fenced, folder: Path, namespace: dict[str, object]) -> None:
         read(path)
     else:
         assert block.language in ("", "text", "toml", "mermaid"), f"nobody runs {block.language}"
+
+
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = re.compile(r"^(?: {4}|\$ )?ganblocks (?!is )(\w+)(.*)$", re.MULTILINE)
+PRESET = re.compile(r"`((?:mini|stylenat|styleswin|vitgan|styleformer|stylegan-t|stylegan2)-[\w-]*\w)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, rest in SHOWN.findall(text):
+        assert name in known, f"there is no command {name}"
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        unknown = set(re.findall(r"(?<=\s)--[\w-]+", rest.split(" # ")[0])) - options
+        assert not unknown, f"{name} has no {unknown}"
+    assert set(PRESET.findall(text)) <= set(catalogue.presets())
+
+
+def test_the_readme_names_every_command() -> None:
+    told = {name for name, _ in SHOWN.findall(README.read_text(encoding="utf-8"))}
+    assert set(typer.main.get_command(app).commands) <= told  # type: ignore[attr-defined]
 
 
 def test_blocks_are_found_and_commands_are_told_from_their_output() -> None:

@@ -70,6 +70,7 @@ def complaint(spec: Path) -> str:
     return ganblocks("show", spec, check=False)
 
 
+@pytest.mark.slow
 def test_a_strangers_block_comes_is_used_and_goes(spec: Path, complaint: str, package: Path, tmp_path: Path) -> None:
     assert "no attention of kind 'spiral' is installed; valid: " in complaint
     valid = complaint.partition("valid: ")[2].partition(";")[0].split(", ")

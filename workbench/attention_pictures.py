@@ -152,7 +152,8 @@ def sheet(found: Attended, image: Image.Image, places: Sequence[tuple[float, flo
 def overview(image: Image.Image, rows: Sequence[tuple[str, list[tuple[str, Image.Image]]]]) -> Image.Image:
     """The image with its queries, and for each block what the heads of each partition attend to, on average."""
     font, (width, height) = ImageFont.load_default(size=12), image.size
-    left = max(text_size(name)[0] for name, _ in rows) + 3 * GAP
+    shown = "the image"
+    left = max(text_size(name)[0] for name in (shown, *(name for name, _ in rows))) + 3 * GAP
     step = max(width, *(text_size(label)[0] for _, cells in rows for label, _ in cells)) + 2 * GAP
     columns = max(len(cells) for _, cells in rows)
     line = height + TITLE + 2 * GAP
@@ -160,7 +161,7 @@ def overview(image: Image.Image, rows: Sequence[tuple[str, list[tuple[str, Image
     size = (max(left + columns * step, left + width + 3 * GAP + text_size(said)[0]), line * (len(rows) + 1))
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
-    pen.text((GAP, height / 2), "the image", fill="black", font=font, anchor="lm")
+    pen.text((GAP, height / 2), shown, fill="black", font=font, anchor="lm")
     picture.paste(image, (left, 0))
     pen.text((left + width + 3 * GAP, height / 2), said, fill="black", font=font, anchor="lm")
     for number, (name, cells) in enumerate(rows, 1):

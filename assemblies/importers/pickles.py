@@ -55,7 +55,7 @@ def read_pickle(
     except CheckpointError:
         raise
     except Exception as error:  # each way in which a damaged program can fail
-        fact = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
+        fact = "it takes up what it never put down" if isinstance(error, LookupError) else str(error)
         said = f"{subject} is damaged, cut short or no checkpoint: {fact} (byte {machine.place})"
         raise UnreadableError(said) from None
     raise UnreadableError(f"{subject} is cut short: the pickle in it does not end")
