@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assemblies import Generator
+from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import destination, save_grid, scale_for, text_size
@@ -107,6 +108,7 @@ def mix(onto: Float[Tensor, "n w"], source: Float[Tensor, "n w"], chosen: Styles
     return mixed
 
 
+@lasting_weights()
 def mix_files(
     model: str | Path,
     sources: Sequence[int],

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from assemblies import CheckpointError, Generator, load_model
 from assemblies.generator import takes
+from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode, noise_mode
 from workbench.errors import DataError
 from workbench.pictures import destination, save_grid
@@ -48,6 +49,7 @@ def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Ge
 
 
 @torch.no_grad()
+@lasting_weights()
 def draw(
     generator: Generator,
     seeds: Sequence[int],
@@ -200,6 +202,7 @@ def beside_nearest(images: Float[Tensor, "n c h w"], references: Float[Tensor, "
     return torch.cat([images, references[nearest(images, references)[0]]])
 
 
+@lasting_weights()
 def sample_files(
     model: str | Path,
     seeds: Sequence[int],

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import destination, save_grid, scale_for, text_size
 from workbench.sample import draw, load_generator, tell
 
 
+@lasting_weights()
 def truncation_files(
     model: str | Path,
     seeds: Sequence[int],

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assemblies import Generator
+from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import ANIMATIONS, STILLS, destination, save_animation, save_grid, to_picture
@@ -26,6 +27,7 @@ Space = Literal["w", "z"]
 
 
 @torch.no_grad()
+@lasting_weights()
 def interpolate(
     generator: Generator,
     seeds: Sequence[int],
@@ -89,6 +91,7 @@ def slerp(a: Float[Tensor, " z"], b: Float[Tensor, " z"], t: Tensor | float) -> 
     return between
 
 
+@lasting_weights()
 def walk_files(
     model: str | Path,
     seeds: Sequence[int],

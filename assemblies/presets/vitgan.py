@@ -257,7 +257,7 @@ def mini_vitgan(
         num_heads=4,
         mapping_layers=2,
         styles=styles,
-        gain_init=1.0,  # the authors' code; around 0, images leave the range of real ones (measured)
+        gain_init=1.0,  # the authors' code
         readout=readout,
         hidden_dims=(64, 64),
         readout_mapping_layers=0,
@@ -273,13 +273,11 @@ def mini_vitgan(
         num_heads=4,
         attention=attention,
         scale=1 / 16,  # of heads of 16 features
-        # as large as patches: beside small positions LayerNorm divides a patch's contrast out, and the generator's
-        # images grew to twice the range of real ones unseen (measured)
-        pos_init=0.5,
+        pos_init=0.5,  # about as large as patches: beside small positions LayerNorm divides a patch's contrast out
         improved_spectral_norm=improved_spectral_norm,
     )
     bcr = {"kind": "bcr", "lambda_real": 5.0, "lambda_fake": 5.0, "augment": augment}
-    r1 = {"kind": "r1", "gamma": 1.0, "every": 4}  # not the paper's: without it few digits of the ten were drawn
+    r1 = {"kind": "r1", "gamma": 1.0, "every": 4}  # not the paper's; it steadies so short a training
     return GAN.Spec(
         generator=made,
         discriminator=judged,

@@ -64,7 +64,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
             self.register_buffer("u", u / u.norm())
 
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-        return self.normalized(weight) if self.training else _normalized(weight, self, *self.buffers())
+        return self.normalized(weight) if self.training else _normalized(weight, self)
 
     def normalized(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         matrix = weight.flatten(1)
@@ -97,7 +97,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
         return u, v
 
 
-_normalized = Derived(lambda weight, norm, *_: norm.normalized(weight))
+_normalized = Derived(lambda weight, norm: norm.normalized(weight))
 
 
 def largest_singular_value(matrix: Float[Tensor, "o i"]) -> Float[Tensor, ""]:
