@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assemblies import Generator
 from blocks.families import Condition
 from workbench.data import Images
 from workbench.errors import DataError
+from workbench.sample import one_hot
 from workbench.stream import RealBatch
 
 IN_MEMORY = 2**16  # captions whose embeddings are held
@@ -63,7 +63,7 @@ class Conditions:
             with torch.no_grad():
                 c: Tensor = self.condition(batch.labels)
             return c
-        return F.one_hot(batch.labels, self.generator.cond_dim).float()
+        return one_hot(batch.labels, self.generator.cond_dim)
 
     def read(self, batch: RealBatch) -> Int64[Tensor, "b n"] | None:
         """A batch's captions in integers, for a condition that learns."""

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from blocks.equalized import EqualLinear
 from blocks.families import Mapping
+from blocks.mapping.truncation import follow, truncate
 from blocks.precision import exactly
 from registry import misfit
 
@@ -99,11 +100,6 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         with exactly(z):
             w: Tensor = self.layers(x.to(self.w_avg.dtype))
         if self.training and update_w_avg:
-            with torch.no_grad():
-                self.w_avg.lerp_(w.mean(dim=0).to(self.w_avg.dtype), 1 - self.w_avg_beta)
-        ws = w[:, None].expand(-1, self.num_styles, -1)
-        if truncation_psi != 1:
-            drawn = self.w_avg + truncation_psi * (ws - self.w_avg)
-            cutoff = self.num_styles if truncation_cutoff is None else truncation_cutoff
-            ws = torch.cat([drawn[:, :cutoff], ws[:, cutoff:]], dim=1)
+            follow(self.w_avg, w, self.w_avg_beta)
+        ws = truncate(w[:, None].expand(-1, self.num_styles, -1), self.w_avg, truncation_psi, truncation_cutoff)
         return ws if c is None else torch.cat([ws, c[:, None].to(ws.dtype).expand(-1, self.num_styles, -1)], dim=2)

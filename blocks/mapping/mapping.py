@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from blocks.equalized import EqualLinear
 from blocks.families import Mapping
+from blocks.mapping.truncation import follow, truncate
 from registry import misfit
 
 
@@ -97,12 +98,6 @@ class MappingNetwork(Mapping, kind="mapping"):
             x = torch.cat([x, F.rms_norm(embedded, embedded.shape[1:], eps=1e-8)], dim=1)
         w: Tensor = self.layers(x)
         if self.training and update_w_avg:
-            with torch.no_grad():
-                self.w_avg.lerp_(w.mean(dim=0).to(self.w_avg.dtype), 1 - self.w_avg_beta)
+            follow(self.w_avg, w, self.w_avg_beta)
         ws = w[:, None].expand(-1, self.num_styles, -1)
-        if truncation_psi == 1:
-            return ws
-        truncated = self.w_avg + truncation_psi * (ws - self.w_avg)
-        if truncation_cutoff is None:
-            return truncated
-        return torch.cat([truncated[:, :truncation_cutoff], ws[:, truncation_cutoff:]], dim=1)
+        return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff)
