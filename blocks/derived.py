@@ -50,4 +50,9 @@ def lasting_weights() -> Iterator[None]:
         _promises.pop()
 
 
+def lasting() -> bool:
+    """Whether `lasting_weights` is open."""
+    return bool(_promises)
+
+
 _promises: list[dict[Derived, WeakTensorKeyDictionary]] = []

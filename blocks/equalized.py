@@ -13,11 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blocks.kernels.bias_act import GAINS, SLOPE
+from blocks.kernels.conv2d import conv2d
+
 Activation = Literal["linear", "lrelu"]
-
-
-SLOPE = 0.2
-GAIN = {"linear": 1.0, "lrelu": math.sqrt(2)}
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class EqualLinear(nn.Module):
         self.bias = None if bias_init is None else nn.Parameter(torch.full((out_dim,), bias_init / lr_multiplier))
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        gain = GAIN[self.activation]  # lrelu(x) g = lrelu(x g): the weights carry the gain
+        gain = GAINS[self.activation]  # lrelu(x) g = lrelu(x g): the weights carry the gain
         bias = None if self.bias is None else self.bias * (gain * self.lr_multiplier)
         weight, scale = self.weight, gain * self.scale
         # the smaller of the two is what is scaled
@@ -100,11 +99,12 @@ class EqualConv2d(nn.Module):
         self.clamp = clamp
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
+        self.convolve = conv2d.bind()
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o u v"]:
-        gain = GAIN[self.activation]
+        gain = GAINS[self.activation]
         bias = None if self.bias is None else self.bias * gain
-        y = F.conv2d(x, self.weight * (gain * self.scale), bias, stride=self.stride, padding=self.padding)
+        y: Tensor = self.convolve(x, self.weight * (gain * self.scale), bias, stride=self.stride, padding=self.padding)
         y = F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 

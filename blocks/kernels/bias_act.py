@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.equalized import GAIN, SLOPE
 from registry import Kernel, Op
 
 Activation = Literal["linear", "lrelu", "relu", "swish"]
-GAINS: dict[str, float] = GAIN | {"relu": math.sqrt(2), "swish": math.sqrt(2)}
+SLOPE = 0.2
+GAINS: dict[str, float] = {"linear": 1.0, "lrelu": math.sqrt(2), "relu": math.sqrt(2), "swish": math.sqrt(2)}
 
 
 class Reference(Kernel):

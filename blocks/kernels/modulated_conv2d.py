@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.derived import Derived
+from blocks.kernels.conv2d import conv2d
 from blocks.kernels.upfirdn2d import Padding, reference, upfirdn2d
 from blocks.modulation import demodulation
 from registry import Kernel, Op
@@ -70,9 +71,11 @@ class Commuting(Kernel):
     op, second_order = "modulated_conv2d", True
 
     resample: Callable[..., Any] = upfirdn2d
+    plainly: Callable[..., Any] = conv2d
 
     def unavailable(self) -> str | None:
-        self.resample = upfirdn2d.bind()  # asked when a block is built, which is when kernels are looked up
+        # asked when a block is built, which is when kernels are looked up
+        self.resample, self.plainly = upfirdn2d.bind(), conv2d.bind()
         return None
 
     def convolve(
@@ -91,7 +94,8 @@ class Commuting(Kernel):
         size = weight.shape[-1]
         padding = size // 2 if padding is None else padding
         if up == 1 and filter is None:
-            y = F.conv2d(x, _turned(weight) if true_convolution else weight, padding=padding, groups=groups)
+            weight = _turned(weight) if true_convolution else weight
+            y: Tensor = self.plainly(x, weight, padding=padding, groups=groups)
             return y if scales is None else y * scales[:, :, None, None]
         if size == 1:
             y = F.conv2d(x, weight, groups=groups)

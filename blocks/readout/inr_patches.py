@@ -16,8 +16,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.equalized import GAIN, SLOPE, EqualLinear
+from blocks.equalized import EqualLinear
 from blocks.families import Readout, Resolution, channels_first, channels_last
+from blocks.kernels.bias_act import GAINS, SLOPE
 from blocks.modulation import demodulation, modulated_pixels
 from blocks.noise import Noise
 from blocks.position import LearnedFourier
@@ -165,8 +166,8 @@ class TokenLinear(nn.Module):
         weight, style = self.weight * self.scale, self.affine(tokens)
         y = modulated_pixels(pixels, weight, style)
         # the activation's gain sqrt(2) goes into what is small, and the activation into memory at hand
-        bias, factor = self.bias * GAIN["lrelu"], demodulation(weight, style)[:, None] * GAIN["lrelu"]
+        bias, factor = self.bias * GAINS["lrelu"], demodulation(weight, style)[:, None] * GAINS["lrelu"]
         y = torch.addcmul(bias.to(y.dtype), y, factor.to(y.dtype))
         if noise is not None:
-            y = y.add_(noise.to(y.dtype), alpha=GAIN["lrelu"])
+            y = y.add_(noise.to(y.dtype), alpha=GAINS["lrelu"])
         return F.leaky_relu(y, SLOPE, inplace=True)
