@@ -30,6 +30,9 @@ class Adam(BaseModel):
     lr: Annotated[PositiveFloat, Field(description="Learning rate.")] = 0.002
     betas: Annotated[tuple[Beta, Beta], Field(description="Decay of the first and of the second moment.")] = (0.0, 0.99)
     eps: Annotated[PositiveFloat, Field(description="Added to the root of the second moment.")] = 1e-8
+    warmup_kimg: Annotated[
+        float, Field(ge=0, description="The first thousands of images, over which the rate rises linearly from 0.")
+    ] = 0.0
     decay_kimg: Annotated[
         float, Field(ge=0, description="The last thousands of images, over which the rate falls linearly to 0.")
     ] = 0.0
@@ -47,6 +50,9 @@ class EMA(BaseModel):
     half_life_kimg: Annotated[
         float, Field(ge=0, description="Thousands of images after which a weight counts half.")
     ] = 10.0
+    start_kimg: Annotated[
+        float, Field(ge=0, description="Thousands of images up to which weights are copied instead of averaged.")
+    ] = 0.0
     ramp_up: Annotated[
         float | None,
         Field(ge=0, description="The half-life is at most this fraction of the images seen; None: no ramp."),

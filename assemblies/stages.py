@@ -119,7 +119,7 @@ def take_on(tensors: dict[str, Tensor], network: nn.Module, subject: str) -> Non
     """
     if wrong := unlike(tensors, network):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        said = f"has no place for {', '.join(wrong[:3])}{more}; a generator grows by steps at its end"
+        said = f"has tensors without a place here: {', '.join(wrong[:3])}{more}; a generator grows by steps at its end"
         raise Misfit([Problem((), said)], subject)
     network.load_state_dict(tensors, strict=False)
 

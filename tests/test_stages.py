@@ -8,18 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from assemblies import check, parse
+from assemblies import check, parse, save_model
 from assemblies.learning import PHASES, Learning
 from plugins import towers
 from plugins.open_clip import TINY
 from registry import FormError, Misfit
 from tests import tiny
 from workbench import train
+from workbench.beginning import Beginning
 from workbench.errors import RunError
 from workbench.plan import plan_of
 from workbench.process import Process
 from workbench.randomness import seed_step
-from workbench.staged import begin_with
 from workbench.steps import Training
 
 LOW = tiny.GENERATOR | {"synthesis": tiny.GENERATOR["synthesis"][:-3]}  # up to its readout at 8 pixels
@@ -167,16 +167,52 @@ def test_a_recipe_goes_on_where_it_stopped(tmp_path):
 
 def test_a_training_may_begin_with_another_ones_networks(tmp_path):
     document = tiny.gan(**STEPS)
-    train(document, "digits", tmp_path / "first", **QUIET)
-    state = load_file(tmp_path / "first" / "checkpoint.safetensors")
-    for takes in ("both", "generator"):
+    before = tmp_path / "first"
+    train(document, "digits", before, **QUIET)
+    state = load_file(before / "checkpoint.safetensors")
+    for discriminator in (before, None):
         seed_step(5, -1)
         training = Training(parse(document), Process("cpu"))
-        begin_with(training, tmp_path / "first", takes)
+        Beginning(before, discriminator).apply(training)
         for network in (training.generator, training.averaged):
             assert all(torch.equal(value, state[f"average.{name}"]) for name, value in network.state_dict().items())
         judging = training.discriminator.state_dict()
         same = all(torch.equal(value, state[f"gan.discriminator.{name}"]) for name, value in judging.items())
-        assert same == (takes == "both")
-    with pytest.raises(RunError, match="has no finished training to begin with"):
-        begin_with(training, tmp_path / "nowhere", "both")
+        assert same == (discriminator is not None)
+
+
+def test_a_training_may_begin_with_model_files(tmp_path):
+    seed_step(1, -1)
+    gan = parse(tiny.gan()).build()
+    for name in ("generator", "discriminator"):
+        save_model(tmp_path / f"{name}.safetensors", getattr(gan, name))
+    seed_step(5, -1)
+    training = Training(parse(tiny.gan()), Process("cpu"))
+    Beginning(tmp_path / "generator.safetensors", tmp_path / "discriminator.safetensors").apply(training)
+    for name in ("generator", "discriminator"):
+        found, expected = (getattr(each, name).state_dict() for each in (training, gan))
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_what_cannot_be_begun_with_is_said(tmp_path):
+    gan = parse(tiny.gan()).build()
+    generator, discriminator = (tmp_path / f"{name}.safetensors" for name in ("generator", "discriminator"))
+    save_model(generator, gan.generator)
+    save_model(discriminator, gan.discriminator)
+    training = Training(parse(tiny.gan()), Process("cpu"))
+    for beginning, said in (
+        (Beginning(generator=tmp_path / "nowhere"), "has no generator to begin with; give a run folder or a model"),
+        (Beginning(discriminator=tmp_path), "has no finished training to begin with"),
+        (Beginning(generator=discriminator), "holds a discriminator; a generator's file or a run folder goes here"),
+        (Beginning(discriminator=generator), "holds a generator; a discriminator's file or a run folder goes here"),
+    ):
+        with pytest.raises(RunError, match=said):
+            beginning.apply(training)
+    smaller = tiny.DISCRIMINATOR | {"steps": tiny.DISCRIMINATOR["steps"][::5]}
+    other = Training(parse(tiny.gan(discriminator=smaller)), Process("cpu"))
+    with pytest.raises(Misfit, match=r"whose discriminator goes before, .*\n.* has tensors without a place here: "):
+        Beginning(discriminator=discriminator).apply(other)
+    run = dict(QUIET, kimg=0.008)
+    train(tiny.gan(), "digits", tmp_path / "run", generator_from=generator, discriminator_from=discriminator, **run)
+    with pytest.raises(RunError, match="has begun; leave --generator-from and --discriminator-from away"):
+        train(None, None, tmp_path / "run", resume=True, generator_from=generator, **run)

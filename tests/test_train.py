@@ -575,9 +575,24 @@ def test_the_learning_rate_falls_to_zero_over_the_last_images():
     side = Side("generator", nn.Linear(1, 1), Adam(lr=0.1, decay_kimg=10), [], torch.device("cpu"))
     rates = []
     for left in (100, 10, 5, 0, -1):
-        side.set_rate(left)
+        side.set_rate(1, left)
         rates.append(side.optimizer.param_groups[0]["lr"])
     assert rates == [0.1, 0.1, 0.05, 0, 0]
+
+
+def test_the_learning_rate_rises_over_the_first_images():
+    side = Side("generator", nn.Linear(1, 1), Adam(lr=0.1, warmup_kimg=4), [], torch.device("cpu"))
+    rates = []
+    for shown in (1, 2, 4, 8):
+        side.set_rate(shown, 100)
+        rates.append(side.optimizer.param_groups[0]["lr"])
+    assert rates == [0.025, 0.05, 0.1, 0.1]
+
+
+def test_weights_are_copied_up_to_the_image_where_the_average_begins():
+    average = EMA(half_life_kimg=1, ramp_up=None, start_kimg=2)
+    assert [ema.decay(average, 100, images) for images in (0, 1900)] == [0, 0]
+    assert ema.decay(average, 100, 2000) == pytest.approx(0.5**0.1)
 
 
 def test_adam_sees_gradients_laid_out_as_their_parameters():

@@ -121,6 +121,12 @@ def train(
     data: Annotated[str | None, typer.Option(help="A folder of images, a .zip, .tar shards, or `digits`.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    generator_from: Annotated[
+        Path | None, typer.Option(help="A run or a model file whose generator this one begins with.")
+    ] = None,
+    discriminator_from: Annotated[
+        Path | None, typer.Option(help="A run or a model file whose discriminator this one begins with.")
+    ] = None,
     kimg: Annotated[
         float | None, typer.Option(min=0, help="Thousands of images to show; instead of the spec's.")
     ] = None,
@@ -155,6 +161,8 @@ def train(
             data,
             out,
             resume=resume,
+            generator_from=generator_from,
+            discriminator_from=discriminator_from,
             kimg=kimg,
             batch_size=batch_size,
             seed=seed,

@@ -25,7 +25,12 @@ def averaged_copy(network: N) -> N:
 
 
 def decay(ema: EMA, batch_size: int, images: int) -> float:
-    """What is left of the average after a step: 0.5^(batch / half-life), at most `ramp_up` of the images so far."""
+    """What is left of the average after a step: 0.5^(batch / half-life), which is `ramp_up` of the images at most.
+
+    Nothing is left up to `start_kimg`.
+    """
+    if images < ema.start_kimg * 1000:
+        return 0.0
     half_life = ema.half_life_kimg * 1000
     if ema.ramp_up is not None:
         half_life = min(half_life, images * ema.ramp_up)

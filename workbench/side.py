@@ -57,7 +57,7 @@ class Side:
         self.main = [term for term in terms if term.every == 1]
         self.lazy = [term for term in terms if term.every > 1]
         self.rate, betas = corrected(adam, [term.every for term in self.lazy])
-        self.decay_kimg, self.clip_norm = adam.decay_kimg, adam.clip_norm
+        self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
             self.parameters.values(), lr=self.rate, betas=betas, eps=adam.eps, fused=fused
@@ -67,11 +67,12 @@ class Side:
         """The lazy terms whose turn is at a step."""
         return [term for term in self.lazy if step % term.every == 0]
 
-    def set_rate(self, kimg_left: float) -> None:
-        """The learning rate with so many thousand images to go."""
-        part = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
+    def set_rate(self, kimg: float, kimg_left: float) -> None:
+        """The learning rate of the step after which so many thousand images are shown, with so many to go before it."""
+        rise = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
+        fall = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * part
+            group["lr"] = self.rate * rise * fall
 
     @contextmanager
     def learning(self) -> Iterator[None]:

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from assemblies import parse, read
-from assemblies.checkpoint import read_tensors
 from assemblies.gan import GAN
-from assemblies.stages import Recipe, Takes, take_on
+from assemblies.stages import Recipe
 from registry import Spec, documents
+from workbench.beginning import Beginning
 from workbench.errors import RunError
 from workbench.run import Run, RunFolder
 from workbench.state import read_about
-from workbench.steps import Training
 
 DOCUMENT = "recipe.yaml"
 
@@ -47,6 +44,7 @@ def train_stages(recipe: Spec, out: str | Path, train: Any, *, resume: bool, **o
     """
     folder = Path(out)
     document = folder / DOCUMENT
+    beginning = Beginning(options.pop("generator_from", None), options.pop("discriminator_from", None))
     for name in ("kimg", "batch_size"):
         if options.pop(name, None) is not None:
             raise RunError(f"each stage of a recipe has its own {name}; change it in the document")
@@ -63,31 +61,12 @@ def train_stages(recipe: Spec, out: str | Path, train: Any, *, resume: bool, **o
         begun = RunFolder(place)
         done = begun.checkpoint.is_file() and read_about(begun.checkpoint)["images"] >= stage.gan.kimg * 1000
         if not done or number == len(recipe.stages):
-            start = (before, stage.takes) if before is not None and stage.takes != "nothing" else None
-            run = train(stage.gan, out=place, resume=begun.holds_run(), start=start, **options)
+            if before is not None:
+                generator = before if stage.takes != "nothing" else None
+                beginning = Beginning(generator, before if stage.takes == "both" else None)
+            first = vars(beginning) if not begun.checkpoint.is_file() else {}
+            places = {f"{network}_from": path for network, path in first.items()}
+            run = train(stage.gan, out=place, resume=begun.holds_run(), **places, **options)
         before = place
     assert run is not None
     return run
-
-
-def begin_with(training: Training, folder: Path, takes: Takes) -> None:
-    """Let a training begin with the networks of another run: its averaged generator, and its discriminator.
-
-    Raises:
-        RunError: There is no such run.
-        Misfit: Its networks do not go into these.
-    """
-    before = RunFolder(folder)
-    if not (before.model.is_file() and before.checkpoint.is_file()):
-        raise RunError(f"{folder} has no finished training to begin with")
-    take_on(read_tensors(before.model)[0], training.generator, f"{before.model}, whose generator goes before,")
-    training.averaged.load_state_dict(training.generator.state_dict())
-    if takes == "both":
-        prefix = "gan.discriminator."
-        places = training.discriminator.state_dict()
-        with safe_open(before.checkpoint, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]
-            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-        kept = {name for name, _ in training.discriminator.named_buffers()} - places.keys()
-        tensors = {name: value for name, value in tensors.items() if name not in kept}
-        take_on(tensors, training.discriminator, f"{before.checkpoint}, whose discriminator goes before,")

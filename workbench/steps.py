@@ -80,7 +80,7 @@ class Training:
         if self.reading is not None:
             self.reading.told = told
         for side in self.sides.values():
-            side.set_rate(self.spec.kimg - self.images / 1000)
+            side.set_rate((self.images + self.spec.batch_size) / 1000, self.spec.kimg - self.images / 1000)
         for augment in self.augments:
             augment.at(self.images)
         with discriminator.learning():

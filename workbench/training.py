@@ -10,8 +10,8 @@ import torch
 
 from assemblies import GAN, Survey, check, parse, plugins_of, read
 from assemblies.generator import cond_dim_of, takes
-from assemblies.stages import Takes
 from registry import Spec, SpecError
+from workbench.beginning import Beginning
 from workbench.data import Images, open_data
 from workbench.decode import ResizeFilter
 from workbench.errors import RunError
@@ -19,7 +19,7 @@ from workbench.process import Precision, Process
 from workbench.randomness import own_randomness, seed_step
 from workbench.run import Run, RunFolder
 from workbench.session import Course, Habits, Session
-from workbench.staged import begin_with, recipe_of, train_stages
+from workbench.staged import recipe_of, train_stages
 from workbench.state import load_state, read_about
 from workbench.steps import Training
 
@@ -32,7 +32,8 @@ def train(
     out: str | Path = "run",
     *,
     resume: bool = False,
-    start: tuple[Path, Takes] | None = None,
+    generator_from: str | Path | None = None,
+    discriminator_from: str | Path | None = None,
     kimg: float | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -55,7 +56,9 @@ def train(
             left away.
         out: The run folder.
         resume: Go on with the run in `out`, exactly as if it had never stopped.
-        start: The folder of a run whose networks a new one begins with, and which of them: "both" or "generator".
+        generator_from: What the generator begins with instead of random weights: another run, whose averaged generator
+            it takes, or a model file.
+        discriminator_from: What the discriminator begins with: another run, or a model file.
         kimg: Length of the training in thousands of images, instead of the spec's. A resumed run may be made longer;
             where the learning rate decays towards the end, the end then moves.
         batch_size: Images in a step, instead of the spec's.
@@ -96,11 +99,16 @@ def train(
             snapshot=snapshot,
             quiet=quiet,
             command=command,
+            generator_from=generator_from,
+            discriminator_from=discriminator_from,
         )
     folder = RunFolder(out)
+    beginning = Beginning(*(None if each is None else Path(each) for each in (generator_from, discriminator_from)))
     if resume:
         folder.open_again()
     before = read_about(folder.checkpoint) if resume and folder.checkpoint.exists() else None
+    if before and beginning:
+        raise RunError(f"the run in {folder.path} has begun; leave --generator-from and --discriminator-from away")
     wanted = _spec(spec, folder, before, resume=resume, changes={"kimg": kimg, "batch_size": batch_size})
     try:
         surveys = check(wanted)
@@ -120,8 +128,8 @@ def train(
         training = Training(wanted, process)
         if before:
             load_state(folder.checkpoint, training)
-        elif start is not None:
-            begin_with(training, *start)
+        else:
+            beginning.apply(training)
         habits = Habits(tick, snapshot, workers, quiet, command)
         return Session(folder, training, course, images, habits).run(resumed=resume)
 
@@ -143,7 +151,7 @@ def _spec(
     found = read(spec, GAN) if isinstance(spec, str | Path) else parse(spec, GAN)
     asked = {name: value for name, value in changes.items() if value is not None}
     wanted = parse(found.to_dict() | asked | {"plugins": plugins_of(found)}, GAN)
-    if before and (differences := differing(before["spec"], wanted.to_dict())):
+    if before and (differences := differing(parse(before["spec"], GAN).to_dict(), wanted.to_dict())):
         lines = "\n  ".join(differences)
         raise RunError(f"the run in {folder.path} has another spec; to resume it has to be the same\n  {lines}")
     return wanted

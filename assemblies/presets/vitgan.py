@@ -199,10 +199,13 @@ def official(*, inr: bool) -> Spec:
 
     Where ours differs: attention has no bias that it was told not to have (theirs adds one, and trains it); real and
     generated images pass the discriminator one after the other, as on theirs with two GPUs; improved spectral norm
-    restores its singular value exactly after a break. Theirs warms the learning rate up for 3000 steps (192,000
-    images), and copies weights instead of averaging them for the first million images.
+    restores its singular value exactly after a break.
     """
-    adam = {"lr": 0.001, "betas": (0.0, 0.99)}  # c10_style64.gin
+    adam = {
+        "lr": 0.001,  # c10_style64.gin
+        "betas": (0.0, 0.99),  # c10_style64.gin
+        "warmup_kimg": 192.0,  # README: --use_warmup; 3,000 steps by default in the code
+    }
     return GAN.Spec(
         generator=published.generator_spec({"size": 32, "use_nerf_proj": inr, "qkv_bias": False}),
         discriminator=published.discriminator_spec({"size": 32, "projections": False}),
@@ -220,7 +223,8 @@ def official(*, inr: bool) -> Spec:
         augment=OFFICIAL_DIFF_AUGMENT,  # README: --mode=aug_both --aug=diffaug
         generator_optimizer=adam,
         discriminator_optimizer=adam,
-        ema={"half_life_kimg": 1000.0, "ramp_up": None},  # README: --halflife_k=1000
+        # README: --halflife_k=1000; by default in the code, weights are copied for as many images first
+        ema={"half_life_kimg": 1000.0, "start_kimg": 1000.0, "ramp_up": None},
         batch_size=64,  # c10_style64.gin
         kimg=51_200.0,  # c10_style64.gin: 800,000 steps
     )
