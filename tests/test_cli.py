@@ -203,7 +203,10 @@ def test_show_tells_how_a_gan_is_trained(ganblocks, tmp_path):
     assert training["regularizers"] == "r1 (every 16); bcr"
     assert training["augment"] == "ada (magnitude scale 0.3)"
     assert training["style_mixing"] == "0.9"
-    assert training["generator_optimizer"] == "lr 0.002, betas 0; 0.99, eps 1e-08, warmup_kimg 0, decay_kimg 0, clip_norm none"
+    assert (
+        training["generator_optimizer"]
+        == "lr 0.002, betas 0; 0.99, eps 1e-08, warmup_kimg 0, decay_kimg 0, clip_norm none"
+    )
     assert "clip_norm 5" in ganblocks("show", tmp_path / "gan.json")[1]
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 
-from assemblies import CheckpointError, parse, save_model
+from assemblies import CheckpointError, parse, read, save_model
 from tests import tiny
-from workbench.errors import DataError
+from workbench.errors import DataError, RunError
 from workbench.pictures import make_grid, save_grid
 from workbench.randomness import latents
 from workbench.sample import (
@@ -48,6 +49,22 @@ def randomised(generator):
             if name.endswith("w_avg"):
                 value.normal_()
     return generator.eval()
+
+
+def test_in_half_the_bits_an_image_moves_by_less_than_a_grey_level():
+    torch.manual_seed(0)
+    document = read("mini-stylegan-t").generator.to_dict()
+    model = parse(document | {"condition": None, "cond_dim": 64}).build().eval()
+    c = F.normalize(torch.randn(64), dim=0)
+    exact = draw(model, range(8), c=c)
+    rounded = draw(model, range(8), c=c, precision="bf16")
+    contrast = 0.5 * 127.5 / exact.std()  # grey levels of an image that is as lively as trained ones
+    assert 0 < (rounded - exact).abs().mean() * contrast < 1
+
+
+def test_float16_is_refused_on_a_processor(generator):
+    with pytest.raises(RunError, match="fp16 needs a GPU; take precision bf16 or no on the CPU"):
+        draw(generator, [0], precision="fp16")
 
 
 def test_a_seed_is_an_image_whatever_it_is_drawn_with(generator, conditional):

@@ -19,6 +19,7 @@ from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import destination, save_grid, scale_for, text_size
+from workbench.precision import Precision
 from workbench.sample import load_generator, paint, styles, tell
 
 GROUPS = ("coarse", "middle", "fine")
@@ -122,6 +123,7 @@ def mix_files(
     captions: Sequence[str] = (),
     noise: NoiseMode | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
     device: str | torch.device = "cpu",
 ) -> dict[str, Any]:
     """Write the grid: sources above, destinations on the left, once for each group of styles that is taken over.
@@ -144,7 +146,8 @@ def mix_files(
         styles(generator, seeds, c=told.conditions[0], truncation=truncation) for seeds in (sources, destinations)
     )
     ws = [*taken, *kept, *(mix(onto, each, band) for band in bands for onto in kept for each in taken)]
-    painted = torch.cat(list(paint(generator, torch.stack(ws), noise=noise, batch_size=batch_size))).unbind()
+    options: dict[str, Any] = {"noise": noise, "batch_size": batch_size, "precision": precision}
+    painted = torch.cat(list(paint(generator, torch.stack(ws), **options))).unbind()
     count = len(sources)
     top, left, mixed = painted[:count], painted[count : count + len(kept)], painted[count + len(kept) :]
     cells: list[Tensor | None] = [None, *top]

@@ -27,6 +27,7 @@ Noise = Annotated[
 Batch = Annotated[
     int | None, typer.Option(min=1, help="Images drawn at once; by default the fewer, the larger they are.")
 ]
+Mixed = Annotated[Literal["no", "bf16", "fp16"], typer.Option("--precision", help="Mixed precision; fp16 needs a GPU.")]
 Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
 
 
@@ -42,6 +43,7 @@ def sample(
     caption: Captions = None,
     noise: Noise = "const",
     batch_size: Batch = None,
+    precision: Mixed = "no",
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -58,6 +60,7 @@ def sample(
         captions=caption or (),
         noise=noise,
         batch_size=batch_size,
+        precision=precision,
         device=device,
     )
     tell(made, json, f"{made['images']} images {'as' if out.suffix and not out.is_dir() else 'into'} {out}")
@@ -75,6 +78,7 @@ def truncation(
     caption: Captions = None,
     noise: Noise = "const",
     batch_size: Batch = None,
+    precision: Mixed = "no",
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -91,6 +95,7 @@ def truncation(
         captions=caption or (),
         noise=noise,
         batch_size=batch_size,
+        precision=precision,
         device=device,
     )
     tell(made, json, f"{made['images']} images as {out}")
@@ -111,6 +116,7 @@ def mix(
     caption: Captions = None,
     noise: Noise = "const",
     batch_size: Batch = None,
+    precision: Mixed = "no",
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -129,6 +135,7 @@ def mix(
         captions=caption or (),
         noise=noise,
         batch_size=batch_size,
+        precision=precision,
         device=device,
     )
     named = ", ".join(f"{name.replace(' styles', ':')}" for name in made["styles"])
@@ -154,6 +161,7 @@ def walk(
     caption: Captions = None,
     noise: Noise = "const",
     batch_size: Batch = None,
+    precision: Mixed = "no",
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -174,6 +182,7 @@ def walk(
         captions=caption or (),
         noise=noise,
         batch_size=batch_size,
+        precision=precision,
         device=device,
     )
     tell(made, json, f"{made['images']} images {'as' if out.suffix and not out.is_dir() else 'into'} {out}")

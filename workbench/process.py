@@ -7,18 +7,17 @@ DistributedDataParallel; gradients are averaged by hand instead, all of a networ
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed
 
 from workbench.errors import RunError
+from workbench.precision import Precision, refuse_on_cpu
 from workbench.stream import Share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-Precision = Literal["no", "bf16", "fp16"]
 
 
 class Process:
@@ -36,8 +35,7 @@ class Process:
         except (RuntimeError, AssertionError) as error:
             raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
         on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
-        if precision == "fp16" and on_cpu:
-            raise RunError("fp16 needs a GPU; take precision bf16 or no on the CPU")
+        refuse_on_cpu(precision, on_cpu=on_cpu)
         self.accelerator = _accelerator(precision, on_cpu)
         self.device = chosen or self.accelerator.device
         self.precision: Precision = precision

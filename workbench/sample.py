@@ -17,6 +17,7 @@ from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode, noise_mode
 from workbench.errors import DataError
 from workbench.pictures import destination, save_grid
+from workbench.precision import Precision, mixed
 from workbench.randomness import latents, own_randomness
 
 BATCH_SIZE = 32  # of images of 64 pixels, fewer of larger ones
@@ -59,6 +60,7 @@ def draw(
     truncation_cutoff: int | None = None,
     noise: NoiseMode | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
 ) -> Float[Tensor, "n c h w"]:
     """The image of each seed, the same whatever other seeds are drawn with it.
 
@@ -71,9 +73,11 @@ def draw(
         noise: Where layers with noise take it from; None for the constant noise of eval mode. Random noise follows
             from the seed.
         batch_size: Images drawn at once; by default the fewer, the larger they are.
+        precision: Mixed precision of the synthesis; styles are always computed in full.
     """
     ws = styles(generator, seeds, c=c, truncation=(truncation_psi, truncation_cutoff))
-    return torch.cat(list(paint(generator, ws, noise=noise, noise_seeds=seeds, batch_size=batch_size)))
+    options: dict[str, Any] = {"noise": noise, "batch_size": batch_size, "precision": precision}
+    return torch.cat(list(paint(generator, ws, noise_seeds=seeds, **options)))
 
 
 @torch.no_grad()
@@ -111,6 +115,7 @@ def paint(
     noise: NoiseMode | None = None,
     noise_seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
 ) -> Iterator[Float[Tensor, "b c h w"]]:
     """The images of style vectors, a batch after the other, as floating-point numbers on the CPU.
 
@@ -120,16 +125,21 @@ def paint(
         noise: As in `draw`.
         noise_seeds: What random noise follows from, for each image; its number if None.
         batch_size: As in `draw`.
+        precision: As in `draw`.
+
+    Raises:
+        RunError: The precision needs another device.
     """
+    device = next(generator.parameters()).device
     if noise == "random":
         for number, each in enumerate(ws):
-            with own_randomness(), noise_mode(noise):
+            with own_randomness(), noise_mode(noise), mixed(precision, device):
                 torch.manual_seed(noise_seeds[number] if noise_seeds is not None else number)
                 image = generator.synthesis(each[None])
             yield image.float().cpu()
         return
     for part in torch.split(ws, batch_size or batch_size_of(generator)):
-        with noise_mode(noise):
+        with noise_mode(noise), mixed(precision, device):
             image = generator.synthesis(part)
         yield image.float().cpu()
 
@@ -214,6 +224,7 @@ def sample_files(
     captions: Sequence[str] = (),
     noise: NoiseMode | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
     device: str | torch.device = "cpu",
 ) -> dict[str, Any]:
     """Draw seeds into a picture, if `out` has a suffix, or into a folder, a PNG each; gives back what was written.
@@ -230,13 +241,14 @@ def sample_files(
     generator = load_generator(model, device)
     told = tell(generator, classes, captions)
     options: dict[str, Any] = {"truncation_psi": truncation_psi, "truncation_cutoff": truncation_cutoff, "noise": noise}
+    options |= {"batch_size": batch_size, "precision": precision}
     at_once = batch_size or batch_size_of(generator)
     parts = [seeds[first : first + at_once] for first in range(0, len(seeds), at_once)]
     (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
     rows = []
     for number, c in enumerate(told.conditions):
         for part in parts:
-            images = draw(generator, part, c=c, batch_size=batch_size, **options)
+            images = draw(generator, part, c=c, **options)
             if suffix:
                 rows.append(images)
                 continue

@@ -15,7 +15,8 @@ from workbench.beginning import Beginning
 from workbench.data import Images, open_data
 from workbench.decode import ResizeFilter
 from workbench.errors import RunError
-from workbench.process import Precision, Process
+from workbench.precision import Precision
+from workbench.process import Process
 from workbench.randomness import own_randomness, seed_step
 from workbench.run import Run, RunFolder
 from workbench.session import Course, Habits, Session

@@ -15,6 +15,7 @@ from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import destination, save_grid, scale_for, text_size
+from workbench.precision import Precision
 from workbench.sample import draw, load_generator, tell
 
 
@@ -30,6 +31,7 @@ def truncation_files(
     captions: Sequence[str] = (),
     noise: NoiseMode | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
     device: str | torch.device = "cpu",
 ) -> dict[str, Any]:
     """Write a grid: a row for each seed, a column for each psi, one grid below the other for several conditions.
@@ -44,7 +46,8 @@ def truncation_files(
         raise UsageError(f"a truncation sweep is one picture; {out} has no suffix such as .png")
     generator = load_generator(model, device)
     told = tell(generator, classes, captions)
-    options: dict[str, Any] = {"truncation_cutoff": truncation_cutoff, "noise": noise, "batch_size": batch_size}
+    options: dict[str, Any] = {"truncation_cutoff": truncation_cutoff, "noise": noise}
+    options |= {"batch_size": batch_size, "precision": precision}
     images: list[torch.Tensor] = []
     rows: list[str] = []
     for name, c in zip(*told, strict=True):

@@ -20,6 +20,7 @@ from blocks.derived import lasting_weights
 from blocks.noise import NoiseMode
 from workbench.errors import UsageError
 from workbench.pictures import ANIMATIONS, STILLS, destination, save_animation, save_grid, to_picture
+from workbench.precision import Precision
 from workbench.randomness import latents
 from workbench.sample import Truncation, conditions_for, load_generator, map_latents, paint, tell
 
@@ -107,6 +108,7 @@ def walk_files(
     captions: Sequence[str] = (),
     noise: NoiseMode | None = None,
     batch_size: int | None = None,
+    precision: Precision = "no",
     device: str | torch.device = "cpu",
 ) -> dict[str, Any]:
     """Write a walk as an animation (.gif, .apng, .webp), a grid with a row for each stretch, or a folder of frames.
@@ -134,7 +136,7 @@ def walk_files(
     ws = styles_on_the_way(generator, stations, steps, space=space, c=c, truncation=truncation)
     if loop:
         ws = ws[:-1]  # the first frame follows the last one
-    frames = paint(generator, ws, noise=noise, batch_size=batch_size)
+    frames = paint(generator, ws, noise=noise, batch_size=batch_size, precision=precision)
     told_of = {
         "out": str(out),
         "images": len(ws),
