@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn import functional as F
 
 from assemblies import CheckpointError, parse, read, save_model
 from tests import tiny
@@ -53,9 +52,8 @@ def randomised(generator):
 
 def test_in_half_the_bits_an_image_moves_by_less_than_a_grey_level():
     torch.manual_seed(0)
-    document = read("mini-stylegan-t").generator.to_dict()
-    model = parse(document | {"condition": None, "cond_dim": 64}).build().eval()
-    c = F.normalize(torch.randn(64), dim=0)
+    model = read("mini-stylegan-t").generator.build().eval()
+    c = one_hot([3], model.cond_dim)[0]
     exact = draw(model, range(8), c=c)
     rounded = draw(model, range(8), c=c, precision="bf16")
     contrast = 0.5 * 127.5 / exact.std()  # grey levels of an image that is as lively as trained ones
