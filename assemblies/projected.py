@@ -36,7 +36,6 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
             otherwise, and in evaluation, it is shrunk.
     """
 
-    twice_differentiable = False  # as its networks
     examples: ClassVar[tuple[Any, ...]] = (
         {
             "spec": {

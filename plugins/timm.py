@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -27,12 +28,14 @@ from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blocks.borrowed import FOLDER, Borrowed, find_weights, weights_are_wanted
 from blocks.families import FeatureNetwork, Resolution
 from plugins.torchvision import import_beside_torchvision
 from registry import Misfit, Register, hookimpl, misfit
 from registry.errors import nearest
+from registry.kernels import twice
 
 Arguments = dict[str, int | float | str | bool | tuple[int, ...]]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -59,7 +62,6 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         own: Whether the weights are saved with the discriminator all the same.
     """
 
-    twice_differentiable = False  # attention of these networks is fused
     wants_published_weights = True
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"network": "vit_tiny_patch16_224", "weights": None, "image_size": 32, "arguments": TINY}},
@@ -100,7 +102,8 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         seen = image * self.scale.to(image.dtype) + self.shift.to(image.dtype)  # grey becomes RGB here
         if isinstance(self.network, Borrowed):
             seen = seen.to(next(self.network.network.parameters()).dtype)
-        return tuple(tokens.to(image.dtype) for tokens in self.network(seen))
+        with sdpa_kernel(SDPBackend.MATH) if twice() else nullcontext():  # fused attention has no second derivative
+            return tuple(tokens.to(image.dtype) for tokens in self.network(seen))
 
 
 class Reader(nn.Module):

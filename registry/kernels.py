@@ -193,6 +193,11 @@ def second_order() -> Iterator[None]:
         _penalties.pop()
 
 
+def twice() -> bool:
+    """Whether second derivatives are asked for: for blocks that call another library instead of an op."""
+    return bool(_penalties)
+
+
 @contextmanager
 def reference_kernels() -> Iterator[None]:
     """While open, only reference kernels run: for comparing."""

@@ -9,6 +9,7 @@ import torch
 
 from assemblies import GAN, ProjectedDiscriminator, check, parse
 from registry import Misfit
+from tests import tiny
 from workbench.process import Process
 from workbench.steps import Training
 
@@ -21,6 +22,7 @@ VIT = {
     "arguments": {"embed_dim": 8, "depth": 2, "num_heads": 2, "patch_size": 4},
 }
 HEAD = {"kind": "token-conv", "embed_dim": 4}
+SEEING = {"kind": "projected", "networks": [VIT], "head": HEAD}
 
 
 def projected(resolution: Any = 16, cond_dim: int = 0, networks: Any = (VIT,), **options: Any) -> Any:
@@ -151,3 +153,11 @@ def test_a_gan_with_it_takes_a_step_that_moves_its_heads_and_no_frozen_weight() 
     moved = {name for name, value in training.discriminator.named_parameters() if not torch.equal(value, before[name])}
     assert moved
     assert all(name.startswith("heads.") for name in moved)
+
+
+def test_a_gradient_penalty_reaches_the_heads_through_the_frozen_networks() -> None:
+    document = dict(generator=tiny.GENERATOR, regularizers=[{"kind": "r1", "every": 2}], batch_size=4, kimg=0.004)
+    training = Training(parse({"kind": "gan", "discriminator": SEEING, **document}), Process("cpu"))
+    training.run_step(torch.rand(4, 3, 16, 16), None)
+    assert training.meter.read()["r1"] > 0
+    assert not training.meter.read_non_finite()
