@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from blocks.kernels.attention import attention
+from blocks.kernels.conv2d import winograd
 from blocks.kernels.l2_attention import l2_attention
 from blocks.kernels.neighborhood_attention import neighborhood_attention
 from blocks.kernels.upfirdn2d import upfirdn2d
-from registry import Kernel, KernelError, Op
+from registry import Kernel, KernelError, Op, recording
 from registry.kernels import reference_kernels
 from tests.golden import test_golden
 
@@ -66,3 +67,25 @@ def test_every_kernel_reproduces_the_recording(
 def test_whole_networks_reproduce_the_recording_by_reference_kernels_alone(name: str, dtype: torch.dtype) -> None:
     with reference_kernels():
         test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("styleformer/disc16_orig", "styleformer/disc16_resnet", "styleformer/gmain_16", "styleformer/r1_16"),
+        *("stylegan_t/generator_cond", "stylegan_t/synthesis_distinct_ws"),
+        *("vitgan/off-generator-conv-32", "vitgan/off-losses-bcr-r1"),
+    ],
+)
+@pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
+def test_whole_networks_reproduce_the_recording_by_winograds_convolution(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := winograd.Winograd().unavailable():
+        pytest.skip(reason)
+    monkeypatch.setattr(winograd, "FEWEST_TILES", 1)  # recordings are small
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
+    with recording() as ran:
+        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+    if dtype == torch.float64:  # in float32 it takes channels by 16, and some recordings have 8
+        assert ("conv2d", "winograd") in ran
