@@ -19,7 +19,7 @@ class Derived:
     """A function of a weight that remembers what it gave, under `lasting_weights` and where no gradient is wanted.
 
     Args:
-        make: The function, of the weight and of whatever else is passed.
+        make: The function, of the weight and of whatever else is passed, which has to be hashable.
     """
 
     def __init__(self, make: Callable[..., Tensor]) -> None:
@@ -29,11 +29,13 @@ class Derived:
         """`make(weight, *others)`."""
         if not _promises or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
             return self.make(weight, *others)
-        kept = _promises[0].setdefault(self, WeakTensorKeyDictionary())
-        if weight not in kept:
-            kept[weight] = self.make(weight, *others)
-        made: Tensor = kept[weight]
-        return made
+        by_weight = _promises[0].setdefault(self, WeakTensorKeyDictionary())
+        if weight not in by_weight:
+            by_weight[weight] = {}
+        kept: dict[tuple[Any, ...], Tensor] = by_weight[weight]
+        if others not in kept:
+            kept[others] = self.make(weight, *others)
+        return kept[others]
 
 
 @contextmanager

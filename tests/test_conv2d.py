@@ -133,6 +133,17 @@ def test_a_penalty_takes_it_too():
     assert weight.grad is not None
 
 
+def test_while_weights_last_the_way_back_has_a_transform_of_its_own():
+    x, weight = (each.requires_grad_(i == 0) for i, each in enumerate(leaves((2, 8, 6, 6), 8, False)))
+    found = []
+    for kernel in (winograd, conv2d.reference):
+        with lasting_weights():
+            with torch.no_grad():
+                kernel.run(x, weight, padding=1)
+            found.append(torch.autograd.grad(kernel.run(x, weight, padding=1).square().sum(), x)[0])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_it_computes_the_same_with_any_number_of_threads(threads):
     x, weight = (each.detach() for each in leaves((3, 16, 9, 14), 8, False))
