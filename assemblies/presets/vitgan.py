@@ -248,10 +248,11 @@ def mini_vitgan(
     consistency: bool = True,
     styles: Literal["sln", "add"] = "sln",
     readout: Literal["inr", "linear"] = "inr",
-    kimg: float = 16.0,
+    kimg: float = 48.0,
 ) -> Spec:
     """A small ViTGAN, ours: handwritten digits at 16 px in minutes on two CPU cores."""
-    adam = {"lr": 0.002, "betas": (0.0, 0.99), "decay_kimg": kimg / 2}  # the same course at any length
+    # faster than any paper's: with equalised learning rate a rate of 0.002 hardly moves weights in 3,000 steps
+    course = {"betas": (0.0, 0.99), "decay_kimg": kimg / 2}  # the same at any length
     augment = DIFF_AUGMENT | {"policy": ["translation"], "translation_ratio": 1 / 16}
     made = generator(
         16,
@@ -261,7 +262,6 @@ def mini_vitgan(
         num_heads=4,
         mapping_layers=2,
         styles=styles,
-        gain_init=1.0,  # the authors' code
         readout=readout,
         hidden_dims=(64, 64),
         readout_mapping_layers=0,
@@ -281,14 +281,13 @@ def mini_vitgan(
         improved_spectral_norm=improved_spectral_norm,
     )
     bcr = {"kind": "bcr", "lambda_real": 5.0, "lambda_fake": 5.0, "augment": augment}
-    r1 = {"kind": "r1", "gamma": 1.0, "every": 4}  # not the paper's; it steadies so short a training
     return GAN.Spec(
         generator=made,
         discriminator=judged,
-        regularizers=[r1, bcr] if consistency else [r1],
+        regularizers=[bcr] if consistency else [],
         augment=augment,
-        generator_optimizer=adam,
-        discriminator_optimizer=adam,
+        generator_optimizer=course | {"lr": 0.004},
+        discriminator_optimizer=course | {"lr": 0.008},
         ema={"half_life_kimg": 1.5, "ramp_up": 0.25},
         batch_size=16,
         kimg=kimg,
