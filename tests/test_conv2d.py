@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blocks.derived import lasting_weights
+from blocks.derived import Derived, lasting_weights
 from blocks.equalized import EqualConv2d
 from blocks.kernels.conv2d import conv2d
-from blocks.kernels.conv2d.winograd import SOURCE, Winograd
+from blocks.kernels.conv2d import winograd as module
+from blocks.kernels.conv2d.winograd import SOURCE, Winograd, _planes_of_weight
 from blocks.kernels.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
@@ -142,6 +143,19 @@ def test_while_weights_last_the_way_back_has_a_transform_of_its_own():
                 kernel.run(x, weight, padding=1)
             found.append(torch.autograd.grad(kernel.run(x, weight, padding=1).square().sum(), x)[0])
     torch.testing.assert_close(*found)
+
+
+def test_only_small_transforms_are_kept(monkeypatch):
+    made = []
+    monkeypatch.setattr(module, "kept_planes_of_weight", Derived(lambda *of: made.append(of) or _planes_of_weight(*of)))
+    x, weight = torch.randn(1, 16, 6, 6), torch.randn(16, 16, 3, 3)
+    for largest, times in ((2**20, 1), (0, 0)):
+        monkeypatch.setattr(module, "LARGEST_KEPT", largest)
+        made.clear()
+        with torch.no_grad(), lasting_weights():
+            first, second = (winograd.run(x, weight, padding=1) for _ in range(2))
+        assert torch.equal(first, second)
+        assert len(made) == times
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -26,6 +26,7 @@ SOURCE = Path(__file__).with_suffix(".cpp")
 VECTOR = 64  # bytes
 FEWEST_TILES = 128  # below, the weight's transform costs more than it saves; half of that where it is there already
 FEWEST_CHANNELS = 48  # on average: below, the transforms of the maps do
+LARGEST_KEPT = 2**26  # bytes of a weight's transform that are kept for the next call, of weights that last
 CHUNK = 2**17  # pairs of a tile and a channel at a time, about what a cache holds of planes
 G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
@@ -88,14 +89,19 @@ def _planes_of_weight(weight: Float[Tensor, "o i 3 3"], turned: bool) -> Float[T
     return planes if turned else planes.transpose(1, 2)
 
 
-planes_of_weight = Derived(_planes_of_weight)
+kept_planes_of_weight = Derived(_planes_of_weight)
+
+
+def keeps(weight: Tensor) -> bool:
+    """Whether a weight's transform is small enough to be kept beside it."""
+    return weight.numel() // 9 * 16 * weight.element_size() <= LARGEST_KEPT
 
 
 def convolved(
     x: Float[Tensor, "b i h w"], weight: Tensor, bias: Tensor | None, padding: int, turned: bool
 ) -> Float[Tensor, "b o u v"]:
     """The convolution; `turned`: by the weight with its kernels turned by 180 degrees, from its o channels to its i."""
-    x, planes = _channels_last(x), planes_of_weight(weight, turned)
+    x, planes = _channels_last(x), (kept_planes_of_weight if keeps(weight) else _planes_of_weight)(weight, turned)
     height, width, channels = x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2, planes.shape[2]
     y = x.new_empty(len(x), height, width, channels).permute(0, 3, 1, 2)
     tiles = Tiles(len(x), height, width)
@@ -199,7 +205,7 @@ class Winograd(Kernel):
         if in_channels + out_channels < 2 * FEWEST_CHANNELS:
             reasons.append(f"pays from {FEWEST_CHANNELS} channels on")
         height, width = x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2
-        few = FEWEST_TILES // 2 if lasting() else FEWEST_TILES
+        few = FEWEST_TILES // 2 if lasting() and keeps(weight) else FEWEST_TILES
         if min(height, width) < 1 or len(x) * -(-height // 2) * -(-width // 2) < few:
             reasons.append(f"pays from {4 * few} pixels on")
         if torch.compiler.is_compiling():
