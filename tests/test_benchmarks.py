@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dense", "resample"])
+@pytest.mark.parametrize("name", ["dense", "convolution"])
 def test_a_benchmark_prints_a_table_and_writes_json(name, tmp_path):
     output = tmp_path / "found.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--threads", "1", "--output", str(output)]

@@ -1,6 +1,6 @@
-"""Resampling and modulated convolutions: kernels side by side, the latter for one sample and for eight.
+"""Convolutions, modulated ones and resampling: kernels side by side, convolutions for one sample and for eight.
 
-python -m benchmarks.resample [--quick] [--device cuda] prints a table and writes JSON into benchmarks/results.
+python -m benchmarks.convolution [--quick] [--device cuda] prints a table and writes JSON into benchmarks/results.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import measure
+from blocks.kernels.conv2d import conv2d
 from blocks.kernels.modulated_conv2d import modulated_conv2d
 from blocks.kernels.upfirdn2d import upfirdn2d
 from blocks.resample import Blur2d, Downsample2d, Resample2d, Upsample2d
@@ -24,6 +25,8 @@ QUICK_MAPS = ((1, 4, 8, 8),)
 BATCHES = (1, 8)
 CONVOLVED = ((512, 8), (256, 16), (64, 64))  # channels, side
 QUICK_CONVOLVED = ((8, 8),)
+PLAIN = ((512, 16), (512, 32), (128, 64), (64, 128))
+QUICK_PLAIN = ((64, 32),)
 PASSES = ("forward", "forward+backward")
 PENALTY = "gradient penalty"  # for what sits in discriminators
 
@@ -46,7 +49,7 @@ def rows_of(
     op: Op, told: dict[str, Any], args: list[Tensor], options: dict[str, Any], leaves: list[Tensor], asked: Any
 ) -> list[dict[str, Any]]:
     rows = []
-    for kind in (*PASSES, PENALTY) if op is upfirdn2d else PASSES:
+    for kind in PASSES if op is modulated_conv2d else (*PASSES, PENALTY):
         able = [kernel for kernel in op.kernels() if not (kernel.unavailable() or kernel.unsupported(*args, **options))]
         candidates = {kernel.name: timed(partial(kernel.run, *args, **options), leaves, kind) for kernel in able}
         times = measure.medians(
@@ -73,7 +76,19 @@ def resampled(asked: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def convolved(asked: Any) -> list[dict[str, Any]]:
+def plain(asked: Any) -> list[dict[str, Any]]:
+    rows = []
+    for batch in BATCHES:
+        for channels, side in QUICK_PLAIN if asked.quick else PLAIN:
+            shapes = ((batch, channels, side, side), (channels, channels, 3, 3))
+            args = [torch.randn(shape, device=asked.device) for shape in shapes]  # as networks have them in memory
+            args = [each.contiguous(memory_format=torch.channels_last).requires_grad_() for each in args]
+            told = {"case": "3x3", "batch": batch, "channels": channels, "side": side}
+            rows += rows_of(conv2d, told, args, {"padding": 1}, args, asked)
+    return rows
+
+
+def modulated(asked: Any) -> list[dict[str, Any]]:
     rows = []
     for batch in BATCHES:
         for channels, side in QUICK_CONVOLVED if asked.quick else CONVOLVED:
@@ -87,11 +102,11 @@ def convolved(asked: Any) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    asked = measure.arguments(__doc__ or "", "resample")
+    asked = measure.arguments(__doc__ or "", "convolution")
     told = measure.machine(asked.device)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rows = resampled(asked) + convolved(asked)
+        rows = plain(asked) + modulated(asked) + resampled(asked)
     print(told, measure.table(rows), sep="\n")
     measure.save(asked.output, told, rows)
 
