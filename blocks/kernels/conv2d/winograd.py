@@ -48,25 +48,22 @@ class Tiles:
         self.rows, self.columns = -(-height // 2), -(-width // 2)
         self.total = batch * self.rows * self.columns
 
-    def chunks(self, channels: int) -> Iterator[tuple[int, int]]:
-        """First tile and number of tiles, again and again."""
-        most = max(256, CHUNK // channels)
+    def chunks(self, like: Tensor, *channels: int) -> Iterator[tuple[int, list[Float[Tensor, "16 n c"]]]]:
+        """A first tile and room for the planes of it and the next ones, again and again in the same memory."""
+        most = min(max(256, CHUNK // sum(channels)), self.total)
+        rooms = [like.new_empty(16, most, each) for each in channels]
         for first in range(0, self.total, most):
-            yield first, min(most, self.total - first)
+            yield first, [room[:, : self.total - first] for room in rooms]
 
-    def windows(self, x: Tensor, padding: int, first: int, count: int) -> Float[Tensor, "16 n c"]:
+    def windows(self, x: Tensor, padding: int, planes: Float[Tensor, "16 n c"], first: int) -> None:
         """The transforms of what some tiles see of a map."""
-        planes = x.new_empty(16, count, x.shape[1])
         self._call("windows", x, planes, first, padding=padding)
-        return planes
 
-    def tiles(self, x: Tensor, first: int, count: int) -> Float[Tensor, "16 n c"]:
+    def tiles(self, x: Tensor, planes: Float[Tensor, "16 n c"], first: int) -> None:
         """The transforms of some tiles of a map, for the weight's gradient."""
-        planes = x.new_empty(16, count, x.shape[1])
         self._call("tiles", x, planes, first)
-        return planes
 
-    def write(self, planes: Float[Tensor, "16 n c"], y: Tensor, bias: Tensor | None, first: int) -> None:
+    def write(self, y: Tensor, bias: Tensor | None, planes: Float[Tensor, "16 n c"], first: int) -> None:
         """The pixels of some tiles, from their transforms to their places in a map."""
         self._call("pixels", y, planes, first, bias=None if bias is None else bias.data_ptr())
 
@@ -106,8 +103,9 @@ def convolved(
     y = x.new_empty(len(x), height, width, channels).permute(0, 3, 1, 2)
     tiles = Tiles(len(x), height, width)
     bias = None if bias is None else bias.contiguous()
-    for first, count in tiles.chunks(x.shape[1] + channels):
-        tiles.write(tiles.windows(x, padding, first, count) @ planes, y, bias, first)
+    for first, (seen, made) in tiles.chunks(x, x.shape[1], channels):
+        tiles.windows(x, padding, seen, first)
+        tiles.write(y, bias, torch.bmm(seen, planes, out=made), first)
     return y
 
 
@@ -118,8 +116,10 @@ def correlated(
     x, gradient = _channels_last(x), _channels_last(gradient)
     tiles = Tiles(len(x), *gradient.shape[2:])
     planes = x.new_zeros(16, gradient.shape[1], x.shape[1])
-    for first, count in tiles.chunks(x.shape[1] + gradient.shape[1]):
-        planes.baddbmm_(tiles.tiles(gradient, first, count).mT, tiles.windows(x, padding, first, count))
+    for first, (wanted, seen) in tiles.chunks(x, gradient.shape[1], x.shape[1]):
+        tiles.tiles(gradient, wanted, first)
+        tiles.windows(x, padding, seen, first)
+        planes.baddbmm_(wanted.mT, seen)
     once = x.new_tensor(G)
     return (torch.kron(once, once).T @ planes.flatten(1)).view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
 
