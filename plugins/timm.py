@@ -35,7 +35,7 @@ from blocks.families import FeatureNetwork, Resolution
 from plugins.torchvision import import_beside_torchvision
 from registry import Misfit, Register, hookimpl, misfit
 from registry.errors import nearest
-from registry.kernels import twice
+from registry.kernels import wants_second_order
 
 Arguments = dict[str, int | float | str | bool | tuple[int, ...]]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -102,7 +102,8 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         seen = image * self.scale.to(image.dtype) + self.shift.to(image.dtype)  # grey becomes RGB here
         if isinstance(self.network, Borrowed):
             seen = seen.to(next(self.network.network.parameters()).dtype)
-        with sdpa_kernel(SDPBackend.MATH) if twice() else nullcontext():  # fused attention has no second derivative
+        # fused attention has no second derivative
+        with sdpa_kernel(SDPBackend.MATH) if wants_second_order() else nullcontext():
             return tuple(tokens.to(image.dtype) for tokens in self.network(seen))
 
 

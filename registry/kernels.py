@@ -193,7 +193,7 @@ def second_order() -> Iterator[None]:
         _penalties.pop()
 
 
-def twice() -> bool:
+def wants_second_order() -> bool:
     """Whether second derivatives are asked for: for blocks that call another library instead of an op."""
     return bool(_penalties)
 
