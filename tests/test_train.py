@@ -28,11 +28,12 @@ from workbench.errors import DataError, Diverged, RunError
 from workbench.interruption import Interruption
 from workbench.process import Process
 from workbench.randomness import seed_step
+from workbench.run import RunFolder
 from workbench.side import Side, corrected, named_terms
 from workbench.state import load_state
 from workbench.steps import Training
 from workbench.style_mixing import StyleMixing
-from workbench.training import differing
+from workbench.training import _spec, differing
 
 LAZY = tiny.gan()
 EAGER = tiny.gan(
@@ -561,6 +562,15 @@ def test_a_lazy_term_counts_as_often_as_it_is_skipped(training):
     training.descend = lambda _side, _losses, weight=1.0, clip_norm=None: weights.append(weight)
     training.run_step(real_images(), None)
     assert weights == [1.0, 2, 1.0]
+
+
+def test_a_run_from_before_an_option_was_there_can_be_resumed(tmp_path):
+    old = parse(tiny.gan()).to_dict()
+    del old["ema"]["start_kimg"], old["generator_optimizer"]["warmup_kimg"]
+    found = _spec(None, RunFolder(tmp_path), {"spec": old}, resume=True, changes={})
+    assert found.ema.start_kimg == 0
+    with pytest.raises(RunError, match=r"ema.start_kimg: 0.0 -> 1.0"):
+        _spec(tiny.gan(ema={"start_kimg": 1}), RunFolder(tmp_path), {"spec": old}, resume=True, changes={})
 
 
 def test_adam_is_corrected_for_lazy_terms():
