@@ -5,9 +5,15 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-PACKAGES = {"registry", "blocks", "assemblies", "plugins", "workbench"}
+PACKAGES = {"registry", "blocks", "assemblies", "plugins", "ganblocks"}
 DATA = {str(path) for path in Path("blocks").rglob("*.cpp")}  # sources that are compiled where they run
-ALSO = ("tests/test_conformance.py", "docs/design.md", "examples/build_custom_gan.py", "Makefile", "constraints.txt")
+ALSO = (
+    "tests/blocks/test_conformance.py",
+    "docs/design.md",
+    "examples/build_custom_gan.py",
+    "Makefile",
+    "constraints.txt",
+)
 
 (folder,) = (Path(name) for name in sys.argv[1:])
 (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")

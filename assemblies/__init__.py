@@ -1,12 +1,12 @@
 """Declares whole models: specs that compose blocks, their files, and presets."""
 
-from assemblies.checkpoint import CheckpointError, load_discriminator, load_model, save_model
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
 from assemblies.documents import parse, plugins_of, read, schema
 from assemblies.gan import EMA, GAN, Adam, check
 from assemblies.generator import Generator, LayeredGenerator
+from assemblies.model_file import CheckpointError, load_discriminator, load_model, save_model
 from assemblies.projected import ProjectedDiscriminator
-from assemblies.survey import Step, Survey
+from assemblies.trace import Step, Trace
 
 __all__ = [
     "EMA",
@@ -19,7 +19,7 @@ __all__ = [
     "LayeredGenerator",
     "ProjectedDiscriminator",
     "Step",
-    "Survey",
+    "Trace",
     "check",
     "load_discriminator",
     "load_model",

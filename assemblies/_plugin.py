@@ -5,15 +5,20 @@ from __future__ import annotations
 from assemblies.discriminator import LayeredDiscriminator
 from assemblies.gan import GAN
 from assemblies.generator import LayeredGenerator
-from assemblies.presets import styleformer, stylegan2, stylegan_t, stylegan_t_recipe, stylenat, vitgan
+from assemblies.models.styleformer import presets as styleformer
+from assemblies.models.stylegan2 import presets as stylegan2
+from assemblies.models.stylegan_t import multi_stage_presets as stylegan_t_recipe
+from assemblies.models.stylegan_t import presets as stylegan_t
+from assemblies.models.stylenat import presets as stylenat
+from assemblies.models.vitgan import presets as vitgan
+from assemblies.multi_stage import MultiStage
 from assemblies.projected import ProjectedDiscriminator
-from assemblies.stages import Recipe
 from registry import Register, RegisterPreset, hookimpl
 
 
 @hookimpl
 def register_blocks(register: Register) -> None:
-    for block in (GAN, LayeredDiscriminator, LayeredGenerator, ProjectedDiscriminator, Recipe):
+    for block in (GAN, LayeredDiscriminator, LayeredGenerator, ProjectedDiscriminator, MultiStage):
         register(block)
 
 
@@ -36,8 +41,8 @@ def register_presets(register: RegisterPreset) -> None:
         stylegan_t.stylegan_t_lite_64,
         stylegan_t.stylegan_t_lite_256,
         stylegan_t.stylegan_t_lite_512,
-        stylegan_t_recipe.stylegan_t_lite_recipe_256,
-        stylegan_t_recipe.stylegan_t_recipe_512,
+        stylegan_t_recipe.stylegan_t_lite_multi_stage_256,
+        stylegan_t_recipe.stylegan_t_multi_stage_512,
         stylenat.mini_stylenat,
         stylenat.stylenat_church_256,
         stylenat.stylenat_ffhq_256,

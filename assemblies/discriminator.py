@@ -8,27 +8,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from assemblies.survey import Flow, Survey, survey_steps
-from blocks.families import Head, Intake, Layer, Resolution, WeightNorm
+from assemblies.trace import ForwardState, Trace, trace_steps
+from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
-from registry import Block, Misfit, Problem, Slot, Spec, build_at, misfit
+from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible
 
 
 class Discriminator(Block, nn.Module, family="discriminator"):
     """Judges images: image [B,K,H,W], c [B,cond_dim] or None -> logits [B,...], high for real.
 
-    Wiring: resolution, image_channels, cond_dim, all taken from the generator.
+    Context: resolution, image_channels, cond_dim, all taken from the generator.
     """
 
     @classmethod
-    def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
+    def trace(cls, spec: Spec, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:
         """Shapes, sizes and misfits of the discriminator that `spec` describes, found without allocating it."""
         raise NotImplementedError
 
     def freeze(self, count: int) -> None:
         """Keep the weights of the first steps as they are: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964."""
         if count:
-            raise misfit("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; take 0")
+            raise incompatible("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; take 0")
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
@@ -65,55 +65,55 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         image_channels: int = 3,
         cond_dim: int = 0,
         *,
-        steps: tuple[Slot[Intake | Layer | Head], ...],
+        steps: tuple[Slot[Stem | Layer | Head], ...],
         weight_norm: Slot[WeightNorm] | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
-        found = _survey_steps(steps, resolution, image_channels, cond_dim)
+        found = _trace_steps(steps, resolution, image_channels, cond_dim)
         if found.problems:
-            raise Misfit(found.problems)
-        self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.wiring) for step in found.steps)
+            raise IncompatibleError(found.problems)
+        self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.context) for step in found.steps)
         if weight_norm is not None:
             normalize_weights(self.steps, weight_norm)
 
     @classmethod
-    def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:
+    def trace(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Trace:
         assert isinstance(spec, cls.Spec)
-        return _survey_steps(spec.steps, resolution, image_channels, cond_dim)
+        return _trace_steps(spec.steps, resolution, image_channels, cond_dim)
 
     def freeze(self, count: int) -> None:
         self.steps[:count].requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
-        flow = DiscriminatorFlow(image, c)
+        state = DiscriminatorState(image, c)
         for block in self.steps:
-            flow.advance(block)
-        assert flow.logits is not None
-        return flow.logits
+            state.advance(block)
+        assert state.logits is not None
+        return state.logits
 
 
-class DiscriminatorFlow(Flow):
+class DiscriminatorState(ForwardState):
     """Features, image and logits on their way through a discriminator."""
 
     def __init__(self, image: Tensor, c: Tensor | None) -> None:
         self.image = image
         self.c = c
 
-    def wiring(self, spec: Spec) -> dict[str, object]:
+    def context(self, spec: Spec) -> dict[str, object]:
         assert self.image is not None
         seen = {"image_channels": self.image.shape[1], "cond_dim": 0 if self.c is None else self.c.shape[1]}
-        if issubclass(spec.block, Intake):
-            told = self.told_of_features()
+        if issubclass(spec.block, Stem):
+            told = self.feature_context()
             return seen | told | {"resolution": tuple(self.image.shape[2:])}
         if self.features is None:
-            raise misfit(
+            raise incompatible(
                 (), f"a {spec.block.family_name} needs features: the list starts with an intake such as from-rgb"
             )
-        return seen | self.told_of_features()
+        return seen | self.feature_context()
 
     def advance(self, block: nn.Module) -> None:
-        if isinstance(block, Intake):
+        if isinstance(block, Stem):
             self.features, self.image = block(self.features, self.image)
         elif isinstance(block, Head):
             logits = block(self.features, self.c)
@@ -124,11 +124,11 @@ class DiscriminatorFlow(Flow):
             self.features = block(self.features, None)
 
 
-def _survey_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Survey:
+def _trace_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:
     with torch.device("meta"):
         image = torch.zeros(1, image_channels, *resolution)
         c = torch.zeros(1, cond_dim) if cond_dim else None
-    found = survey_steps("steps", steps, DiscriminatorFlow(image, c))
+    found = trace_steps("steps", steps, DiscriminatorState(image, c))
     if not found.problems and (not found.steps or found.steps[-1].logits is None):
         return found._replace(problems=(Problem(("steps",), "gives no logits: add a head such as linear"),))
     return found

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from assemblies.discriminator import Discriminator
 from assemblies.gan import GAN
 from assemblies.generator import Generator
-from assemblies.stages import Recipe
-from registry import Block, FormError, Problem, Spec, catalogue, documents
+from assemblies.multi_stage import MultiStage
+from registry import Block, Problem, Spec, SpecValidationError, catalogue, spec_file
 from registry.errors import nearest
 
-FAMILIES: tuple[type[Block], ...] = (GAN, Recipe, Generator, Discriminator)
+FAMILIES: tuple[type[Block], ...] = (GAN, MultiStage, Generator, Discriminator)
 
 
 def read(source: str | Path, *families: type[Block]) -> Spec:
@@ -26,28 +26,28 @@ def read(source: str | Path, *families: type[Block]) -> Spec:
         families: Which of these may stand there; all by default.
 
     Raises:
-        FormError: The document is not valid, or there is neither such a file nor such a preset.
+        SpecValidationError: The document is not valid, or there is neither such a file nor such a preset.
     """
     families = families or FAMILIES
     presets = catalogue.presets()
     if str(source) in presets:
-        return documents.validate(presets[str(source)](), *families, subject=str(source))
+        return spec_file.validate(presets[str(source)](), *families, subject=str(source))
     if not Path(source).is_file():
         if Path(source).suffix in (".yaml", ".yml", ".json"):
-            raise FormError([Problem((), "there is no such file")], str(source))
+            raise SpecValidationError([Problem((), "there is no such file")], str(source))
         what = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
-        raise FormError([Problem((), f"{what}; {nearest(str(source), list(presets))}")], str(source))
-    return documents.read(source, *families)
+        raise SpecValidationError([Problem((), f"{what}; {nearest(str(source), list(presets))}")], str(source))
+    return spec_file.read(source, *families)
 
 
 def parse(data: Any, *families: type[Block], subject: str = "") -> Spec:
     """The same from plain data, such as a dictionary written in Python."""
-    return documents.validate(data, *(families or FAMILIES), subject=subject)
+    return spec_file.validate(data, *(families or FAMILIES), subject=subject)
 
 
 def schema() -> dict[str, Any]:
     """JSON schema of a document, over all that is installed: for editors, which complete and check as one types."""
-    return documents.schema(*FAMILIES)
+    return spec_file.schema(*FAMILIES)
 
 
 def plugins_of(spec: Spec) -> dict[str, str]:

@@ -14,10 +14,10 @@ from torch import nn
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
 from assemblies.generator import Generator, LayeredGenerator, cond_dim_of
-from assemblies.learning import Learning, Learns
-from assemblies.survey import Survey
+from assemblies.trace import Trace
+from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Probability, Regularizer
-from registry import Block, Misfit, Problem, Slot, Spec, collecting, misfit
+from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -27,7 +27,7 @@ class Adam(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lr: Annotated[PositiveFloat, Field(description="Learning rate.")] = 0.002
+    lr: Annotated[PositiveFloat, Field(description="Trainable rate.")] = 0.002
     betas: Annotated[tuple[Beta, Beta], Field(description="Decay of the first and of the second moment.")] = (0.0, 0.99)
     eps: Annotated[PositiveFloat, Field(description="Added to the root of the second moment.")] = 1e-8
     warmup_kimg: Annotated[
@@ -71,7 +71,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         style_mixing: How often, in training, the images of a batch take their styles from some place on from a second
             latent.
         freeze_d: How many of the discriminator's steps, from the image on, keep their weights, as in Freeze-D.
-        generator_learns: Which parts of the generator learn; or a phase by name: all, freeze64, text-encoder.
+        trainable: Which parts of the generator learn; or a phase by name: all, freeze64, text-encoder.
         generator_optimizer: Adam of the generator.
         discriminator_optimizer: Adam of the discriminator.
         ema: Averaging of the generator's weights.
@@ -101,7 +101,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         augment: Slot[Augment] | None = None,
         style_mixing: Probability = 0.0,
         freeze_d: NonNegativeInt = 0,
-        generator_learns: Learns = Learning(),  # noqa: B008 (frozen)
+        trainable: TrainableParts = Trainable(),  # noqa: B008 (frozen)
         generator_optimizer: Adam = Adam(),  # noqa: B008
         discriminator_optimizer: Adam = Adam(),  # noqa: B008
         ema: EMA = EMA(),  # noqa: B008
@@ -110,16 +110,16 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()
-        surveys = survey_networks(generator, discriminator)
-        problems = [problem for survey in surveys.values() for problem in survey.problems]
-        problems += _training_misfits(style_mixing, freeze_d, surveys)
-        problems += generator_learns.misfits(generator)  # type: ignore[arg-type]
+        traces = trace_networks(generator, discriminator)
+        problems = [problem for trace in traces.values() for problem in trace.problems]
+        problems += _training_problems(style_mixing, freeze_d, traces)
+        problems += trainable.problems_with(generator)  # type: ignore[arg-type]
         if problems:
-            raise Misfit(problems)
+            raise IncompatibleError(problems)
         self.generator: Generator = self.fill("generator", generator)
-        generator_learns.apply(self.generator)
-        wiring = {name: getattr(self.generator, name) for name in ("resolution", "image_channels", "cond_dim")}
-        self.discriminator: Discriminator = self.fill("discriminator", discriminator, **wiring)
+        trainable.apply(self.generator)
+        context = {name: getattr(self.generator, name) for name in ("resolution", "image_channels", "cond_dim")}
+        self.discriminator: Discriminator = self.fill("discriminator", discriminator, **context)
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
         told = {"cond_dim": self.generator.cond_dim}
@@ -129,23 +129,21 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.augment: Augment | None = self.fill("augment", augment)
 
 
-def survey_networks(generator: Any, discriminator: Any) -> dict[str, Survey]:
+def trace_networks(generator: Any, discriminator: Any) -> dict[str, Trace]:
     """A look at both networks; the discriminator is looked at only where the generator's image is known."""
-    of_generator = generator.block.survey(generator)
+    of_generator = generator.block.trace(generator)
     found = {"generator": _under("generator", of_generator)}
     known = not any(problem.path[:1] in (("condition",), ("cond_dim",)) for problem in of_generator.problems)
     if of_generator.image is not None and of_generator.complete and known:
         channels, *resolution = of_generator.image
-        of_discriminator = discriminator.block.survey(
-            discriminator, tuple(resolution), channels, cond_dim_of(generator)
-        )
+        of_discriminator = discriminator.block.trace(discriminator, tuple(resolution), channels, cond_dim_of(generator))
         found["discriminator"] = _under("discriminator", of_discriminator)
     return found
 
 
 def check(
     spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3, subject: str = ""
-) -> dict[str, Survey]:
+) -> dict[str, Trace]:
     """Everything that can be known of a GAN, a generator, a discriminator or a recipe before memory is spent.
 
     Args:
@@ -158,52 +156,52 @@ def check(
         A survey of each network, by name; in a recipe after its stage's, as in `first.generator`.
 
     Raises:
-        Misfit: All misfits, with their paths.
+        IncompatibleError: All misfits, with their paths.
     """
     problems: list[Problem]
     if issubclass(spec.block, GAN):
-        found = survey_networks(spec.generator, spec.discriminator)
-        problems = [problem for survey in found.values() for problem in survey.problems]
-        problems += _training_misfits(spec.style_mixing, spec.freeze_d, found)
-        problems += spec.generator_learns.misfits(spec.generator)
-        problems += _misfits_of_parts(spec)
+        found = trace_networks(spec.generator, spec.discriminator)
+        problems = [problem for trace in found.values() for problem in trace.problems]
+        problems += _training_problems(spec.style_mixing, spec.freeze_d, found)
+        problems += spec.trainable.problems_with(spec.generator)
+        problems += _part_problems(spec)
     elif issubclass(spec.block, Generator):
-        found = {"generator": spec.block.survey(spec)}
+        found = {"generator": spec.block.trace(spec)}
         problems = list(found["generator"].problems)
     elif issubclass(spec.block, Discriminator):
         if resolution is None:
             said = "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64"
-            raise misfit((), said)
-        found = {"discriminator": spec.block.survey(spec, resolution, image_channels, 0)}
+            raise incompatible((), said)
+        found = {"discriminator": spec.block.trace(spec, resolution, image_channels, 0)}
         problems = list(found["discriminator"].problems)
-    elif spec.block.family_name == "recipe":
+    elif spec.block.family_name == "multi-stage":
         found, problems = spec.block.look(spec)  # type: ignore[attr-defined]
     else:
-        said = f"{spec.kind} is a {spec.block.family_name}; a gan, recipe, generator or discriminator goes here"
-        raise misfit("kind", said)
+        said = f"{spec.kind} is a {spec.block.family_name}; a gan, multi-stage, generator or discriminator goes here"
+        raise incompatible("kind", said)
     if problems:
-        raise Misfit(problems, subject)
+        raise IncompatibleError(problems, subject)
     return found
 
 
-def _training_misfits(style_mixing: float, freeze_d: int, surveys: Mapping[str, Survey]) -> list[Problem]:
+def _training_problems(style_mixing: float, freeze_d: int, traces: Mapping[str, Trace]) -> list[Problem]:
     """Options of the training that these networks cannot serve."""
     problems = []
-    known = [step.wiring["num_styles"] for step in surveys["generator"].steps if "num_styles" in step.wiring]
+    known = [step.context["num_styles"] for step in traces["generator"].steps if "num_styles" in step.context]
     if style_mixing and known and known[0] < 2:
         problems.append(Problem(("style_mixing",), "the generator has 1 style vector, so nothing can be mixed; take 0"))
-    judging = surveys.get("discriminator")
+    judging = traces.get("discriminator")
     if freeze_d and judging is not None and judging.complete and freeze_d >= len(judging.steps):
         fact = f"the discriminator has {len(judging.steps)} steps and has to learn with one at least"
         problems.append(Problem(("freeze_d",), f"{fact}; at most {len(judging.steps) - 1} can be frozen"))
     return problems
 
 
-def _misfits_of_parts(spec: Spec) -> list[Problem]:
+def _part_problems(spec: Spec) -> list[Problem]:
     """The parts of a GAN that are not networks see no shapes; they only have to build."""
     try:
         told = {"cond_dim": cond_dim_of(spec.generator)}
-    except Misfit:  # told of already
+    except IncompatibleError:  # told of already
         return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]
     parts += [(("regularizers", i), each) for i, each in enumerate(spec.regularizers)]
@@ -213,11 +211,11 @@ def _misfits_of_parts(spec: Spec) -> list[Problem]:
             try:
                 if part is not None:
                     part.build(**told)
-            except Misfit as error:
+            except IncompatibleError as error:
                 problems.extend(problem.under(*path) for problem in error.problems)
     return problems
 
 
-def _under(name: str, survey: Survey) -> Survey:
-    steps = tuple(step._replace(path=(name, *step.path)) for step in survey.steps)
-    return survey._replace(steps=steps, problems=tuple(problem.under(name) for problem in survey.problems))
+def _under(name: str, trace: Trace) -> Trace:
+    steps = tuple(step._replace(path=(name, *step.path)) for step in trace.steps)
+    return trace._replace(steps=steps, problems=tuple(problem.under(name) for problem in trace.problems))

@@ -14,11 +14,11 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assemblies.survey import Flow, Step, Survey, survey_steps
-from blocks.families import Condition, Layer, Mapping, Readout, Source
-from blocks.noise import NoiseMode
-from blocks.noise import noise_mode as chosen_noise
-from registry import Block, Misfit, Problem, Slot, Spec, build_at, collecting, misfit
+from assemblies.trace import ForwardState, Step, Trace, trace_steps
+from blocks.common.noise import NoiseMode
+from blocks.common.noise import noise_mode as chosen_noise
+from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
+from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, collecting, incompatible
 
 ValueRange = Literal["symmetric", "unit", "imagenet"]
 
@@ -43,7 +43,7 @@ class Generator(Block, nn.Module, family="generator"):
     synthesis: nn.Module
 
     @classmethod
-    def survey(cls, spec: Spec) -> Survey:
+    def trace(cls, spec: Spec) -> Trace:
         """Shapes, sizes and misfits of the generator that `spec` describes, found without allocating it."""
         raise NotImplementedError
 
@@ -127,7 +127,7 @@ class LayeredGenerator(Generator, kind="layered"):
         cond_dim: NonNegativeInt = 0,
         condition: Slot[Condition] | None = None,
         mapping: Slot[Mapping] = "mapping",
-        synthesis: tuple[Slot[Source | Layer | Readout], ...],
+        synthesis: tuple[Slot[SynthesisInput | Layer | ImageHead], ...],
         image_channels: PositiveInt = 3,
         value_range: ValueRange = "symmetric",
     ) -> None:
@@ -137,20 +137,20 @@ class LayeredGenerator(Generator, kind="layered"):
             cond_dim = _agreed(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
-        found = _survey_synthesis(synthesis, self.w_dim, image_channels)
+        found = _trace_synthesis(synthesis, self.w_dim, image_channels)
         if found.problems:
-            raise Misfit(found.problems)
+            raise IncompatibleError(found.problems)
         assert found.image is not None
         self.resolution = (found.image[1], found.image[2])
         self.synthesis = Synthesis(found.steps)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = self.fill("mapping", mapping, **_mapping_wiring(z_dim, self.w_dim, cond_dim, self.num_ws))
+        self.mapping = self.fill("mapping", mapping, **_mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws))
 
     @classmethod
-    def survey(cls, spec: Spec) -> Survey:
+    def trace(cls, spec: Spec) -> Trace:
         assert isinstance(spec, cls.Spec)
         w_dim = spec.w_dim or spec.z_dim
-        found = _survey_synthesis(spec.synthesis, w_dim, spec.image_channels)
+        found = _trace_synthesis(spec.synthesis, w_dim, spec.image_channels)
         problems: list[Problem] = []
         steps: list[Step] = []
         cond_dim = spec.cond_dim
@@ -158,64 +158,64 @@ class LayeredGenerator(Generator, kind="layered"):
             cond_dim, parameters = _condition_of(spec)
             if spec.condition is not None:
                 steps.append(_step("condition", spec.condition, {}, parameters))
-        except Misfit as error:
+        except IncompatibleError as error:
             problems.extend(error.problems)
-        wiring = _mapping_wiring(spec.z_dim, w_dim, cond_dim, max(1, _schedule(found.steps)[1]))
+        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, _schedule(found.steps)[1]))
         parameters = 0
         with torch.device("meta"), collecting():
             try:
-                parameters = sum(p.numel() for p in build_at(("mapping",), spec.mapping, **wiring).parameters())
-            except Misfit as error:
+                parameters = sum(p.numel() for p in build_at(("mapping",), spec.mapping, **context).parameters())
+            except IncompatibleError as error:
                 problems.extend(error.problems)
-        steps.append(_step("mapping", spec.mapping, wiring, parameters))
-        return Survey((*steps, *found.steps), (*problems, *found.problems), found.complete)
+        steps.append(_step("mapping", spec.mapping, context, parameters))
+        return Trace((*steps, *found.steps), (*problems, *found.problems), found.complete)
 
 
 class Synthesis(nn.ModuleList):
     """The steps of a generator: ws [B,num_ws,w_dim] -> image [B,K,H,W]."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
-        super().__init__(build_at(step.path, step.spec, **step.wiring) for step in steps)
+        super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
         self.schedule, self.num_ws = _schedule(steps)
         self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
 
     def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
         if ws.shape[1] != self.num_ws:
             raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}: take G.mapping(z)")
-        flow = GeneratorFlow()
+        state = GeneratorState()
         with chosen_noise(noise_mode):
             for block, styles in zip(self, self.schedule, strict=True):
-                flow.ws = ws[:, styles]
-                flow.advance(block)
-        assert flow.image is not None
-        return flow.image
+                state.ws = ws[:, styles]
+                state.advance(block)
+        assert state.image is not None
+        return state.image
 
 
-class GeneratorFlow(Flow):
+class GeneratorState(ForwardState):
     """Features and image on their way through a generator; `ws` are the style vectors of the current step."""
 
     def __init__(self, ws: Tensor | None = None, offered: dict[str, int] | None = None) -> None:
         self.ws = ws
         self.offered = offered or {}
 
-    def wiring(self, spec: Spec) -> dict[str, object]:
-        if issubclass(spec.block, Source):
+    def context(self, spec: Spec) -> dict[str, object]:
+        if issubclass(spec.block, SynthesisInput):
             if self.features is not None:
-                raise misfit((), "a source starts the list; there are features already")
+                raise incompatible((), "a source starts the list; there are features already")
         elif self.features is None:
-            raise misfit((), f"a {spec.block.family_name} needs features: the list starts with a source")
-        return self.offered | self.told_of_features()
+            raise incompatible((), f"a {spec.block.family_name} needs features: the list starts with a source")
+        return self.offered | self.feature_context()
 
     def advance(self, block: nn.Module) -> None:
-        if isinstance(block, Source):
+        if isinstance(block, SynthesisInput):
             self.features = block(self.ws)
-        elif isinstance(block, Readout):
+        elif isinstance(block, ImageHead):
             self.image = block(self.features, self.ws, self.image)
         else:
             self.features = block(self.features, self.ws)
 
 
-class _SurveyFlow(GeneratorFlow):
+class _TracingState(GeneratorState):
     """Gives each block of a survey as many style vectors as it says it uses."""
 
     def advance(self, block: nn.Module) -> None:
@@ -223,9 +223,9 @@ class _SurveyFlow(GeneratorFlow):
         super().advance(block)
 
 
-def _survey_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Survey:
-    found = survey_steps(
-        "synthesis", synthesis, _SurveyFlow(None, {"style_dim": w_dim, "image_channels": image_channels})
+def _trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:
+    found = trace_steps(
+        "synthesis", synthesis, _TracingState(None, {"style_dim": w_dim, "image_channels": image_channels})
     )
     if found.problems:
         return found
@@ -248,7 +248,7 @@ def _schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
     return slices, num_ws
 
 
-def _mapping_wiring(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:
+def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:
     return {"z_dim": z_dim, "style_dim": w_dim, "cond_dim": cond_dim, "num_styles": num_ws}
 
 
@@ -257,11 +257,11 @@ def cond_dim_of(spec: Spec) -> int:
     return _condition_of(spec)[0]
 
 
-def takes(spec: Spec) -> Literal["classes", "captions"] | None:
+def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
     """What the generator that `spec` describes is told of an image."""
     if (chosen := getattr(spec, "condition", None)) is None:
         return "classes" if getattr(spec, "cond_dim", 0) else None
-    told: Literal["classes", "captions"] = chosen.block.takes
+    told: Literal["classes", "captions"] = chosen.block.condition_input
     return told
 
 
@@ -283,10 +283,12 @@ _sizes: dict[str, tuple[int, int]] = {}  # features and parameters of conditions
 
 def _agreed(cond_dim: int, kind: str, features: int) -> int:
     if cond_dim not in (0, features):
-        raise misfit("cond_dim", f"says {cond_dim}, the condition {kind} has {features} features; leave cond_dim away")
+        raise incompatible(
+            "cond_dim", f"says {cond_dim}, the condition {kind} has {features} features; leave cond_dim away"
+        )
     return features
 
 
-def _step(name: str, spec: Spec, wiring: dict[str, Any], parameters: int) -> Step:
+def _step(name: str, spec: Spec, context: dict[str, Any], parameters: int) -> Step:
     """A part of the generator before its list of steps."""
-    return Step((name,), spec, wiring, 0, False, None, None, None, parameters, parameters)
+    return Step((name,), spec, context, 0, False, None, None, None, parameters, parameters)

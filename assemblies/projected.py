@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies.discriminator import Discriminator
-from assemblies.survey import Shape, Step, Survey
-from blocks.families import FeatureNetwork, Head, Probability, Resolution
-from registry import Misfit, Problem, Slot, Spec, build_at, collecting
+from assemblies.trace import Shape, Step, Trace
+from blocks.families import Backbone, Head, Probability, Resolution
+from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
 from registry.kernels import counting
 
 
@@ -60,29 +60,29 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         image_channels: int = 3,
         cond_dim: int = 0,
         *,
-        networks: tuple[Slot[FeatureNetwork], ...],
+        networks: tuple[Slot[Backbone], ...],
         head: Slot[Head] = "token-conv",
         crop_probability: Probability = 0.5,
     ) -> None:
         super().__init__()
         self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
         self.crop_probability = crop_probability
-        found = _survey(networks, head, resolution, image_channels, cond_dim)
+        found = _trace(networks, head, resolution, image_channels, cond_dim)
         if found.problems:
-            raise Misfit(found.problems)
+            raise IncompatibleError(found.problems)
         self.networks, self.heads = nn.ModuleList(), nn.ModuleList()
         for step in found.steps:
-            block = build_at(step.path, step.spec, **step.wiring)
-            if isinstance(block, FeatureNetwork):
+            block = build_at(step.path, step.spec, **step.context)
+            if isinstance(block, Backbone):
                 self.networks.append(block)
                 self.heads.append(nn.ModuleList())
             else:
                 self.heads[-1].append(block)  # type: ignore[operator]
 
     @classmethod
-    def survey(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Survey:
+    def trace(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Trace:
         assert isinstance(spec, cls.Spec)
-        return _survey(spec.networks, spec.head, resolution, image_channels, cond_dim)
+        return _trace(spec.networks, spec.head, resolution, image_channels, cond_dim)
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
         logits = []
@@ -114,9 +114,9 @@ def _offset(largest: int, device: torch.device) -> Tensor:
     return torch.randint(largest + 1, (), device=device)
 
 
-def _survey(
+def _trace(
     networks: tuple[Any, ...], head: Any, resolution: tuple[int, int], image_channels: int, cond_dim: int
-) -> Survey:
+) -> Trace:
     """Each network, and after it a head for each of its depths, built and run on the meta device."""
     steps: list[Step] = []
     complete = bool(networks)
@@ -128,20 +128,20 @@ def _survey(
         for index, spec in enumerate(networks):
             try:
                 _look(("networks", index), spec, head, image, c, steps)
-            except Misfit as error:
+            except IncompatibleError as error:
                 problems.extend(error.problems)
                 complete = False
-    return Survey(tuple(steps), tuple(dict.fromkeys(problems)), complete)
+    return Trace(tuple(steps), tuple(dict.fromkeys(problems)), complete)
 
 
 def _look(
     path: tuple[str | int, ...], spec: Any, head: Any, image: Tensor, c: Tensor | None, steps: list[Step]
 ) -> None:
-    wiring = {"image_channels": image.shape[1], "resolution": tuple(image.shape[2:])}
-    network = build_at(path, spec, **wiring)
+    context = {"image_channels": image.shape[1], "resolution": tuple(image.shape[2:])}
+    network = build_at(path, spec, **context)
     tokens, multiply_adds = _counted(path, network, image)
     last = tuple(as_map(tokens[-1]).shape[1:])
-    steps.append(_step(path, spec, wiring, last, None, network.num_parameters, multiply_adds))
+    steps.append(_step(path, spec, context, last, None, network.num_parameters, multiply_adds))
     for each in tokens:
         seen = as_map(each)
         told = {"dim": seen.shape[1], "in_dim": seen.shape[1], "resolution": tuple(seen.shape[2:])}
@@ -160,17 +160,17 @@ def _counted(path: tuple[str | int, ...], block: nn.Module, *inputs: Any) -> tup
             found = block(*inputs)
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise Misfit([Problem(path, f"{type(block).__name__} does not run here: {reason}")]) from error
+            raise IncompatibleError([Problem(path, f"{type(block).__name__} does not run here: {reason}")]) from error
     return found, counter.get_total_flops() // 2
 
 
 def _step(
     path: tuple[str | int, ...],
     spec: Any,
-    wiring: dict[str, Any],
+    context: dict[str, Any],
     features: Shape | None,
     logits: Shape | None,
     parameters: int,
     multiply_adds: int,
 ) -> Step:
-    return Step(path, spec, wiring, 0, False, features, None, logits, parameters, multiply_adds)
+    return Step(path, spec, context, 0, False, features, None, logits, parameters, multiply_adds)

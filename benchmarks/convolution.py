@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import measure
-from blocks.kernels.conv2d import conv2d
-from blocks.kernels.modulated_conv2d import modulated_conv2d
-from blocks.kernels.upfirdn2d import upfirdn2d
-from blocks.resample import Blur2d, Downsample2d, Resample2d, Upsample2d
+from blocks.common.resample import Blur2d, Downsample2d, Resample2d, Upsample2d
+from blocks.ops.conv2d import conv2d
+from blocks.ops.modulated_conv2d import modulated_conv2d
+from blocks.ops.upfirdn2d import upfirdn2d
 from registry import Op
 
 RESAMPLED: dict[str, Resample2d] = {"up": Upsample2d(), "down": Downsample2d(), "blur": Blur2d(padding=(2, 2))}

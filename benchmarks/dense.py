@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import measure
-from blocks.kernels.attention import attention
-from blocks.kernels.l2_attention import l2_attention
+from blocks.ops.attention import attention
+from blocks.ops.l2_attention import l2_attention
 from registry import Kernel, Op
 
 CASES = ("dense", "biased", "l2", "linformer")

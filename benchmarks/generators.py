@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies import GAN, check, read
-from assemblies.stages import Recipe
+from assemblies.multi_stage import MultiStage
 from benchmarks import measure
-from blocks.borrowed import without_weights
-from blocks.derived import lasting_weights
+from blocks.common.frozen_module import without_weights
+from blocks.common.weight_cache import frozen_weights
 from registry import Spec, catalogue
 from registry.kernels import counting
 
@@ -121,7 +121,7 @@ def measured(case: Case) -> dict[str, Any]:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     everything = {"matmul": lambda: [torch.mm(a, b, out=product) for _ in range(3)], "run": run}
-    with lasting_weights() if case.work == "forward" else nullcontext():  # as `ganblocks sample` does
+    with frozen_weights() if case.work == "forward" else nullcontext():  # as `ganblocks sample` does
         times = measure.interleaved(everything, rounds=case.rounds, device=case.device, seconds=case.seconds)
     peak = torch.cuda.max_memory_allocated() if on_gpu else measure.highest_resident()
     rate = 3 * 2 * SIDE**3 / min(times["matmul"])
@@ -235,7 +235,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def chosen(only: list[str] | None) -> list[str]:
     """The presets that make images and that `only` names."""
-    known = [name for name in catalogue.presets() if not issubclass(read(name).block, Recipe)]
+    known = [name for name in catalogue.presets() if not issubclass(read(name).block, MultiStage)]
     if only is None:
         return known
     found = [name for pattern in only for name in known if fnmatch(name, pattern)]

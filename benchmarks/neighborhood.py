@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import measure
-from blocks.kernels.neighborhood_attention import neighborhood_attention
+from blocks.ops.neighborhood_attention import neighborhood_attention
 
 HEADS, HEAD_DIM, KERNEL_SIZE = 4, 32, 7
 SIDES, QUICK = (32, 64, 128, 256), (8, 16)

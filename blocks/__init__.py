@@ -9,8 +9,9 @@ from blocks.attention.shifted_window import ShiftedWindowAttention
 from blocks.augment.ada import ADA
 from blocks.augment.diff_augment import DiffAugment
 from blocks.augment.fading_blur import FadingBlur
+from blocks.common.equalized import EqualConv2d, EqualLinear
+from blocks.common.noise import Noise, noise_mode
 from blocks.condition.class_labels import ClassLabels
-from blocks.equalized import EqualConv2d, EqualLinear
 from blocks.feed_forward.identity import Identity
 from blocks.feed_forward.mlp import MLP
 from blocks.head.class_token import ClassTokenHead
@@ -18,9 +19,10 @@ from blocks.head.contrad import ContraDHead
 from blocks.head.linear import LinearHead
 from blocks.head.patch import PatchHead
 from blocks.head.token_conv import TokenConvHead
-from blocks.intake.from_rgb import FromRGB
-from blocks.intake.from_wavelets import FromWavelets
-from blocks.intake.overlapping_patches import OverlappingPatches
+from blocks.image_head.inr_patches import INRPatches
+from blocks.image_head.linear_patches import LinearPatches
+from blocks.image_head.siren_patches import SirenPatches
+from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
@@ -38,7 +40,6 @@ from blocks.loss.non_saturating import NonSaturating
 from blocks.loss.wasserstein import Wasserstein
 from blocks.mapping.bypass import BypassMapping
 from blocks.mapping.mapping import MappingNetwork
-from blocks.noise import Noise, noise_mode
 from blocks.norm.adain import AdaIN
 from blocks.norm.batch_norm_local import BatchNormLocal
 from blocks.norm.group_norm import GroupNorm
@@ -46,17 +47,16 @@ from blocks.norm.layer_norm import LayerNorm
 from blocks.norm.layer_scale import LayerScale
 from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
-from blocks.readout.inr_patches import INRPatches
-from blocks.readout.linear_patches import LinearPatches
-from blocks.readout.siren_patches import SirenPatches
-from blocks.readout.to_rgb import ToRGB
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
-from blocks.source.constant import Constant
-from blocks.source.fourier_features import FourierFeatures
-from blocks.source.learned_tokens import LearnedTokens
+from blocks.stem.from_rgb import FromRGB
+from blocks.stem.from_wavelets import FromWavelets
+from blocks.stem.overlapping_patches import OverlappingPatches
+from blocks.synthesis_input.constant import Constant
+from blocks.synthesis_input.fourier_features import FourierFeatures
+from blocks.synthesis_input.learned_tokens import LearnedTokens
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from blocks.weight_norm.spectral import SpectralNorm

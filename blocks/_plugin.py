@@ -19,9 +19,10 @@ from blocks.head.contrad import ContraDHead
 from blocks.head.linear import LinearHead
 from blocks.head.patch import PatchHead
 from blocks.head.token_conv import TokenConvHead
-from blocks.intake.from_rgb import FromRGB
-from blocks.intake.from_wavelets import FromWavelets
-from blocks.intake.overlapping_patches import OverlappingPatches
+from blocks.image_head.inr_patches import INRPatches
+from blocks.image_head.linear_patches import LinearPatches
+from blocks.image_head.siren_patches import SirenPatches
+from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
@@ -45,17 +46,16 @@ from blocks.norm.group_norm import GroupNorm
 from blocks.norm.layer_norm import LayerNorm
 from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
-from blocks.readout.inr_patches import INRPatches
-from blocks.readout.linear_patches import LinearPatches
-from blocks.readout.siren_patches import SirenPatches
-from blocks.readout.to_rgb import ToRGB
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
-from blocks.source.constant import Constant
-from blocks.source.fourier_features import FourierFeatures
-from blocks.source.learned_tokens import LearnedTokens
+from blocks.stem.from_rgb import FromRGB
+from blocks.stem.from_wavelets import FromWavelets
+from blocks.stem.overlapping_patches import OverlappingPatches
+from blocks.synthesis_input.constant import Constant
+from blocks.synthesis_input.fourier_features import FourierFeatures
+from blocks.synthesis_input.learned_tokens import LearnedTokens
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from blocks.weight_norm.spectral import SpectralNorm
 from registry import Register, hookimpl

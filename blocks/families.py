@@ -46,7 +46,7 @@ class PassThrough(nn.Module):
 
 
 class Attention(Block, nn.Module, family="attention"):
-    """Mixes the pixels of a map: x [B,H,W,C] -> the same shape. Wiring: dim, resolution."""
+    """Mixes the pixels of a map: x [B,H,W,C] -> the same shape. Context: dim, resolution."""
 
     stand_in = PassThrough
 
@@ -57,7 +57,7 @@ class Attention(Block, nn.Module, family="attention"):
 class Norm(Block, nn.Module, family="norm"):
     """Normalises a map, under a style if it has `num_styles`: x [B,H,W,C], w [B,S] or None -> same.
 
-    Wiring: dim, style_dim.
+    Context: dim, style_dim.
     """
 
     stand_in = PassThrough
@@ -68,7 +68,7 @@ class Norm(Block, nn.Module, family="norm"):
 
 
 class FeedForward(Block, nn.Module, family="feed-forward"):
-    """Mixes the channels of each pixel: x [B,H,W,C] -> the same shape. Wiring: dim."""
+    """Mixes the channels of each pixel: x [B,H,W,C] -> the same shape. Context: dim."""
 
     stand_in = PassThrough
 
@@ -82,7 +82,7 @@ class Condition(Block, nn.Module, family="condition"):
     `read` makes integers of what people say, `forward` a condition of the integers.
     """
 
-    takes: ClassVar[Literal["classes", "captions"]]
+    condition_input: ClassVar[Literal["classes", "captions"]]
     cond_dim: int
 
     def read(self, said: Sequence[Any]) -> Int64[Tensor, "b ..."]:
@@ -96,7 +96,7 @@ class Condition(Block, nn.Module, family="condition"):
 class Mapping(Block, nn.Module, family="mapping"):
     """Turns latents into styles: z [B,Z], c [B,D] or None -> ws [B,n,S].
 
-    Wiring: z_dim, style_dim, num_styles, cond_dim.
+    Context: z_dim, style_dim, num_styles, cond_dim.
 
     `truncation_psi` draws ws towards their tracked mean `w_avg`, the first `truncation_cutoff` of them (None: all). A
     training moves the mean, unless `update_w_avg` is False, as for the second latent of style mixing.
@@ -114,8 +114,8 @@ class Mapping(Block, nn.Module, family="mapping"):
         raise NotImplementedError
 
 
-class Source(Block, nn.Module, family="source"):
-    """Where a generator's features come from: ws [B,n,S] -> x [B,C,H,W]. Wiring: style_dim."""
+class SynthesisInput(Block, nn.Module, family="synthesis-input"):
+    """Where a generator's features come from: ws [B,n,S] -> x [B,C,H,W]. Context: style_dim."""
 
     num_styles: int = 0  # how many style vectors a step uses, in the order of `ws`
 
@@ -124,7 +124,7 @@ class Source(Block, nn.Module, family="source"):
 
 
 class Layer(Block, nn.Module, family="layer"):
-    """Changes the features: x [B,C,H,W], ws [B,n,S] or None -> [B,C',H',W']. Wiring: dim, resolution, style_dim.
+    """Changes the features: x [B,C,H,W], ws [B,n,S] or None -> [B,C',H',W']. Context: dim, resolution, style_dim.
 
     In a discriminator there are no styles: `style_dim` is not offered and `ws` is None.
     """
@@ -141,10 +141,10 @@ class Layer(Block, nn.Module, family="layer"):
         raise NotImplementedError
 
 
-class Readout(Block, nn.Module, family="readout"):
+class ImageHead(Block, nn.Module, family="image-head"):
     """Adds to the image what the features say: x, ws, image or None -> image [B,3,H',W'].
 
-    Wiring: dim, resolution, style_dim, image_channels. An image of lower resolution is resampled first.
+    Context: dim, resolution, style_dim, image_channels. An image of lower resolution is resampled first.
     """
 
     num_styles: int = 0
@@ -159,10 +159,10 @@ class Readout(Block, nn.Module, family="readout"):
         raise NotImplementedError
 
 
-class Intake(Block, nn.Module, family="intake"):
+class Stem(Block, nn.Module, family="stem"):
     """How a discriminator takes an image in: x or None, image -> x, image (resampled for the next intake, or as was).
 
-    Wiring: dim (None for the first intake), resolution (of the image), image_channels.
+    Context: dim (None for the first intake), resolution (of the image), image_channels.
     """
 
     def forward(
@@ -174,18 +174,18 @@ class Intake(Block, nn.Module, family="intake"):
 class Head(Block, nn.Module, family="head"):
     """What a discriminator says of its features: x [B,C,H,W], c [B,D] or None -> logits [B,...].
 
-    Wiring: dim, resolution, cond_dim.
+    Context: dim, resolution, cond_dim.
     """
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
 
 
-class FeatureNetwork(Block, nn.Module, family="feature-network"):
+class Backbone(Block, nn.Module, family="backbone"):
     """Sees images as a network does that learnt elsewhere: image [B,K,H,W] in [-1,1] -> tokens [B,N,C], by depths.
 
-    Wiring: image_channels. It takes images of any size and brings them to its `input_size`. It does not learn and stays
-    in eval mode; gradients reach the image.
+    Context: image_channels. It takes images of any size and resizes them to its `input_size`. It is frozen and stays in
+    eval mode; gradients reach the image.
     """
 
     input_size: tuple[int, int]
@@ -199,7 +199,7 @@ class FeatureNetwork(Block, nn.Module, family="feature-network"):
 
 
 class WeightNorm(Block, nn.Module, family="weight-norm"):
-    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Wiring: weight (at first)."""
+    """A reparametrisation of a weight: weight [O,...] -> the weight to use, same shape. Context: weight (at first)."""
 
     sets_scale: ClassVar[bool] = False  # its result is used as it is: equalised maps do not scale it again
 
@@ -261,7 +261,7 @@ class Batch(NamedTuple):
 
 
 class Regularizer(Block, nn.Module, family="regularizer"):
-    """A term beside the loss: networks, batch -> scalar, its weight included. Wiring: cond_dim.
+    """A term beside the loss: networks, batch -> scalar, its weight included. Context: cond_dim.
 
     With `every` = 1 it is added to the main loss of its side, and the batch carries logits; otherwise it has a phase of
     its own every so many steps, in which its value counts `every` times. What it keeps
@@ -273,18 +273,18 @@ class Regularizer(Block, nn.Module, family="regularizer"):
 
     side: ClassVar[Literal["generator", "discriminator"]]
     second_order: ClassVar[bool] = False  # needs second derivatives of its network: runs under `second_order()`
-    averaged: ClassVar[tuple[str, ...]] = ()  # buffers that follow the batch: all processes go on with their mean
+    synced_buffers: ClassVar[tuple[str, ...]] = ()  # buffers that follow the batch: all processes go on with their mean
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError
 
 
-def channels_last(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w c"]:
+def to_nhwc(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w c"]:
     """The view of a feature map that attention and norms see; no copy in channels-last memory."""
     return x.permute(0, 2, 3, 1)
 
 
-def channels_first(x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
+def to_nchw(x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
     """The way back from `channels_last`; no copy."""
     return x.permute(0, 3, 1, 2)
 

@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 
 from assemblies import GAN, check
-from workbench import DigitScore, draw, open_data, save_grid, train
-from workbench.pixels import from_bytes
-from workbench.sample import beside_nearest
-from workbench.walk import interpolate
+from ganblocks import DigitScore, generate, open_data, save_grid, train
+from ganblocks.pixels import from_bytes
+from ganblocks.sampling.generate import beside_nearest
+from ganblocks.sampling.interpolation import interpolate
 
 # A generator is a list over two values: the features and the image so far. Layers change the features, readouts add to
 # the image. Here: ViTGAN's self-modulated LayerNorm (sln) around StyleNAT's Hydra attention, a sum of images as in
@@ -61,14 +61,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     out, seed = vars(parser.parse_args()).values()
 
-    for name, survey in check(HYBRID).items():  # every shape and every misfit, before any memory is spent
-        print(f"{name}: {len(survey.steps)} steps, {survey.parameters:,} parameters")
+    for name, trace in check(HYBRID).items():  # every shape and every misfit, before any memory is spent
+        print(f"{name}: {len(trace.steps)} steps, {trace.parameters:,} parameters")
     trained = train(HYBRID, data="digits", out=out, seed=seed).generator
 
-    save_grid(draw(trained, range(100)), out / "grid.png", columns=20, scale=2)
+    save_grid(generate(trained, range(100)), out / "grid.png", columns=20, scale=2)
     save_grid(interpolate(trained, [3, 14, 15, 92, 65], steps=5), out / "interpolation.png", columns=21, scale=2)
     reals = from_bytes(open_data("digits", resolution=16, image_channels=1).pixels, "symmetric")
-    strip = beside_nearest(draw(trained, range(20)), reals)  # samples above, their nearest training images below
+    strip = beside_nearest(generate(trained, range(20)), reals)  # samples above, their nearest training images below
     save_grid(strip, out / "nearest.png", columns=20, scale=2, row_labels=["sample", "nearest"])
 
     score = DigitScore(16)
@@ -76,7 +76,7 @@ def main() -> None:
     print("Fréchet distance from the training digits, in the features of a classifier trained on them:")
     print(f"  held-out real digits (floor) {floor:.2f}, untrained generator (ceiling) {ceiling:.2f}")
     print(f"  trained generator            {reached:.2f}, {reached / ceiling:.2%} of the ceiling")
-    print(f"  digits 0 to 9 among 500 samples: {score.votes(draw(trained, range(500))).tolist()}")
+    print(f"  digits 0 to 9 among 500 samples: {score.votes(generate(trained, range(500))).tolist()}")
     print(f"pictures: grid.png, interpolation.png, nearest.png and losses.png in {out}")
 
 

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from assemblies import check, parse
-from assemblies.presets.stylegan_t import mini_stylegan_t
-from blocks.guidance import as_seen
+from assemblies.models.stylegan_t.presets import mini_stylegan_t
+from blocks.common.guidance import as_seen
+from ganblocks import DigitScore, generate, open_data, save_grid, train
+from ganblocks.data.captions import DIGITS
+from ganblocks.data.dataset import digits
+from ganblocks.pixels import from_bytes
+from ganblocks.randomness import own_randomness, seed_step
 from plugins.torchvision import import_beside_torchvision
-from workbench import DigitScore, draw, open_data, save_grid, train
-from workbench.captions import DIGITS
-from workbench.data import digits
-from workbench.pixels import from_bytes
-from workbench.randomness import own_randomness, seed_step
 
 open_clip = import_beside_torchvision("open_clip")
 
@@ -112,11 +112,11 @@ def main() -> None:
     for name, guidance in (("without guidance", 0.0), ("with guidance", 0.2)):
         document = spec(weights, guidance, kimg)
         if not guidance:
-            for network, survey in check(document).items():
-                print(f"{network}: {len(survey.steps)} steps, {survey.parameters:,} parameters")
+            for network, trace in check(document).items():
+                print(f"{network}: {len(trace.steps)} steps, {trace.parameters:,} parameters")
         trained = train(document, data=data, out=out / name.replace(" ", "-"), seed=seed).generator
         prompts = [prompt for prompt in PROMPTS for _ in shown]
-        images = draw(trained, [*shown] * len(PROMPTS), c=trained.condition_of(prompts))
+        images = generate(trained, [*shown] * len(PROMPTS), c=trained.condition_of(prompts))
         wanted = torch.arange(10).repeat_interleave(len(shown))
         read = (score.classify(images) == wanted).double().mean().item()
         print(f"{name}: a classifier reads the prompted digit in {read:.1%} of {len(images)} images,")
@@ -132,16 +132,16 @@ def main() -> None:
 @torch.no_grad()
 def pictures(generator, out):
     told = generator.condition_of(PROMPTS)
-    grid = torch.cat([draw(generator, range(12), c=c) for c in told])
+    grid = torch.cat([generate(generator, range(12), c=c) for c in told])
     save_grid(grid, out / "prompts.png", columns=12, scale=2, row_labels=PROMPTS)
     psis = (1.0, 0.75, 0.5, 0.25, 0.0)
-    sweep = torch.cat([draw(generator, range(10), c=told, truncation_psi=psi) for psi in psis])
+    sweep = torch.cat([generate(generator, range(10), c=told, truncation_psi=psi) for psi in psis])
     save_grid(sweep, out / "truncation.png", columns=10, scale=2, row_labels=[f"psi {psi:g}" for psi in psis])
     steps = torch.linspace(0, 1, 12)
     rows = []
     for seed in range(4):  # from one prompt to the other along the sphere on which captions lie
         c = F.normalize(torch.stack([told[1].lerp(told[8], step) for step in steps]), dim=1)
-        rows.append(draw(generator, [seed] * len(steps), c=c))
+        rows.append(generate(generator, [seed] * len(steps), c=c))
     save_grid(torch.cat(rows), out / "interpolation.png", columns=12, scale=2)
 
 

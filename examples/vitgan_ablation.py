@@ -21,9 +21,9 @@ from statistics import fmean, stdev
 
 import torch
 
-from assemblies.presets.vitgan import mini_vitgan
-from registry.documents import write_whole
-from workbench import DigitScore, draw, save_grid, train
+from assemblies.models.vitgan.presets import mini_vitgan
+from ganblocks import DigitScore, generate, save_grid, train
+from registry.spec_file import write_whole
 
 WHOLE = "whole"
 VARIANTS = {  # what is changed, and the preset's options for it
@@ -33,7 +33,7 @@ VARIANTS = {  # what is changed, and the preset's options for it
     "no overlap": {"overlap": 0},
     "no bCR": {"consistency": False},
     "w added to tokens": {"styles": "add"},
-    "linear patches": {"readout": "linear"},
+    "linear patches": {"image-head": "linear"},
 }
 
 
@@ -67,7 +67,7 @@ def measure(out: Path, variant: str, seed: int, kimg: float) -> Result:
     trained = train(spec, data="digits", out=folder, seed=seed, resume=begun, device="cpu", quiet=True).generator
     score = DigitScore(16)
     result = Result(variant, seed, kimg, score.score(trained), score.ceiling(trained, seed))
-    save_grid(draw(trained, range(40)), folder / "grid.png", columns=20, scale=2)
+    save_grid(generate(trained, range(40)), folder / "grid.png", columns=20, scale=2)
     write_whole(folder / "result.json", json.dumps(asdict(result), indent=2).encode())
     return result
 

@@ -16,13 +16,13 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.borrowed import Borrowed
+from blocks.common.autocast import at_least_float32
+from blocks.common.frozen_module import FrozenModule
+from blocks.common.guidance import as_seen, random_crop, spherical_distance
+from blocks.common.value_range import to_symmetric
 from blocks.families import Batch, Condition, Networks, Regularizer
-from blocks.guidance import as_seen, random_crop, spherical_distance
-from blocks.precision import at_least_float32
-from blocks.value_range import to_symmetric
 from plugins.towers import Model, Tower, build, configuration, tokens
-from registry import Register, hookimpl, misfit
+from registry import Register, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
 TINY: Model = {
@@ -43,12 +43,12 @@ class OpenClipText(Condition, kind="open-clip-text"):
             vision_cfg. Weights that OpenAI published, in a file of one's own, want ViT-L-14-quickgelu.
         weights: A name that open_clip knows for the model, such as openai, or a file; None for random ones, which the
             model then owns.
-        own: Whether the tower is a part of the model.
+        embed_weights: Whether the tower is a part of the model.
         precision: What a borrowed tower computes in.
     """
 
-    takes = "captions"
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"model": TINY, "weights": None, "own": True}},)
+    condition_input = "captions"
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"model": TINY, "weights": None, "embed_weights": True}},)
     like: Tensor
 
     def __init__(
@@ -56,19 +56,23 @@ class OpenClipText(Condition, kind="open-clip-text"):
         *,
         model: Model,
         weights: str | None = None,
-        own: bool = False,
+        embed_weights: bool = False,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
-        if weights is None and not own:
-            raise misfit("weights", "a borrowed tower without weights has learnt nothing; name them, or say own: true")
-        if own and precision != "float32":
-            raise misfit("precision", f"a tower that the model owns computes as the model does, not in {precision}")
+        if weights is None and not embed_weights:
+            raise incompatible(
+                "weights", "a borrowed tower without weights has learnt nothing; name them, or say embed_weights: true"
+            )
+        if embed_weights and precision != "float32":
+            raise incompatible(
+                "precision", f"a tower that the model owns computes as the model does, not in {precision}"
+            )
         self.config = configuration(model)
-        tower = build("text", model, weights, own=own)
+        tower = build("text", model, weights, embed_weights=embed_weights)
         self.cond_dim = tower.embed_dim
-        self.own = own
-        self.tower = _owned(tower) if own else _borrowed(tower, precision)
+        self.embed_weights = embed_weights
+        self.tower = _owned(tower) if embed_weights else _frozen(tower, precision)
         self.register_buffer("like", torch.zeros(()), persistent=False)  # knows the dtype to answer in
 
     def read(self, said: Sequence[Any]) -> Int64[Tensor, "b n"]:
@@ -78,7 +82,7 @@ class OpenClipText(Condition, kind="open-clip-text"):
         return tokens(self.config, list(said))
 
     def forward(self, told: Int64[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        if self.own:
+        if self.embed_weights:
             return F.normalize(self.tower(told), dim=-1)
         with _as_it_is(told.device):
             return F.normalize(at_least_float32(self.tower(told)), dim=-1).to(self.like.dtype)
@@ -101,7 +105,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
 
     side = "generator"
     examples: ClassVar[tuple[Any, ...]] = (
-        {"spec": {"model": TINY, "weights": None, "crop": 6, "weight": 0.5}, "wiring": {"cond_dim": 6}},
+        {"spec": {"model": TINY, "weights": None, "crop": 6, "weight": 0.5}, "context": {"cond_dim": 6}},
     )
     mean: Tensor
     std: Tensor
@@ -118,16 +122,16 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
     ) -> None:
         super().__init__()
         if not cond_dim:
-            raise misfit((), "guidance goes towards captions; the generator has no condition")
+            raise incompatible((), "guidance goes towards captions; the generator has no condition")
         tower = build("visual", model, weights)
         if tower.embed_dim != cond_dim:
             said = f"embeds images in {tower.embed_dim} features, the condition has {cond_dim}: take the same CLIP"
-            raise misfit("model", said)
+            raise incompatible("model", said)
         self.weight, self.crop = weight, crop
         size: Any = tower.network.image_size
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         # random weights would differ after each start, so that they are kept
-        self.tower = _owned(tower).requires_grad_(False) if weights is None else _borrowed(tower, precision)
+        self.tower = _owned(tower).requires_grad_(False) if weights is None else _frozen(tower, precision)
         self.dtype = None if weights is None else getattr(torch, precision)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(tower, name)), persistent=False)
@@ -156,8 +160,8 @@ def _owned(tower: Tower) -> nn.Module:
     return tower.network
 
 
-def _borrowed(tower: Tower, precision: Precision) -> nn.Module:
-    return Borrowed(tower.network.to(getattr(torch, precision)), tower.source)
+def _frozen(tower: Tower, precision: Precision) -> nn.Module:
+    return FrozenModule(tower.network.to(getattr(torch, precision)), tower.source)
 
 
 @hookimpl

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blocks.borrowed import FOLDER, Borrowed, find_weights, weights_are_wanted
-from blocks.families import FeatureNetwork, Resolution
+from blocks.common.frozen_module import FOLDER, FrozenModule, find_weights, weights_are_wanted
+from blocks.families import Backbone, Resolution
 from plugins.torchvision import import_beside_torchvision
-from registry import Misfit, Register, hookimpl, misfit
+from registry import IncompatibleError, Register, hookimpl, incompatible
 from registry.errors import nearest
 from registry.kernels import wants_second_order
 
@@ -42,7 +42,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 TINY: Arguments = {"embed_dim": 8, "depth": 2, "num_heads": 2}
 
 
-class TimmFeatures(FeatureNetwork, kind="timm"):
+class TimmFeatures(Backbone, kind="timm"):
     """A network of timm, by name. Its weights are borrowed: checkpoints hold a reference to them, not a copy.
 
     Patch size, number of blocks and input size are the network's own. Of a vision transformer each depth gives its
@@ -59,7 +59,7 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         image_size: Height and width that images are brought to; null for the network's own. Position embeddings are
             resampled.
         arguments: Changes to the network, as timm's `create_model` takes them, such as {depth: 4, embed_dim: 64}.
-        own: Whether the weights are saved with the discriminator all the same.
+        embed_weights: Whether the weights are saved with the discriminator all the same.
     """
 
     wants_published_weights = True
@@ -80,18 +80,18 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         class_token: Literal["add", "drop"] = "add",
         image_size: Resolution | None = None,
         arguments: Arguments = {},  # noqa: B006 (pydantic copies it)
-        own: bool = False,
+        embed_weights: bool = False,
     ) -> None:
         super().__init__()
         if image_channels not in (1, 3):
-            raise misfit((), f"networks of timm see RGB or grey images, not {image_channels} channels")
+            raise incompatible((), f"networks of timm see RGB or grey images, not {image_channels} channels")
         built = build(network, weights, image_size, arguments)
         reader = Reader(built, chosen_depths(built, depths), class_token == "add")
         self.input_size = image_size or native_size(built)
         self.num_parameters = sum(parameter.numel() for parameter in built.parameters())
-        own = own or weights is None  # random weights would differ after each start
-        borrowed = {"timm": network, "weights": weights or ""}
-        self.network = reader.requires_grad_(False).eval() if own else Borrowed(reader, borrowed)
+        embed_weights = embed_weights or weights is None  # random weights would differ after each start
+        frozen = {"timm": network, "weights": weights or ""}
+        self.network = reader.requires_grad_(False).eval() if embed_weights else FrozenModule(reader, frozen)
         mean, std = (torch.tensor(built.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
         self.register_buffer("scale", 0.5 / std, persistent=False)  # from [-1,1] to what the network learnt with
         self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
@@ -100,7 +100,7 @@ class TimmFeatures(FeatureNetwork, kind="timm"):
         if tuple(image.shape[2:]) != self.input_size:
             image = F.adaptive_avg_pool2d(image, self.input_size)
         seen = image * self.scale.to(image.dtype) + self.shift.to(image.dtype)  # grey becomes RGB here
-        if isinstance(self.network, Borrowed):
+        if isinstance(self.network, FrozenModule):
             seen = seen.to(next(self.network.network.parameters()).dtype)
         # fused attention has no second derivative
         with sdpa_kernel(SDPBackend.MATH) if wants_second_order() else nullcontext():
@@ -151,19 +151,21 @@ def library() -> ModuleType:
     try:
         return import_beside_torchvision("timm")
     except ImportError as error:
-        raise misfit((), f"needs timm: pip install timm ({error})") from None
+        raise incompatible((), f"needs timm: pip install timm ({error})") from None
 
 
 def build(name: str, weights: str | None, image_size: tuple[int, int] | None, arguments: Arguments) -> Any:
     """A network of timm without its classifier, with its weights unless it is built on the meta device.
 
     Raises:
-        Misfit: There is no such network, or its weights are not to be had here.
+        IncompatibleError: There is no such network, or its weights are not to be had here.
     """
     timm = library()
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        raise misfit("network", f"timm has no network {architecture!r}; {nearest(architecture, timm.list_models())}")
+        raise incompatible(
+            "network", f"timm has no network {architecture!r}; {nearest(architecture, timm.list_models())}"
+        )
     options: dict[str, Any] = {**arguments, "num_classes": 0}
     with torch.device("meta"):  # a look at it costs nothing
         trial = create(name, options)
@@ -172,7 +174,7 @@ def build(name: str, weights: str | None, image_size: tuple[int, int] | None, ar
         side = getattr(patches, "patch_size", (1, 1))
         if image_size[0] % side[0] or image_size[1] % side[1]:
             fact = f"{image_size[0]} x {image_size[1]} pixels do not split into patches of {side[0]} x {side[1]}"
-            raise misfit("image_size", fact)
+            raise incompatible("image_size", fact)
         options["img_size"] = image_size
     if weights is None or not weights_are_wanted():
         return create(name, options)
@@ -180,23 +182,23 @@ def build(name: str, weights: str | None, image_size: tuple[int, int] | None, ar
     if path is not None:
         return loaded(create(name, options), path)
     if weights != "pretrained":
-        raise misfit("weights", f"{weights!r} is no file here; give a file, or pretrained for what timm has")
+        raise incompatible("weights", f"{weights!r} is no file here; give a file, or pretrained for what timm has")
     known = {"url", "hf_hub_id", "file"} & {key for key, value in trial.pretrained_cfg.items() if value}
     if not known:
         names = timm.list_pretrained(f"{architecture}*")
-        raise misfit("network", f"timm has no weights for {name!r}; {nearest(name, names)}")
+        raise incompatible("network", f"timm has no weights for {name!r}; {nearest(name, names)}")
     try:
         if (path := cached(trial.pretrained_cfg)) is not None:
             return loaded(create(name, options), path)
         if not getproxies():  # without a proxy, a name that means nothing here needs no minute of attempts
             socket.getaddrinfo(urlparse(import_module("huggingface_hub").constants.ENDPOINT).hostname, 443)
         return timm.create_model(name, pretrained=True, **options)
-    except Misfit:
+    except IncompatibleError:
         raise
     except Exception as error:  # whatever a network does
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = trial.pretrained_cfg.get("hf_hub_id") or trial.pretrained_cfg.get("url")
-        raise misfit(
+        raise incompatible(
             "weights",
             f"{name} is not on this machine and cannot be downloaded ({reason}); fetch {where} where there is internet,"
             f" then give weights as a file, or put it into a folder that the variable {FOLDER} names, as "
@@ -219,7 +221,9 @@ def create(name: str, options: dict[str, Any]) -> Any:
     try:
         return library().create_model(name, pretrained=False, **options)
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        raise misfit("arguments", f"timm builds no {name} of them: {str(error).strip().splitlines()[0]}") from None
+        raise incompatible(
+            "arguments", f"timm builds no {name} of them: {str(error).strip().splitlines()[0]}"
+        ) from None
 
 
 def loaded(network: Any, path: Path) -> Any:
@@ -230,7 +234,7 @@ def loaded(network: Any, path: Path) -> Any:
         adapted = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", lambda found, _: found)
         tensors = adapted(tensors, network)
     except Exception as error:
-        raise misfit("weights", f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
+        raise incompatible("weights", f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
     wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
     problems += [
@@ -240,7 +244,7 @@ def loaded(network: Any, path: Path) -> Any:
     ]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise misfit("weights", f"{path} is not of this network: {'; '.join(problems[:3])}{more}")
+        raise incompatible("weights", f"{path} is not of this network: {'; '.join(problems[:3])}{more}")
     network.load_state_dict({name: tensors[name] for name in wanted})  # a classifier is left out
     return network
 
@@ -258,9 +262,9 @@ def chosen_depths(network: Any, depths: tuple[int, ...] | None) -> tuple[int, ..
     for index, depth in enumerate(depths):
         if not first <= depth <= last:
             fact = f"{type(network).__name__} has depths {first} to {last}, not {depth}"
-            raise misfit(("depths", index), fact)
+            raise incompatible(("depths", index), fact)
     if not depths:
-        raise misfit("depths", "names no depth to read")
+        raise incompatible("depths", "names no depth to read")
     return depths
 
 

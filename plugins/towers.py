@@ -18,9 +18,9 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor, nn
 
-from blocks.borrowed import FOLDER, find_weights, weights_are_wanted
+from blocks.common.frozen_module import FOLDER, find_weights, weights_are_wanted
 from plugins.torchvision import import_beside_torchvision
-from registry import misfit
+from registry import incompatible
 from registry.errors import nearest
 
 Model = str | dict[str, Any]
@@ -43,20 +43,20 @@ def open_clip() -> ModuleType:
     try:
         return import_beside_torchvision("open_clip")
     except ImportError as error:
-        raise misfit((), f"needs open_clip: pip install open_clip_torch ({error})") from None
+        raise incompatible((), f"needs open_clip: pip install open_clip_torch ({error})") from None
 
 
-def build(side: Side, model: Model, weights: str | None, *, own: bool = False) -> Tower:
+def build(side: Side, model: Model, weights: str | None, *, embed_weights: bool = False) -> Tower:
     """A tower of a model, with its weights.
 
     Args:
         side: Of texts or of images.
         model: The name of one of open_clip's configurations, or such a configuration itself.
         weights: A name that open_clip knows for the model, or a file; None for random ones.
-        own: Whether the tower is saved with the model.
+        embed_weights: Whether the tower is saved with the model.
 
     Raises:
-        Misfit: There is no such model, or its weights are not to be had here.
+        IncompatibleError: There is no such model, or its weights are not to be had here.
     """
     library = open_clip()
     config = configuration(model)
@@ -67,8 +67,8 @@ def build(side: Side, model: Model, weights: str | None, *, own: bool = False) -
     try:
         network: nn.Module = made(config["embed_dim"], dict(config[part]), quick_gelu=gelu)
     except (TypeError, KeyError) as error:
-        raise misfit("model", f"open_clip builds no {side} tower of it: {error}") from None
-    if weights is not None and weights_are_wanted(own=own):
+        raise incompatible("model", f"open_clip builds no {side} tower of it: {error}") from None
+    if weights is not None and weights_are_wanted(embed_weights=embed_weights):
         fill(network, side, find(model, weights, tag), gelu)
     source = {"model": model if isinstance(model, str) else "its configuration", "weights": weights or "random"}
     constants = library.constants
@@ -83,12 +83,12 @@ def configuration(model: Model) -> Mapping[str, Any]:
     """What open_clip's configuration of a model says."""
     if not isinstance(model, str):
         if missing := [name for name in ("embed_dim", "text_cfg", "vision_cfg") if name not in model]:
-            raise misfit("model", f"the configuration lacks {' and '.join(missing)}")
+            raise incompatible("model", f"the configuration lacks {' and '.join(missing)}")
         return model
     library = open_clip()
     found = library.get_model_config(model)
     if found is None:
-        raise misfit("model", f"open_clip has no model {model!r}; {nearest(model, library.list_models())}")
+        raise incompatible("model", f"open_clip has no model {model!r}; {nearest(model, library.list_models())}")
     return dict(found)
 
 
@@ -102,13 +102,13 @@ def find(model: Model, weights: str, tag: Mapping[str, Any]) -> Path:
         library = open_clip()
         tags = library.list_pretrained_tags_by_model(model) if isinstance(model, str) else []
         known = f", nor a name of weights for {model} ({nearest(weights, tags)})" if tags else ""
-        raise misfit("weights", f"{weights!r} is no file here{known}; {ways}")
+        raise incompatible("weights", f"{weights!r} is no file here{known}; {ways}")
     try:
         return cached(tag) or _downloaded(tag)
     except Exception as error:  # whatever a network does
         where = tag.get("hf_hub") or tag.get("url")
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise misfit(
+        raise incompatible(
             "weights",
             f"{weights!r} of {model} is not on this machine and cannot be downloaded ({reason}); fetch {where} "
             f"where there is internet, then {ways}, as {model}.{weights}.safetensors or .pt",
@@ -136,24 +136,24 @@ def fill(network: nn.Module, side: Side, path: Path, quick_gelu: bool) -> None:
     try:
         tensors = open_clip().factory.load_state_dict(str(path))
     except Exception as error:
-        raise misfit("weights", f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
+        raise incompatible("weights", f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
     prefix = f"{side}."
     if side == "text" and not any(name.startswith(prefix) for name in tensors):
         tensors = open_clip().model.convert_to_custom_text_state_dict(tensors)
-    own: dict[str, Tensor] = {
+    embed_weights: dict[str, Tensor] = {
         name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
     }
     wanted = network.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in own]
+    problems = [f"{name} is missing" for name in wanted if name not in embed_weights]
     problems += [
-        f"{name} has shape {list(own[name].shape)}, not {list(value.shape)}"
+        f"{name} has shape {list(embed_weights[name].shape)}, not {list(value.shape)}"
         for name, value in wanted.items()
-        if name in own and own[name].shape != value.shape
+        if name in embed_weights and embed_weights[name].shape != value.shape
     ]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise misfit("weights", f"{path} is not of this model: {'; '.join(problems[:3])}{more}")
-    network.load_state_dict({name: own[name].to(value.dtype) for name, value in wanted.items()})
+        raise incompatible("weights", f"{path} is not of this model: {'; '.join(problems[:3])}{more}")
+    network.load_state_dict({name: embed_weights[name].to(value.dtype) for name, value in wanted.items()})
 
 
 @lru_cache

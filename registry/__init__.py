@@ -1,7 +1,7 @@
 """The ground floor: what a block is, who gives which, how kernels are chosen. Knows no block and imports no torch."""
 
 from registry.catalogue import DuplicateError, Entry, Origin, catalogue
-from registry.errors import FormError, Misfit, Problem, SpecError, misfit
+from registry.errors import IncompatibleError, Problem, SpecError, SpecValidationError, incompatible
 from registry.hookspecs import Register, RegisterKernel, RegisterPreset, hookimpl
 from registry.kernels import Kernel, KernelError, Op, recording, second_order
 from registry.slots import Slot
@@ -11,10 +11,9 @@ __all__ = [
     "Block",
     "DuplicateError",
     "Entry",
-    "FormError",
+    "IncompatibleError",
     "Kernel",
     "KernelError",
-    "Misfit",
     "Op",
     "Origin",
     "Problem",
@@ -24,11 +23,12 @@ __all__ = [
     "Slot",
     "Spec",
     "SpecError",
+    "SpecValidationError",
     "build_at",
     "catalogue",
     "collecting",
     "hookimpl",
-    "misfit",
+    "incompatible",
     "recording",
     "second_order",
 ]

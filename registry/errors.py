@@ -54,19 +54,19 @@ class SpecError(ValueError):
         return type(self)(self.problems, subject)
 
 
-class FormError(SpecError):
+class SpecValidationError(SpecError):
     """A spec that is wrong in itself: unknown names, wrong types, values out of range."""
 
     verdict = "is not valid"
 
 
-class Misfit(SpecError):
+class IncompatibleError(SpecError):
     """Blocks that are right in themselves but do not fit their neighbours."""
 
     verdict = "does not fit together"
 
 
-def misfit(parameter: str | int | Path, message: str) -> Misfit:
+def incompatible(parameter: str | int | Path, message: str) -> IncompatibleError:
     """The error a block raises in `__init__` when `parameter` does not fit its wiring.
 
     Args:
@@ -74,7 +74,7 @@ def misfit(parameter: str | int | Path, message: str) -> Misfit:
         message: The fact with its numbers, and the cure.
     """
     path = parameter if isinstance(parameter, tuple) else (parameter,)
-    return Misfit([Problem(path, message)])
+    return IncompatibleError([Problem(path, message)])
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from registry.catalogue import catalogue
-from registry.errors import misfit, nearest
+from registry.errors import incompatible, nearest
 from registry.tuning import Choices, measurable, signature
 
 MODES = ("auto", "tune")
@@ -86,7 +86,7 @@ class Op:
                 libraries. A kernel's name takes that kernel or none.
 
         Raises:
-            Misfit: No kernel has this name, or the named one cannot run on this machine.
+            IncompatibleError: No kernel has this name, or the named one cannot run on this machine.
         """
         return BoundOp(self, kernel)
 
@@ -102,9 +102,9 @@ class BoundOp:
         chosen = known if kernel in MODES else [candidate for candidate in known if candidate.name == kernel]
         if not chosen:
             names = [*MODES, *(candidate.name for candidate in known)]
-            raise misfit("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
+            raise incompatible("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
         if kernel not in MODES and (reason := chosen[0].unavailable()):
-            raise misfit("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
+            raise incompatible("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
         self.op = op
         self.kernel = kernel
         self.candidates = tuple(candidate for candidate in chosen if candidate.unavailable() is None)

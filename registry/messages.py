@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from registry.errors import FormError, Problem, nearest
+from registry.errors import Problem, SpecValidationError, nearest
 
 # What pydantic calls the members of a union, which are no part of a path that a reader could follow.
 _UNION_MEMBER = re.compile(
@@ -16,13 +16,15 @@ _UNION_MEMBER = re.compile(
 )
 
 
-def form_error(error: ValidationError, subject: str) -> FormError:
+def validation_error(error: ValidationError, subject: str) -> SpecValidationError:
     """A pydantic error as ours: all problems with paths, no noise."""
     found: dict[tuple[str | int, ...], list[str]] = {}
     for detail in error.errors(include_url=False):
         path = tuple(part for part in detail["loc"] if isinstance(part, int) or not _UNION_MEMBER.fullmatch(part))
         found.setdefault(path, []).append(_message(detail))
-    return FormError([Problem(path, " or ".join(dict.fromkeys(said))) for path, said in found.items()], subject)
+    return SpecValidationError(
+        [Problem(path, " or ".join(dict.fromkeys(said))) for path, said in found.items()], subject
+    )
 
 
 def in_plain_words(cls: type[BaseModel], error: ValidationError) -> ValidationError:

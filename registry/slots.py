@@ -71,7 +71,7 @@ class SlotOf:
         )
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A marker with the families' names; `documents.schema` knows what is installed and puts references there."""
+        """A marker with the families' names; `spec_file.schema` knows what is installed and puts references there."""
         return {SLOT_MARKER: [family.family_name for family in self.families]}
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from registry.errors import FormError, Misfit, Problem, misfit
-from registry.messages import form_error, in_plain_words
+from registry.errors import IncompatibleError, Problem, SpecValidationError, incompatible
+from registry.messages import in_plain_words, validation_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,22 +38,24 @@ class Spec(BaseModel):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            raise form_error(error, type(self).__qualname__) from None
+            raise validation_error(error, type(self).__qualname__) from None
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # else nested specs would pass through it too
 
-    def build(self, **wiring: Any) -> Any:
+    def build(self, **context: Any) -> Any:
         """The block that this spec describes, given of `wiring` what the block asks for by name.
 
         Raises:
-            Misfit: The block needs wiring that is not offered, or does not fit what it got.
+            IncompatibleError: The block needs wiring that is not offered, or does not fit what it got.
         """
-        fields = self.block.Wiring.model_fields
-        missing = [name for name, field in fields.items() if field.is_required() and wiring.get(name) is None]
+        fields = self.block.Context.model_fields
+        missing = [name for name, field in fields.items() if field.is_required() and context.get(name) is None]
         if missing:
-            offered = ", ".join(sorted(name for name, value in wiring.items() if value is not None)) or "nothing"
-            raise misfit((), f"{self.kind} needs {' and '.join(missing)}, which this place does not have ({offered})")
-        return self.block(**{name: wiring[name] for name in fields if name in wiring}, **dict(self))
+            offered = ", ".join(sorted(name for name, value in context.items() if value is not None)) or "nothing"
+            raise incompatible(
+                (), f"{self.kind} needs {' and '.join(missing)}, which this place does not have ({offered})"
+            )
+        return self.block(**{name: context[name] for name in fields if name in context}, **dict(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The spec in full as plain JSON data; `to_dict` and validation are exact inverses."""
@@ -94,7 +96,7 @@ class BlockType(type):
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             if cls.kind is None:
                 return super().__call__(*args, **kwargs)
-            names = list(cls.Wiring.model_fields)
+            names = list(cls.Context.model_fields)
             if len(args) > len(names):
                 raise TypeError(
                     f"{cls.__name__} takes {len(names)} positional arguments ({', '.join(names)}), not {len(args)}"
@@ -102,14 +104,14 @@ class BlockType(type):
             given = dict(zip(names, args, strict=False))
             given |= {name: kwargs.pop(name) for name in names if name in kwargs}
             try:
-                wiring, spec = cls.Wiring(**given), cls.Spec(**kwargs)
+                context, spec = cls.Context(**given), cls.Spec(**kwargs)
             except ValidationError as error:
-                raise form_error(error, cls.__name__) from None
-            except FormError as error:
+                raise validation_error(error, cls.__name__) from None
+            except SpecValidationError as error:
                 raise error.about(cls.__name__) from None
             try:
-                block = super().__call__(**dict(wiring), **{name: getattr(spec, name) for name in cls.options})
-            except Misfit as error:
+                block = super().__call__(**dict(context), **{name: getattr(spec, name) for name in cls.options})
+            except IncompatibleError as error:
                 raise (error if error.subject else error.about(cls.__name__)) from None
             block.spec = spec
             return block
@@ -125,7 +127,7 @@ class Block(metaclass=BlockType):
     """
 
     Spec: ClassVar[type[AnySpec]] = Spec
-    Wiring: ClassVar[type[BaseModel]]
+    Context: ClassVar[type[BaseModel]]
     family: ClassVar[type[Block]]
     family_name: ClassVar[str]
     kind: ClassVar[str | None] = None
@@ -149,7 +151,7 @@ class Block(metaclass=BlockType):
             cls.kind = kind
             _derive_models(cls)
 
-    def fill(self, slot: str, spec: Any, **wiring: Any) -> Any:
+    def fill(self, slot: str, spec: Any, **context: Any) -> Any:
         """The block for one of this block's slots, built from `spec`; None for an empty slot.
 
         Args:
@@ -158,9 +160,9 @@ class Block(metaclass=BlockType):
             wiring: Everything this block can tell its parts; each takes what it asks for.
 
         Raises:
-            Misfit: With the slot's name in front of each path.
+            IncompatibleError: With the slot's name in front of each path.
         """
-        return None if spec is None else build_at((slot,), spec, **wiring)
+        return None if spec is None else build_at((slot,), spec, **context)
 
 
 _collected: list[list[Problem]] = []
@@ -177,15 +179,15 @@ class collecting:
         _collected.pop()
 
 
-def build_at(path: tuple[str | int, ...], spec: Spec, **wiring: Any) -> Any:
+def build_at(path: tuple[str | int, ...], spec: Spec, **context: Any) -> Any:
     """`spec.build(**wiring)`, with `path` put in front of what does not fit."""
     marker = len(_collected[-1]) if _collected else 0
     try:
-        block = spec.build(**wiring)
-    except Misfit as error:
+        block = spec.build(**context)
+    except IncompatibleError as error:
         stand_in = spec.block.stand_in
         if not _collected or stand_in is None:
-            raise Misfit([problem.under(*path) for problem in error.problems]) from None
+            raise IncompatibleError([problem.under(*path) for problem in error.problems]) from None
         _collected[-1].extend(error.problems)
         block = stand_in()
     if _collected:
@@ -196,7 +198,7 @@ def build_at(path: tuple[str | int, ...], spec: Spec, **wiring: Any) -> Any:
 def _derive_models(cls: type[Block]) -> None:
     hints = typing.get_type_hints(cls.__init__, include_extras=True)
     docs = parse_docstring(cls.__doc__)[1]
-    wiring: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -206,16 +208,16 @@ def _derive_models(cls: type[Block]) -> None:
         if name in ("kind", "block") or name in cls.family.Spec.model_fields:
             raise TypeError(f"{cls.__name__}.__init__: {name} is taken by every {cls.family_name} spec")
         default = ... if parameter.default is parameter.empty else parameter.default
-        target = options if parameter.kind is parameter.KEYWORD_ONLY else wiring
+        target = options if parameter.kind is parameter.KEYWORD_ONLY else context
         target[name] = (hints[name], Field(default, description=docs[name]) if name in docs else default)
     own: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     cls.options = tuple(options)
-    cls.Wiring = create_model(
-        "Wiring", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **own, **wiring
+    cls.Context = create_model(
+        "Context", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **own, **context
     )
     options["kind"] = (Literal[cls.kind], cls.kind)
     cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
-    for model in (cls.Wiring, cls.Spec):
+    for model in (cls.Context, cls.Spec):
         model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle finds the model through its block
     cls.Spec.block = cls
 

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "registry": set(),
     "blocks": {"registry"},
     "assemblies": {"registry", "blocks"},
-    "workbench": {"registry", "blocks", "assemblies"},
+    "ganblocks": {"registry", "blocks", "assemblies"},
     "plugins": {"registry", "blocks"},  # and nobody imports plugins
 }
 FILES = [path for floor in MAY_IMPORT for path in sorted((ROOT / floor).rglob("*.py"))]

@@ -19,8 +19,8 @@ import pytest
 import typer
 
 from assemblies import read
+from ganblocks.cli.app import app
 from registry import catalogue
-from workbench.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

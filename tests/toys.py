@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from blocks.families import Attention, FeedForward, Layer, Norm, OddInt, Resolution
-from registry import Block, Register, Slot, catalogue, hookimpl, misfit
+from registry import Block, Register, Slot, catalogue, hookimpl, incompatible
 
 
 class ToyAttention(Attention, kind="toy-attention"):
@@ -36,7 +36,7 @@ class ToyAttention(Attention, kind="toy-attention"):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise misfit("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
+            raise incompatible("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
+from blocks.attention.heads import attention_map, head_problems, relative_position_table
+from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
-from blocks.kernels.attention import attention, relative_bias
-from blocks.linear import linear
-from registry import Misfit
+from blocks.ops.attention import attention, relative_bias
+from registry import IncompatibleError
 
 
 class DenseAttention(Attention, kind="dense"):
@@ -38,7 +38,7 @@ class DenseAttention(Attention, kind="dense"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads.
+        IncompatibleError: Channels do not divide over the heads.
     """
 
     examples: ClassVar = (
@@ -63,8 +63,8 @@ class DenseAttention(Attention, kind="dense"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if head_dim is None and (problems := misfits_of_heads(dim, num_heads)):
-            raise Misfit(problems)
+        if head_dim is None and (problems := head_problems(dim, num_heads)):
+            raise IncompatibleError(problems)
         self.num_heads, self.scale, self.gain = num_heads, scale, gain
         self.attend = attention.bind(kernel)
         inner = num_heads * (head_dim or dim // num_heads)

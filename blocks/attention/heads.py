@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocks.linear import STD
+from blocks.common.linear import STD
 from registry import Problem
 
 
-def misfits_of_heads(dim: int, num_heads: int, num_partitions: int = 1) -> list[Problem]:
+def head_problems(dim: int, num_heads: int, num_partitions: int = 1) -> list[Problem]:
     """What is wrong if channels do not divide over heads, or there are fewer heads than partitions of them."""
     problems = []
     if dim % num_heads:

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
+from blocks.attention.heads import attention_map, head_problems, relative_position_table
+from blocks.common.linear import linear
 from blocks.families import Attention, OddInt, Resolution
-from blocks.kernels.neighborhood_attention import neighborhood_attention
-from blocks.linear import linear
-from registry import Misfit, Problem
+from blocks.ops.neighborhood_attention import neighborhood_attention
+from registry import IncompatibleError, Problem
 
 
 class HydraNA(Attention, kind="hydra-na"):
@@ -39,7 +39,8 @@ class HydraNA(Attention, kind="hydra-na"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads, heads not over the partitions, or a window exceeds the map.
+        IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window exceeds
+            the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -47,7 +48,7 @@ class HydraNA(Attention, kind="hydra-na"):
         {"spec": {"num_heads": 4, "kernel_sizes": [3], "dilations": [1, 1, 1], "qkv_bias": False}},
         {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "relative_position_bias": False, "scale": 1}},
         {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "equalized": True}},
-        {"spec": {"num_heads": 4}, "wiring": {"dim": 8, "resolution": (29, 28)}},
+        {"spec": {"num_heads": 4}, "context": {"dim": 8, "resolution": (29, 28)}},
     )
 
     def __init__(
@@ -66,10 +67,10 @@ class HydraNA(Attention, kind="hydra-na"):
     ) -> None:
         super().__init__()
         num_partitions = max(len(kernel_sizes), len(dilations))
-        problems = misfits_of_heads(dim, num_heads, num_partitions)
-        problems += _misfits_of_windows(resolution, kernel_sizes, dilations)
+        problems = head_problems(dim, num_heads, num_partitions)
+        problems += _window_problems(resolution, kernel_sizes, dilations)
         if problems:
-            raise Misfit(problems)
+            raise IncompatibleError(problems)
         self.windows = tuple(zip(*_broadcast(kernel_sizes, dilations), strict=True))
         self.heads = split(num_heads, num_partitions)
         self.scale = scale
@@ -102,7 +103,7 @@ def split(num_heads: int, num_partitions: int) -> tuple[int, ...]:
     return (each,) * (num_partitions - left) + (each + 1,) * left
 
 
-def _misfits_of_windows(
+def _window_problems(
     resolution: Resolution, kernel_sizes: tuple[int, ...], dilations: tuple[int, ...]
 ) -> list[Problem]:
     sizes, steps = _broadcast(kernel_sizes, dilations)

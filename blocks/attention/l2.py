@@ -13,11 +13,11 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.heads import misfits_of_heads
+from blocks.attention.heads import head_problems
+from blocks.common.linear import linear
 from blocks.families import Attention
-from blocks.kernels.l2_attention import Sign, l2_attention
-from blocks.linear import linear
-from registry import Misfit, misfit
+from blocks.ops.l2_attention import Sign, l2_attention
+from registry import IncompatibleError, incompatible
 
 
 class L2Attention(Attention, kind="l2"):
@@ -46,7 +46,7 @@ class L2Attention(Attention, kind="l2"):
             once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads, or options exclude each other.
+        IncompatibleError: Channels do not divide over the heads, or options exclude each other.
     """
 
     examples: ClassVar = (
@@ -83,11 +83,13 @@ class L2Attention(Attention, kind="l2"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if head_dim is None and (problems := misfits_of_heads(dim, num_heads)):
-            raise Misfit(problems)
+        if head_dim is None and (problems := head_problems(dim, num_heads)):
+            raise IncompatibleError(problems)
         if not squared and (temperature or key_norms != "keys"):
             option = "temperature" if temperature else "key_norms"
-            raise misfit(option, "goes with squared distances, whose parts it changes; take squared: true or leave it")
+            raise incompatible(
+                option, "goes with squared distances, whose parts it changes; take squared: true or leave it"
+            )
         self.num_heads, self.squared, self.sign, self.gain = num_heads, squared, sign, gain
         self.queries_norms = key_norms == "mean-of-queries"
         self.attend = l2_attention.bind(kernel)

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.heads import attention_map, misfits_of_heads
+from blocks.attention.heads import attention_map, head_problems
+from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
-from blocks.kernels.attention import attention
-from blocks.linear import linear
-from registry import Misfit
+from blocks.ops.attention import attention
+from registry import IncompatibleError
 
 
 class TokenProjection(nn.Module):
@@ -56,7 +56,7 @@ class Linformer(Attention, kind="linformer"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads.
+        IncompatibleError: Channels do not divide over the heads.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -78,8 +78,8 @@ class Linformer(Attention, kind="linformer"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if problems := misfits_of_heads(dim, num_heads):
-            raise Misfit(problems)
+        if problems := head_problems(dim, num_heads):
+            raise IncompatibleError(problems)
         num_tokens = resolution[0] * resolution[1]
         self.num_heads = num_heads
         self.scale = scale
@@ -100,7 +100,7 @@ class Linformer(Attention, kind="linformer"):
         y: Tensor = self.proj(mixed.unflatten(1, x.shape[1:3]))
         return y
 
-    def sums_of_pixels(self) -> Float[Tensor, "rank n"]:
+    def key_projection(self) -> Float[Tensor, "rank n"]:
         """By which weights each value is a sum of pixels: for pictures of attention."""
         return (self.sum_v or self.sum_k).weight
 

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from blocks.attention.hydra import HydraNA
 from blocks.families import OddInt, Resolution
-from registry import Misfit, Problem
+from registry import IncompatibleError, Problem
 from registry.errors import Path
 
 
@@ -32,12 +32,12 @@ class NeighborhoodAttention(HydraNA, kind="na"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads, or the window exceeds the map.
+        IncompatibleError: Channels do not divide over the heads, or the window exceeds the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"num_heads": 4, "kernel_size": 5}},
-        {"spec": {"num_heads": 2, "kernel_size": 3, "dilation": 2}, "wiring": {"resolution": (7, 6)}},
+        {"spec": {"num_heads": 2, "kernel_size": 3, "dilation": 2}, "context": {"resolution": (7, 6)}},
     )
 
     def __init__(
@@ -67,6 +67,6 @@ class NeighborhoodAttention(HydraNA, kind="na"):
                 equalized=equalized,
                 kernel=kernel,
             )
-        except Misfit as error:  # the one window's options have names of their own here
+        except IncompatibleError as error:  # the one window's options have names of their own here
             single: dict[Path, Path] = {("kernel_sizes", 0): ("kernel_size",), ("dilations", 0): ("dilation",)}
-            raise Misfit([Problem(single.get(path, path), said) for path, said in error.problems]) from None
+            raise IncompatibleError([Problem(single.get(path, path), said) for path, said in error.problems]) from None

@@ -15,12 +15,12 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from blocks.attention.dense import distances
-from blocks.attention.heads import attention_map, misfits_of_heads, relative_position_table
+from blocks.attention.heads import attention_map, head_problems, relative_position_table
 from blocks.attention.hydra import split
+from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
-from blocks.kernels.attention import attention, relative_bias
-from blocks.linear import linear
-from registry import Misfit, Problem
+from blocks.ops.attention import attention, relative_bias
+from registry import IncompatibleError, Problem
 
 Piece = tuple[int, int, int]  # where it starts, how many windows, how long each
 
@@ -46,18 +46,19 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads, heads not over the partitions, or windows do not fit the map.
+        IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window does not
+            fit the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"num_heads": 4, "window_size": 4, "shift_sizes": [0, 2]}},
         {
             "spec": {"num_heads": 4, "window_size": 3, "shift_sizes": [1, 2, 0], "qkv_bias": False, "scale": 1},
-            "wiring": {"resolution": (7, 11)},
+            "context": {"resolution": (7, 11)},
         },
         {
             "spec": {"num_heads": 2, "window_size": 5, "shift_sizes": [0], "equalized": True},
-            "wiring": {"resolution": (5, 5)},
+            "context": {"resolution": (5, 5)},
         },
         {"spec": {"num_heads": 2, "window_size": 4, "shift_sizes": [2], "relative_position_bias": False}},
     )
@@ -77,10 +78,10 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        problems = misfits_of_heads(dim, num_heads, len(shift_sizes))
-        problems += _misfits_of_windows(resolution, window_size, shift_sizes)
+        problems = head_problems(dim, num_heads, len(shift_sizes))
+        problems += _window_problems(resolution, window_size, shift_sizes)
         if problems:
-            raise Misfit(problems)
+            raise IncompatibleError(problems)
         self.window_size, self.shift_sizes = window_size, shift_sizes
         self.heads = split(num_heads, len(shift_sizes))
         self.scale = scale
@@ -151,7 +152,7 @@ def _cut(x: Tensor, axis: int, piece: Piece) -> Tensor:
     return torch.unflatten(x.narrow(axis, start, count * size), axis, (count, size))
 
 
-def _misfits_of_windows(resolution: Resolution, window_size: int, shift_sizes: tuple[int, ...]) -> list[Problem]:
+def _window_problems(resolution: Resolution, window_size: int, shift_sizes: tuple[int, ...]) -> list[Problem]:
     height, width = resolution
     if window_size > min(resolution):
         return [

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blocks.families import Augment, Probability
-from registry import misfit
+from registry import incompatible
 
 Function = Literal["color", "translation", "flip", "resize", "cutout"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +64,7 @@ class DiffAugment(Augment, kind="diffaugment"):
         super().__init__()
         for index, function in enumerate(policy):
             if function in policy[:index]:
-                raise misfit(("policy", index), f"{function} is there twice; each function is applied once")
+                raise incompatible(("policy", index), f"{function} is there twice; each function is applied once")
         self.policy = policy
         self.probability = dict.fromkeys(COLORS, color_probability) | {
             "translation": translation_probability,

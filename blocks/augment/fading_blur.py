@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from blocks.families import Augment
-from blocks.kernels.upfirdn2d import upfirdn2d
+from blocks.ops.upfirdn2d import upfirdn2d
 from registry import Slot
 
 

@@ -24,7 +24,7 @@ class ClassLabels(Condition, kind="class-labels"):
         num_classes: How many classes there are; they are counted from 0.
     """
 
-    takes = "classes"
+    condition_input = "classes"
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"num_classes": 5}},)
     one_hot: Tensor
 

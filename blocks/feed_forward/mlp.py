@@ -13,9 +13,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.linear import linear
 from blocks.families import FeedForward
-from blocks.linear import linear
-from registry import misfit
+from registry import incompatible
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
 
@@ -31,7 +31,7 @@ class MLP(FeedForward, kind="mlp"):
         equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
 
     Raises:
-        Misfit: The hidden layer would be empty.
+        IncompatibleError: The hidden layer would be empty.
     """
 
     examples: ClassVar = (
@@ -51,7 +51,7 @@ class MLP(FeedForward, kind="mlp"):
         super().__init__()
         hidden_dim = int(dim * mlp_ratio)
         if hidden_dim == 0:
-            raise misfit(
+            raise incompatible(
                 "mlp_ratio", f"{mlp_ratio} x {dim} channels are none; at least {1 / dim:.2g} gives a hidden layer"
             )
         self.activation = ACTIVATIONS[activation]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blocks.families import Head, Resolution
 from blocks.head.projection import Projection
-from registry import misfit
+from registry import incompatible
 
 
 class ClassTokenHead(Head, kind="class-token"):
@@ -30,9 +30,9 @@ class ClassTokenHead(Head, kind="class-token"):
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
-        {"spec": {}, "wiring": {"resolution": (1, 5)}},
-        {"spec": {"hidden_dim": 12}, "wiring": {"resolution": (1, 5)}},
-        {"spec": {"hidden_dim": [12, 10], "gelu_at_the_end": True}, "wiring": {"resolution": (1, 5)}},
+        {"spec": {}, "context": {"resolution": (1, 5)}},
+        {"spec": {"hidden_dim": 12}, "context": {"resolution": (1, 5)}},
+        {"spec": {"hidden_dim": [12, 10], "gelu_at_the_end": True}, "context": {"resolution": (1, 5)}},
     )
 
     def __init__(
@@ -48,7 +48,7 @@ class ClassTokenHead(Head, kind="class-token"):
         super().__init__()
         if resolution[0] != 1:
             fact = f"a class token is the first of one row of tokens, the features are {resolution[0]}x{resolution[1]}"
-            raise misfit((), f"{fact}; give overlapping-patches class_token: true")
+            raise incompatible((), f"{fact}; give overlapping-patches class_token: true")
         self.norm = nn.LayerNorm(dim, eps=eps)
         widths = (hidden_dim,) if isinstance(hidden_dim, int) else hidden_dim or ()
         self.hidden = nn.Sequential()

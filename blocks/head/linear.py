@@ -13,10 +13,10 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from blocks.equalized import EqualLinear, leaky_relu
+from blocks.common.equalized import EqualLinear, leaky_relu
 from blocks.families import Head, Mapping, Resolution
 from blocks.head.projection import Projection
-from registry import Slot, misfit
+from registry import Slot, incompatible
 
 
 class LinearHead(Head, kind="linear"):
@@ -52,7 +52,7 @@ class LinearHead(Head, kind="linear"):
     ) -> None:
         super().__init__()
         if num_biases == 2 and hidden_dim is None:
-            raise misfit("num_biases", "there is no hidden layer to have two biases; give hidden_dim")
+            raise incompatible("num_biases", "there is no hidden layer to have two biases; give hidden_dim")
         flat = dim * resolution[0] * resolution[1]
         self.hidden = nn.Identity() if hidden_dim is None else EqualLinear(flat, hidden_dim, activation="lrelu")
         self.bias2: nn.Parameter | None = None

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.equalized import EqualConv2d
+from blocks.common.equalized import EqualConv2d
 from blocks.families import Head
 from blocks.head.projection import Projection
 

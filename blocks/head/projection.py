@@ -10,7 +10,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocks.equalized import EqualLinear
+from blocks.common.equalized import EqualLinear
 
 
 class Projection(nn.Module):

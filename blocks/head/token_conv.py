@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from blocks.families import Head, Norm, OddInt, Resolution, WeightNorm
 from blocks.head.projection import Projection
 from blocks.weight_norm.apply import normalize_weights
-from registry import Slot, misfit
+from registry import Slot, incompatible
 
 
 class TokenConvHead(Head, kind="token-conv"):
@@ -56,7 +56,7 @@ class TokenConvHead(Head, kind="token-conv"):
         super().__init__()
         tokens = resolution[0] * resolution[1]
         if kernel_size // 2 > tokens:
-            raise misfit("kernel_size", f"a kernel of {kernel_size} goes round more than once on {tokens} tokens")
+            raise incompatible("kernel_size", f"a kernel of {kernel_size} goes round more than once on {tokens} tokens")
         self.reach = kernel_size // 2
         self.conv1 = nn.Conv1d(dim, dim, 1)
         self.norm1 = self.fill("norm", norm, dim=dim)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from blocks.equalized import Activation, EqualConv2d
+from blocks.common.equalized import Activation, EqualConv2d
 from blocks.families import Layer, OddInt
 
 

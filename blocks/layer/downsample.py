@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.resample import Downsample2d
 from blocks.families import Layer, Resolution
-from blocks.resample import Downsample2d
-from registry import misfit
+from registry import incompatible
 
 
 class Downsample(Layer, kind="downsample"):
@@ -33,9 +33,11 @@ class Downsample(Layer, kind="downsample"):
         super().__init__()
         height, width = resolution
         if min(resolution) < 2:
-            raise misfit((), f"a map of {height} x {width} pixels has no half; end with this step at 2 x 2")
+            raise incompatible((), f"a map of {height} x {width} pixels has no half; end with this step at 2 x 2")
         if method == "average" and (height % 2 or width % 2):
-            raise misfit("method", f"{height} x {width} pixels do not split into squares of 2 x 2; take method fir")
+            raise incompatible(
+                "method", f"{height} x {width} pixels do not split into squares of 2 x 2; take method fir"
+            )
         self.resample = Downsample2d(kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:

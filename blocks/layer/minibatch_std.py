@@ -13,9 +13,9 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor
 
+from blocks.common.autocast import at_least_float32
 from blocks.families import Layer
-from blocks.precision import at_least_float32
-from registry import misfit
+from registry import incompatible
 
 
 class MinibatchStd(Layer, kind="minibatch-std"):
@@ -35,7 +35,7 @@ class MinibatchStd(Layer, kind="minibatch-std"):
     def __init__(self, dim: int, *, group_size: PositiveInt | None = 4, num_channels: PositiveInt = 1) -> None:
         super().__init__()
         if dim % num_channels:
-            raise misfit("num_channels", f"{dim} channels do not split evenly into {num_channels} parts")
+            raise incompatible("num_channels", f"{dim} channels do not split evenly into {num_channels} parts")
         self.group_size = group_size
         self.num_channels = num_channels
 

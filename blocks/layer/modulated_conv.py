@@ -14,13 +14,13 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.families import Layer, OddInt, Resolution, channels_first, channels_last
-from blocks.kernels.bias_act import GAINS, Activation, bias_act
-from blocks.kernels.modulated_conv2d import modulated_conv2d
-from blocks.noise import Noise
-from blocks.precision import exactly
-from blocks.resample import BINOMIAL, fir_kernel
-from blocks.style import StyleOrder, style_map
+from blocks.common.autocast import no_autocast
+from blocks.common.noise import Noise
+from blocks.common.resample import BINOMIAL, fir_kernel
+from blocks.common.style import StyleOrder, style_map
+from blocks.families import Layer, OddInt, Resolution, to_nchw, to_nhwc
+from blocks.ops.bias_act import GAINS, Activation, bias_act
+from blocks.ops.modulated_conv2d import modulated_conv2d
 
 
 class ModulatedConv(Layer, kind="modulated-conv"):
@@ -86,12 +86,10 @@ class ModulatedConv(Layer, kind="modulated-conv"):
         assert ws is not None
         options = {"demodulate": self.demodulate, "up": self.up, "filter": self.filter}
         turned = self.up > 1  # StyleGAN's layers turn their kernel where they upsample
-        with exactly(x):
+        with no_autocast(x):
             style = (
                 self.affine(ws[:, 0].to(self.weight.dtype)) * self.scale
             )  # the weight's scale, where it touches the fewest numbers
         y = self.convolve(x, self.weight, style, true_convolution=turned, **options)
-        y = self.noise(channels_last(y))
-        return channels_first(
-            self.bend(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1)
-        )
+        y = self.noise(to_nhwc(y))
+        return to_nchw(self.bend(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1))

@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.families import Layer, Norm, channels_first, channels_last, rows
+from blocks.families import Layer, Norm, rows, to_nchw, to_nhwc
 from registry import Slot
 
 
@@ -34,4 +34,4 @@ class Normalize(Layer, kind="norm"):
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         (w,) = rows(1, ws if self.num_styles else None)
-        return channels_first(self.norm(channels_last(x), w))
+        return to_nchw(self.norm(to_nhwc(x), w))

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blocks.families import Layer, Resolution, channels_first
+from blocks.families import Layer, Resolution, to_nchw
 
 
 class PosEmbed(Layer, kind="pos-embed"):
@@ -34,4 +34,4 @@ class PosEmbed(Layer, kind="pos-embed"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        return x + channels_first(self.value[None]).to(x.dtype)
+        return x + to_nchw(self.value[None]).to(x.dtype)

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from blocks.families import Layer, Norm, Resolution, channels_first, channels_last
+from blocks.families import Layer, Norm, Resolution, to_nchw, to_nhwc
 from blocks.norm.layer_scale import LayerScale
-from registry import Slot, misfit
+from registry import Slot, incompatible
 
 
 class Residual(Layer, kind="residual"):
@@ -56,7 +56,7 @@ class Residual(Layer, kind="residual"):
         self.raw, self.gain = residual == "raw", gain
         self.layer: Layer = self.fill("layer", layer, **place)
         if (repeat := self.layer.spec.repeat) > 1:
-            raise misfit(("layer", "repeat"), f"{repeat} layers do not go into one branch; repeat the residual")
+            raise incompatible(("layer", "repeat"), f"{repeat} layers do not go into one branch; repeat the residual")
         self.norm: Norm | None = self.fill("norm", norm, **place)
         self.scale = LayerScale(dim, layer_scale)
         self.styles_of_layer = self.layer.num_styles
@@ -68,7 +68,7 @@ class Residual(Layer, kind="residual"):
         normal = x
         if self.norm is not None:
             w = ws[:, self.styles_of_layer] if ws is not None and self.norm.num_styles else None
-            normal = channels_first(self.norm(channels_last(x), w))
+            normal = to_nchw(self.norm(to_nhwc(x), w))
         y = self.layer(normal, ws)
         if y.shape != x.shape:
             raise ValueError(f"the layer makes {list(y.shape[1:])} of {list(x.shape[1:])}; a residual keeps the shape")

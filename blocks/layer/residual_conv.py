@@ -13,10 +13,10 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.equalized import EqualConv2d
+from blocks.common.equalized import EqualConv2d
+from blocks.common.resample import Blur2d, Downsample2d
 from blocks.families import Layer, Resolution
-from blocks.resample import Blur2d, Downsample2d
-from registry import misfit
+from registry import incompatible
 
 
 class ResidualConv(Layer, kind="residual-conv"):
@@ -54,7 +54,7 @@ class ResidualConv(Layer, kind="residual-conv"):
     ) -> None:
         super().__init__()
         if min(resolution) < down:
-            raise misfit("down", f"a map of {resolution[0]}x{resolution[1]} cannot be halved; take down: 1")
+            raise incompatible("down", f"a map of {resolution[0]}x{resolution[1]} cannot be halved; take down: 1")
         halves = down == 2
         self.conv1 = EqualConv2d(in_dim, in_dim, 3, activation="lrelu", clamp=clamp)
         self.blur = Blur2d(padding=(2, 2), kernel=kernel) if halves else nn.Identity()

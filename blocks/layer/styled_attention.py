@@ -15,15 +15,15 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.attention.heads import attention_map, misfits_of_heads
+from blocks.attention.heads import attention_map, head_problems
 from blocks.attention.linformer import TokenProjection
-from blocks.equalized import EqualLinear
-from blocks.families import Layer, Resolution, channels_first, channels_last
-from blocks.kernels.attention import attention
-from blocks.kernels.bias_act import bias_act
-from blocks.modulation import demodulation, scaled_linear
-from blocks.noise import Noise
-from registry import Misfit
+from blocks.common.equalized import EqualLinear
+from blocks.common.modulation import demodulation, scaled_linear
+from blocks.common.noise import Noise
+from blocks.families import Layer, Resolution, to_nchw, to_nhwc
+from blocks.ops.attention import attention
+from blocks.ops.bias_act import bias_act
+from registry import IncompatibleError
 
 EPS = 1e-5
 
@@ -50,7 +50,7 @@ class StyledAttention(Layer, kind="styled-attention"):
             measured once for this machine and remembered.
 
     Raises:
-        Misfit: Channels do not divide over the heads.
+        IncompatibleError: Channels do not divide over the heads.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -73,8 +73,8 @@ class StyledAttention(Layer, kind="styled-attention"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if problems := misfits_of_heads(in_dim, num_heads):
-            raise Misfit(problems)
+        if problems := head_problems(in_dim, num_heads):
+            raise IncompatibleError(problems)
         out_dim = in_dim if dim is None else dim
         self.num_heads, self.clamp = num_heads, clamp
         self.affine = EqualLinear(style_dim, 2 * in_dim, bias_init=1)
@@ -98,13 +98,13 @@ class StyledAttention(Layer, kind="styled-attention"):
         y = scaled_linear(mixed, self.proj, demodulation(self.proj, t))
         y = scaled_linear(values, self.residual, demodulation(self.residual, t), plus=y)
         y = self.noise(y.reshape(len(y), *x.shape[2:], -1))
-        return channels_first(self.bend(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
+        return to_nchw(self.bend(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
 
     def queries_keys_values(
         self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]
     ) -> Float[Tensor, "b n 3c"]:
         """Queries, keys and values of all pixels, side by side; `s` comes in, `t` goes out with the values."""
-        pixels = channels_last(x).flatten(1, 2)
+        pixels = to_nhwc(x).flatten(1, 2)
         normal = F.layer_norm(pixels * s[:, None], s.shape[1:], eps=EPS)
         dim = x.shape[1]
         scales = demodulation(self.qkv, s)
@@ -121,7 +121,7 @@ class StyledAttention(Layer, kind="styled-attention"):
             k, v = self.sums(kv).chunk(2, dim=-1)
         return tuple(each.reshape(*each.shape[:2], self.num_heads, -1).transpose(1, 2) for each in (q, k, v))
 
-    def sums_of_pixels(self) -> Float[Tensor, "rank n"] | None:
+    def key_projection(self) -> Float[Tensor, "rank n"] | None:
         """By which weights each value is a sum of pixels: for pictures of attention."""
         return None if self.sums is None else self.sums.weight
 

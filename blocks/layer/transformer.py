@@ -18,9 +18,9 @@ from blocks.families import (
     Norm,
     Resolution,
     WeightNorm,
-    channels_first,
-    channels_last,
     rows,
+    to_nchw,
+    to_nhwc,
 )
 from blocks.norm.layer_scale import LayerScale
 from blocks.weight_norm.apply import normalize_weights
@@ -88,10 +88,10 @@ class Transformer(Layer, kind="transformer"):
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         (w,) = rows(1, ws if self.num_styles else None)
-        x = channels_last(x)
+        x = to_nhwc(x)
         normal = self.norm1(x, w)
         x = (x if self.raw else normal) + self.scale1(self.attn(normal))
         if self.mlp is not None:
             normal = (self.norm1 if self.norm2 is None else self.norm2)(x, w)
             x = (x if self.raw else normal) + self.scale2(self.mlp(normal))
-        return channels_first(x)
+        return to_nchw(x)

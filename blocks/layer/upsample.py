@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.resample import Upsample2d
 from blocks.families import Layer
-from blocks.resample import Upsample2d
 
 
 class Upsample(Layer, kind="upsample"):

@@ -14,10 +14,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.families import Layer, Resolution, channels_first, channels_last
-from blocks.linear import linear
-from blocks.position import SinusoidalGrid
-from registry import misfit
+from blocks.common.linear import linear
+from blocks.common.position import SinusoidalGrid
+from blocks.families import Layer, Resolution, to_nchw, to_nhwc
+from registry import incompatible
 
 
 class UpsampleLinear(Layer, kind="upsample-linear"):
@@ -31,8 +31,8 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
     """
 
     examples: ClassVar = (
-        {"spec": {"dim": 8}, "wiring": {"dim": 6, "in_dim": 6}},
-        {"spec": {"dim": 12, "equalized": True}, "wiring": {"resolution": (5, 7)}},
+        {"spec": {"dim": 8}, "context": {"dim": 6, "in_dim": 6}},
+        {"spec": {"dim": 12, "equalized": True}, "context": {"resolution": (5, 7)}},
     )
 
     def __init__(
@@ -41,7 +41,7 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         super().__init__()
         dim = in_dim if dim is None else dim
         if dim < 8 or dim % 4:
-            raise misfit(
+            raise incompatible(
                 "dim",
                 f"{dim} channels do not split into sines and cosines for two axes; take a multiple of 4, at least 8",
             )
@@ -53,5 +53,5 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
         finer = F.interpolate(x, scale_factor=2, mode="bilinear")
-        y = self.linear(self.norm(channels_last(finer)))
-        return channels_first(y + (self.alpha * self.position()).to(y.dtype))
+        y = self.linear(self.norm(to_nhwc(finer)))
+        return to_nchw(y + (self.alpha * self.position()).to(y.dtype))

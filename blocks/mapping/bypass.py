@@ -15,11 +15,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.equalized import EqualLinear
+from blocks.common.autocast import no_autocast
+from blocks.common.equalized import EqualLinear
 from blocks.families import Mapping
 from blocks.mapping.truncation import follow, truncate
-from blocks.precision import exactly
-from registry import misfit
+from registry import incompatible
 
 
 class BypassMapping(Mapping, kind="bypass-mapping"):
@@ -62,7 +62,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         super().__init__()
         if style_dim <= cond_dim:
             fact = f"styles of {style_dim} features have no room beside a condition of {cond_dim}"
-            raise misfit((), f"{fact}; give the generator w_dim: {z_dim + cond_dim}")
+            raise incompatible((), f"{fact}; give the generator w_dim: {z_dim + cond_dim}")
         self.num_styles, self.cond_dim = num_styles, cond_dim
         self.w_avg_beta, self.normalize_z = w_avg_beta, normalize_z
         widths = [z_dim, *[layer_dim or z_dim] * (num_layers - 1), style_dim - cond_dim]
@@ -97,7 +97,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
             wanted = f"for conditions of {self.cond_dim} features" if self.cond_dim else "without a condition"
             raise ValueError(f"this mapping was made {wanted}: {'give c' if self.cond_dim else 'it takes no c'}")
         x = F.rms_norm(z, z.shape[1:], eps=1e-8) if self.normalize_z else z
-        with exactly(z):
+        with no_autocast(z):
             w: Tensor = self.layers(x.to(self.w_avg.dtype))
         if self.training and update_w_avg:
             follow(self.w_avg, w, self.w_avg_beta)

@@ -15,10 +15,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.equalized import EqualLinear
+from blocks.common.equalized import EqualLinear
 from blocks.families import Mapping
 from blocks.mapping.truncation import follow, truncate
-from registry import misfit
+from registry import incompatible
 
 
 class MappingNetwork(Mapping, kind="mapping"):
@@ -41,7 +41,7 @@ class MappingNetwork(Mapping, kind="mapping"):
 
     examples: ClassVar = (
         {"spec": {"num_layers": 2}},
-        {"spec": {"num_layers": 3, "layer_dim": 10, "embed_dim": 6}, "wiring": {"cond_dim": 5}},
+        {"spec": {"num_layers": 3, "layer_dim": 10, "embed_dim": 6}, "context": {"cond_dim": 5}},
         {"spec": {"num_layers": 1, "normalize_z": False}},
     )
     w_avg: Tensor
@@ -62,7 +62,7 @@ class MappingNetwork(Mapping, kind="mapping"):
     ) -> None:
         super().__init__()
         if not z_dim and not cond_dim:
-            raise misfit((), "has neither z nor c to map; give z_dim or cond_dim")
+            raise incompatible((), "has neither z nor c to map; give z_dim or cond_dim")
         self.num_styles, self.w_avg_beta, self.normalize_z = num_styles, w_avg_beta, normalize_z
         embed_dim = (embed_dim or style_dim) if cond_dim else 0
         self.embed = EqualLinear(cond_dim, embed_dim) if cond_dim else None

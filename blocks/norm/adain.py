@@ -12,9 +12,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blocks.equalized import EqualLinear
+from blocks.common.autocast import at_least_float32
+from blocks.common.equalized import EqualLinear
 from blocks.families import Norm
-from blocks.precision import at_least_float32
 
 
 class AdaIN(Norm, kind="adain"):

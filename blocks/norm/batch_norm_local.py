@@ -13,8 +13,8 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from blocks.common.autocast import at_least_float32
 from blocks.families import Norm
-from blocks.precision import at_least_float32
 
 
 class BatchNormLocal(Norm, kind="batch-norm-local"):

@@ -13,9 +13,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blocks.families import Norm, channels_first, channels_last
-from blocks.precision import at_least_float32
-from registry import misfit
+from blocks.common.autocast import at_least_float32
+from blocks.families import Norm, to_nchw, to_nhwc
+from registry import incompatible
 
 
 class GroupNorm(Norm, kind="group-norm"):
@@ -33,13 +33,13 @@ class GroupNorm(Norm, kind="group-norm"):
         super().__init__()
         if dim % num_groups:
             fits = max(n for n in range(1, min(num_groups, dim) + 1) if dim % n == 0)
-            raise misfit("num_groups", f"{dim} channels do not split evenly into {num_groups} groups; {fits} fit")
+            raise incompatible("num_groups", f"{dim} channels do not split evenly into {num_groups} groups; {fits} fit")
         self.num_groups, self.eps = num_groups, eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
-        wide = at_least_float32(channels_first(x))
+        wide = at_least_float32(to_nchw(x))
         # without gain and bias: with them the gradient crashes (torch 2.13, CPU) where x itself needs none
-        normal = channels_last(F.group_norm(wide, self.num_groups, eps=self.eps))
+        normal = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
         return torch.addcmul(self.bias.to(wide.dtype), normal, self.weight.to(wide.dtype)).to(x.dtype)

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from blocks.common.autocast import at_least_float32
 from blocks.families import Norm
-from blocks.precision import at_least_float32
 
 
 class PixelNorm(Norm, kind="pixel-norm"):

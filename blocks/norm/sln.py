@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blocks.equalized import EqualLinear
+from blocks.common.equalized import EqualLinear
 from blocks.families import Norm
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from blocks.common.value_range import from_symmetric, to_symmetric
 from blocks.families import Augment, Batch, Networks, Regularizer
 from blocks.regularizer.fakes import fakes
-from blocks.value_range import from_symmetric, to_symmetric
 from registry import Slot
 
 Weight = Annotated[float, Field(ge=0)]

@@ -31,7 +31,7 @@ class PathLength(Regularizer, kind="path-length"):
 
     side = "generator"
     second_order = True
-    averaged = ("mean",)
+    synced_buffers = ("mean",)
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"weight": 1.5, "decay": 0.5, "batch_shrink": 1, "every": 4}},)
     mean: Tensor
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from blocks.equalized import EqualConv2d, EqualLinear
+from blocks.common.equalized import EqualConv2d, EqualLinear
 
 EQUALIZED = (EqualLinear, EqualConv2d)
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, *EQUALIZED)

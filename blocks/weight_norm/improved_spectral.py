@@ -13,9 +13,9 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from blocks.derived import Derived
+from blocks.common.autocast import at_least_float32
+from blocks.common.weight_cache import WeightCache
 from blocks.families import WeightNorm
-from blocks.precision import at_least_float32
 from blocks.weight_norm.spectral import power_iteration, settled
 
 
@@ -97,7 +97,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
         return u, v
 
 
-_normalized = Derived(lambda weight, norm: norm.normalized(weight))
+_normalized = WeightCache(lambda weight, norm: norm.normalized(weight))
 
 
 def largest_singular_value(matrix: Float[Tensor, "o i"]) -> Float[Tensor, ""]:

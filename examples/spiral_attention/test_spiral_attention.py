@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from registry import Misfit
+from registry import IncompatibleError
 from registry.testing import checks
 from spiral_attention import SpiralAttention
 
@@ -23,5 +23,5 @@ def test_a_pixel_attends_to_itself_and_no_further_than_the_reach():
 
 
 def test_heads_that_do_not_divide_are_a_misfit():
-    with pytest.raises(Misfit, match="10 channels do not split evenly over 4 heads"):
+    with pytest.raises(IncompatibleError, match="10 channels do not split evenly over 4 heads"):
         SpiralAttention(10, 8)

@@ -10,7 +10,7 @@ Blocks are tried with their defaults and with the `examples` of their class, in 
 describes. A family of your own comes with a driver of its own: `checks(MyBlock, driver=Driver(...))`.
 """
 
-from registry.testing.drivers import DRIVERS, Driver
-from registry.testing.promises import Check, checks
+from registry.testing.checks import Check, checks
+from registry.testing.harness import HARNESSES, Harness
 
-__all__ = ["DRIVERS", "Check", "Driver", "checks"]
+__all__ = ["HARNESSES", "Check", "Harness", "checks"]

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from registry.errors import SpecError
 from registry.spec import Block, Spec
-from registry.testing.drivers import DRIVERS, STANDARD, Driver, Inputs, Place, made
+from registry.testing.harness import HARNESSES, STANDARD, ContextValues, Harness, Inputs, made
 
 
 class Called(nn.Module):
     """A block with its way of being called: keyword tensors in, a tuple of tensors out."""
 
-    def __init__(self, block: nn.Module, driver: Driver) -> None:
+    def __init__(self, block: nn.Module, harness: Harness) -> None:
         super().__init__()
         self.block = block
-        self.call = driver.call
+        self.call = harness.call
 
     def forward(self, **inputs: Tensor | None) -> tuple[Tensor, ...]:
         found = self.call(self.block, **inputs)
@@ -41,9 +41,9 @@ class Case:
 
     block: type[Block]
     options: dict[str, Any]
-    place: Place
+    context: ContextValues
     name: str
-    driver: Driver
+    harness: Harness
 
     def __str__(self) -> str:
         return f"{self.block.family_name}/{self.block.kind}/{self.name}"
@@ -54,11 +54,11 @@ class Case:
 
     def build(self, *, seed: int = 0) -> Called:
         torch.manual_seed(seed)
-        return Called(self.spec.build(**{name: made(value) for name, value in self.place.items()}), self.driver)
+        return Called(self.spec.build(**{name: made(value) for name, value in self.context.items()}), self.harness)
 
     def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
         torch.manual_seed(1)
-        found = self.driver.inputs(module.block, self.place)
+        found = self.harness.inputs(module.block, self.context)
         return {name: None if value is None else value.to(device, dtype) for name, value in found.items()}
 
     def run(self, module: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -77,7 +77,7 @@ class Case:
         return True
 
 
-def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
+def cases(block: type[Block], harness: Harness | None = None) -> Iterator[Case]:
     """The cases of a block: its defaults and its examples, each in every place that its family knows.
 
     Where a class declares `examples`, its defaults are tried only where they fit; a block may refuse every place but
@@ -86,23 +86,23 @@ def cases(block: type[Block], driver: Driver | None = None) -> Iterator[Case]:
     Raises:
         LookupError: Nobody has said how blocks of this family are tried.
     """
-    driver = driver or DRIVERS.get(block.family_name)
-    if driver is None:
+    harness = harness or HARNESSES.get(block.family_name)
+    if harness is None:
         raise LookupError(f"family {block.family_name} has no driver: pass one, checks({block.__name__}, driver=...)")
     declared = getattr(block, "examples", ())
     examples: list[tuple[str, dict[str, Any]]] = [("defaults", {})]
     examples += [(f"example{number}", dict(example)) for number, example in enumerate(declared)]
-    seen: list[tuple[dict[str, Any], Place]] = []
+    seen: list[tuple[dict[str, Any], ContextValues]] = []
     if getattr(block, "wants_published_weights", False):  # by default; a test has none
         del examples[0]
     for name, example in examples:
         options = dict(example.get("spec", {}))
-        for number, (label, place) in enumerate(driver.places.items()):
-            wiring = {**STANDARD, **place, **example.get("wiring", {})}
-            wiring.setdefault("in_dim", wiring["dim"])  # for blocks of which `dim` is an option: what goes out
-            case = Case(block, options, wiring, f"{name}/{label}", driver)
+        for number, (label, context) in enumerate(harness.contexts.items()):
+            context = {**STANDARD, **context, **example.get("context", {})}
+            context.setdefault("in_dim", context["dim"])  # for blocks of which `dim` is an option: what goes out
+            case = Case(block, options, context, f"{name}/{label}", harness)
             optional = number > 0 or (name == "defaults" and declared)
-            if (options, wiring) in seen or (optional and not case.fits()):
+            if (options, context) in seen or (optional and not case.fits()):
                 continue
-            seen.append((options, wiring))
+            seen.append((options, context))
             yield case

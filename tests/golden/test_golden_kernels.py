@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocks.kernels.attention import attention
-from blocks.kernels.conv2d import winograd
-from blocks.kernels.l2_attention import l2_attention
-from blocks.kernels.neighborhood_attention import neighborhood_attention
-from blocks.kernels.upfirdn2d import upfirdn2d
+from blocks.ops.attention import attention
+from blocks.ops.conv2d import winograd
+from blocks.ops.l2_attention import l2_attention
+from blocks.ops.neighborhood_attention import neighborhood_attention
+from blocks.ops.upfirdn2d import upfirdn2d
 from registry import Kernel, KernelError, Op, recording
 from registry.kernels import reference_kernels
 from tests.golden import test_golden

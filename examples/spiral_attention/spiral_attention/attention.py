@@ -13,9 +13,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
-from blocks.linear import linear
-from registry import misfit
+from registry import incompatible
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
@@ -46,7 +46,7 @@ class SpiralAttention(Attention, kind="spiral"):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise misfit("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
+            raise incompatible("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
         self.num_heads = num_heads
         self.qkv = linear(dim, 3 * dim, equalized=equalized)
         self.proj = linear(dim, dim, equalized=equalized)
@@ -56,14 +56,14 @@ class SpiralAttention(Attention, kind="spiral"):
         y = (radius * angle.sin()).round().long()[:, None, None] + torch.arange(height)[:, None, None]  # head y 1 point
         x = (radius * angle.cos()).round().long()[:, None, None] + torch.arange(width)[:, None]  # head 1 x point
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        context = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
         self.register_buffer("inside", inside.flatten(1, 2), persistent=False)  # head pixel point
-        self.register_buffer("place", place.flatten(1, 2), persistent=False)
+        self.register_buffer("place", context.flatten(1, 2), persistent=False)
         self.register_buffer("head", heads[:, None, None], persistent=False)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        keys, values = k[:, self.head, self.place], v[:, self.head, self.place]  # batch head pixel point head_dim
+        keys, values = k[:, self.head, self.context], v[:, self.head, self.context]  # batch head pixel point head_dim
         scores = (q[..., None, :] * keys).sum(dim=-1) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~self.inside, -math.inf).softmax(dim=-1)
         y = (weights[..., None] * values).sum(dim=-2)

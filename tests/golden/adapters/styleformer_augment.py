@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from blocks.augment.ada import ADA
-from blocks.augment.transforms import GROUPS
+from blocks.augment.ada.transforms import GROUPS
 from tests.golden.recipe import Fixture, adapter
 
 OURS = {"imgfilter": "filter"}

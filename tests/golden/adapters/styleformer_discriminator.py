@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from assemblies.importers import styleformer, stylegan2
-from assemblies.importers.moves import translate
+from assemblies.conversion.weight_map import translate
+from assemblies.models.styleformer import architecture as styleformer
+from assemblies.models.stylegan2 import architecture as stylegan2
 from tests.golden.recipe import Fixture, adapter
 
 
@@ -24,11 +25,11 @@ class StyleGAN2Discriminator:
     def __init__(self, options: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         dtype = next(iter(tensors.values())).dtype
         self.cond_dim = options.get("c_dim", 0)
-        wiring = styleformer.discriminator_wiring(options)
-        self.network = styleformer.discriminator_spec(options).build(**wiring).to(dtype)
+        context = styleformer.discriminator_context(options)
+        self.network = styleformer.discriminator_spec(options).build(**context).to(dtype)
         self.step_of = {name: index for index, name in enumerate(stylegan2.discriminator_steps(options))}
-        moves = styleformer.discriminator_moves(options)
-        found = translate(moves, tensors, self.network, ignored=styleformer.discriminator_ignored)
+        rules = styleformer.discriminator_rules(options)
+        found = translate(rules, tensors, self.network, ignored=styleformer.discriminator_ignored)
         self.weights = dict(self.network.named_buffers()) | found
 
     def __call__(self, image: Tensor, c: Tensor | None = None) -> Tensor:

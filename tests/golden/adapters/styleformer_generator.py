@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from assemblies.conversion.weight_map import WeightRule, rule, translate
 from assemblies.generator import Synthesis
-from assemblies.importers import styleformer
-from assemblies.importers.moves import Move, move, translate
-from assemblies.presets.styleformer import RANK, num_heads
+from assemblies.models.styleformer import architecture as styleformer
+from assemblies.models.styleformer.presets import RANK, num_heads
+from blocks.common.noise import noise_mode
+from blocks.common.resample import Upsample2d
+from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.pos_embed import PosEmbed
 from blocks.layer.styled_attention import StyledAttention
-from blocks.noise import noise_mode
-from blocks.readout.to_rgb import ToRGB
-from blocks.resample import Upsample2d
-from blocks.source.constant import Constant
+from blocks.synthesis_input.constant import Constant
 from tests.golden.recipe import Fixture, adapter
 
 
@@ -26,8 +26,8 @@ from tests.golden.recipe import Fixture, adapter
 def generator(fixture: Fixture) -> dict[str, Tensor]:
     args, run = fixture.config["kwargs"], fixture.config.get("run", {})
     network = styleformer.generator_spec(args).build().to(fixture.dtype).eval()
-    moves = styleformer.generator_moves(args)
-    found = translate(moves, fixture.tensors, network, ignored=styleformer.generator_ignored)
+    rules = styleformer.generator_rules(args)
+    found = translate(rules, fixture.tensors, network, ignored=styleformer.generator_ignored)
     weights = dict(network.named_buffers()) | found
     of_mapping = {name.removeprefix("mapping."): each for name, each in weights.items() if name.startswith("mapping")}
     of_synthesis = {
@@ -107,8 +107,8 @@ def layer(fixture: Fixture) -> dict[str, Tensor]:
     options, inputs = fixture.config["kwargs"], fixture.inputs
     resolution = (1, options["seq_length"])
     block = layer_of(options, resolution).to(fixture.dtype)
-    moves = styleformer.attention_moves("", "", linformer=bool(options.get("linformer")), resolution=resolution)
-    weights = translate([_without_dot(each) for each in moves], fixture.tensors, block)
+    rules = styleformer.attention_rules("", "", linformer=bool(options.get("linformer")), resolution=resolution)
+    weights = translate([_without_dot(each) for each in rules], fixture.tensors, block)
     with noise_mode(fixture.config.get("run", {}).get("noise_mode", "const")):
         y = functional_call(block, weights, (inputs["x"].mT[:, :, None], inputs["w"][:, None]), strict=True)
     return {"y": y[:, :, 0].mT}
@@ -121,20 +121,20 @@ def block_of_resolution(fixture: Fixture) -> dict[str, Tensor]:
     first, last = options.get("is_first", False), options.get("is_last", False)
     linformer = bool(options.get("linformer")) and size >= 32
     parts = nn.ModuleDict({"enc": layer_of(options | {"linformer": linformer}, (size, size))})
-    moves = list(styleformer.attention_moves("enc", "enc", linformer=linformer))
+    rules = list(styleformer.attention_rules("enc", "enc", linformer=linformer))
     if "x" not in inputs:
         parts["const"] = Constant(dim=dim, resolution=size)
-        moves.append(move("const.value", "const", make=styleformer.constant))
+        rules.append(rule("const.value", "const", make=styleformer.constant))
     if first:
         parts["pos"] = PosEmbed(dim, size)
-        moves.append(move("pos.value", "pos_embedding", make=lambda value: styleformer.square(value[0])))
+        rules.append(rule("pos.value", "pos_embedding", make=lambda value: styleformer.square(value[0])))
     if last:
         parts["torgb"] = ToRGB(out_dim, w_dim, options["img_channels"], modulation="demodulate")
-        moves += styleformer.to_rgb_moves("torgb", "torgb")
+        rules += styleformer.to_rgb_rules("torgb", "torgb")
     parts = parts.to(fixture.dtype)
     ignored = ("const",) if "x" in inputs else ()
     weights = translate(
-        moves,
+        rules,
         fixture.tensors,
         parts,
         ignored=lambda name: styleformer.generator_ignored(name) or name in ignored,
@@ -159,5 +159,5 @@ def block_of_resolution(fixture: Fixture) -> dict[str, Tensor]:
     return outputs if image is None else outputs | {"img": image}
 
 
-def _without_dot(given: Move) -> Move:
+def _without_dot(given: WeightRule) -> WeightRule:
     return given._replace(ours=given.ours.lstrip("."), theirs=tuple(name.lstrip(".") for name in given.theirs))

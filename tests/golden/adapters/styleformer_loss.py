@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from assemblies.importers import styleformer
-from assemblies.importers.moves import translate
+from assemblies.conversion.weight_map import translate
+from assemblies.models.styleformer import architecture as styleformer
+from blocks.common.noise import noise_mode
 from blocks.families import Networks
 from blocks.loss.non_saturating import NonSaturating
-from blocks.noise import noise_mode
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
 from registry import second_order
@@ -27,8 +27,8 @@ class Both(nn.Module):
     def __init__(self, of_generator: dict[str, Any], of_discriminator: dict[str, Any]) -> None:
         super().__init__()
         self.generator = styleformer.generator_spec(of_generator).build()
-        wiring = styleformer.discriminator_wiring(of_discriminator)
-        self.discriminator = styleformer.discriminator_spec(of_discriminator).build(**wiring)
+        context = styleformer.discriminator_context(of_discriminator)
+        self.discriminator = styleformer.discriminator_spec(of_discriminator).build(**context)
 
     def forward(self, phase: Callable[..., dict[str, Tensor]], *args: Any) -> dict[str, Tensor]:
         return phase(self, *args)
@@ -38,9 +38,9 @@ def weights(fixture: Fixture, networks: Both) -> dict[str, Tensor]:
     """A fixture's weights under our names."""
     found = {}
     for part, prefix in (("generator", "G."), ("discriminator", "D.")):
-        moves = getattr(styleformer, f"{part}_moves")(fixture.config[prefix[0]])
+        rules = getattr(styleformer, f"{part}_rules")(fixture.config[prefix[0]])
         ignored = getattr(styleformer, f"{part}_ignored")
-        made = translate(moves, fixture.under(prefix), getattr(networks, part), ignored=ignored)
+        made = translate(rules, fixture.under(prefix), getattr(networks, part), ignored=ignored)
         found |= {f"{part}.{name}": value for name, value in made.items()}
     for name, buffer in networks.named_buffers():  # filters; and the mean style, which a phase moves
         found[name] = (found.get(name, buffer)).detach().clone().to(fixture.dtype)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from blocks.image_head.to_rgb import ToRGB
 from blocks.mapping.mapping import MappingNetwork
-from blocks.readout.to_rgb import ToRGB
 from tests.golden.recipe import Fixture, adapter
 
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.generator import GeneratorFlow, LayeredGenerator
-from assemblies.importers import stylegan_t as importer
-from assemblies.importers.moves import Move, translate
-from assemblies.learning import PHASES, Learning
-from assemblies.presets import stylegan_t as preset
+from assemblies.conversion.weight_map import WeightRule, translate
+from assemblies.generator import GeneratorState, LayeredGenerator
+from assemblies.models.stylegan_t import architecture as importer
+from assemblies.models.stylegan_t import presets as preset
+from assemblies.trainable import PHASES, Trainable
 from blocks import BypassMapping, ToRGB, noise_mode
-from blocks.families import Layer, Readout, Source
-from blocks.resample import Upsample2d
-from blocks.style import StylePolynomial
+from blocks.common.resample import Upsample2d
+from blocks.common.style import StylePolynomial
+from blocks.families import ImageHead, Layer, SynthesisInput
 from registry import build_at
 from registry.slots import SlotOf
 from tests.golden.recipe import Fixture, adapter
@@ -36,7 +36,7 @@ def mapping(fixture: Fixture) -> dict[str, Tensor]:
     spec = BypassMapping.Spec.model_validate(importer.mapping_options(config))
     block = spec.build(z_dim=z_dim, style_dim=z_dim + c_dim, num_styles=config["num_ws"], cond_dim=c_dim)
     block.train(config.get("mode") == "train")
-    state = ours(importer.mapping_moves("", "", config), fixture.tensors, block)
+    state = ours(importer.mapping_rules("", "", config), fixture.tensors, block)
     call = {"truncation_psi": config.get("truncation_psi", 1.0)}
     ws = functional_call(block, state, (fixture.inputs["z"], fixture.inputs.get("c")), call)
     return {"ws": ws, "x_avg_after": state["w_avg"]}
@@ -61,7 +61,7 @@ def synthesis_layer(fixture: Fixture) -> dict[str, Tensor]:
     low = args["resolution"] // args.get("up", 1)
     block = step(spec, args["in_channels"], (low, low), args["w_dim"])
     name = "convs1.1" if args.get("residual") else "conv0"
-    state = ours(importer.step_moves("", "", name), fixture.tensors, block)
+    state = ours(importer.step_rules("", "", name), fixture.tensors, block)
     with noise_mode(call.get("noise_mode")):
         return {"y": functional_call(block, state, (fixture.inputs["x"], fixture.inputs["w"][:, None]))}
 
@@ -73,7 +73,7 @@ def norm(args: dict[str, Any]) -> dict[str, Any]:
 def step(spec: dict[str, Any], dim: int, resolution: tuple[int, int], style_dim: int, channels: int = 3) -> Any:
     """One step of a synthesis, in its place."""
     told = {"dim": dim, "in_dim": dim, "resolution": resolution, "style_dim": style_dim, "image_channels": channels}
-    return build_at((), SlotOf(Source, Layer, Readout).validate(spec), **told)
+    return build_at((), SlotOf(SynthesisInput, Layer, ImageHead).validate(spec), **told)
 
 
 @adapter("stylegan_t", "torgb")
@@ -87,7 +87,7 @@ def to_rgb(fixture: Fixture) -> dict[str, Tensor]:
         style_order=2,
         clamp=args.get("conv_clamp"),
     )
-    state = ours(importer.step_moves("", "", "torgb"), fixture.tensors, block)
+    state = ours(importer.step_rules("", "", "torgb"), fixture.tensors, block)
     return {"y": functional_call(block, state, (inputs["x"], inputs["w"][:, None]))}
 
 
@@ -117,8 +117,8 @@ def synthesis_block(fixture: Fixture) -> dict[str, Tensor]:
         low = (size // 2, size // 2) if first else place
         width = args["in_channels"] if first else dim
         blocks.append(step(spec, width, low, args["w_dim"], args["img_channels"]))
-    moves = [m for i, name in enumerate(specs) for m in importer.step_moves(f"{i}.", f"{name}.", name)]
-    state = {f"blocks.{name}": value for name, value in ours(moves, fixture.tensors, blocks).items()}
+    rules = [m for i, name in enumerate(specs) for m in importer.step_rules(f"{i}.", f"{name}.", name)]
+    state = {f"blocks.{name}": value for name, value in ours(rules, fixture.tensors, blocks).items()}
     with noise_mode(fixture.config["call_args"].get("noise_mode")):
         x, image = functional_call(
             InARow(blocks), state, (inputs.get("x"), inputs.get("img"), inputs["ws"]), strict=False
@@ -135,14 +135,14 @@ class InARow(nn.Module):
         self.upsample = Upsample2d()
 
     def forward(self, x: Tensor | None, image: Tensor | None, ws: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        flow = GeneratorFlow()
-        flow.features, flow.image = x, image
+        state = GeneratorState()
+        state.features, state.image = x, image
         for index, block in enumerate(self.blocks):
-            flow.ws = ws[:, index : index + 1]
-            flow.advance(block)
-        if image is not None and not isinstance(self.blocks[-1], Readout):
-            flow.image = self.upsample(image)
-        return flow.features, flow.image
+            state.ws = ws[:, index : index + 1]
+            state.advance(block)
+        if image is not None and not isinstance(self.blocks[-1], ImageHead):
+            state.image = self.upsample(image)
+        return state.features, state.image
 
 
 @adapter("stylegan_t", "synthesis")
@@ -163,11 +163,11 @@ def run(fixture: Fixture, options: dict[str, Any], tensors: dict[str, Tensor], *
     """A whole generator, or its synthesis alone, with what comes out of the blocks that the fixture asks for."""
     config = fixture.config
     network = importer.generator_spec(options).build().to(fixture.dtype).eval()
-    moves, given = importer.generator_moves(options), dict(tensors)
+    rules, given = importer.generator_rules(options), dict(tensors)
     if "ws" in inputs:
-        moves = [each for each in moves if each.ours.startswith("synthesis.")]
+        rules = [each for each in rules if each.ours.startswith("synthesis.")]
         network.mapping = nn.Identity()
-    state = {f"network.{name}": value for name, value in ours(moves, given, network).items()}
+    state = {f"network.{name}": value for name, value in ours(rules, given, network).items()}
     names = list(importer.synthesis_steps(options))
     with noise_mode(config.get("call_args", {}).get("noise_mode")):
         found: dict[str, Tensor] = functional_call(
@@ -189,27 +189,27 @@ class Recorder(nn.Module):
     ) -> dict[str, Tensor]:
         if ws is None:
             ws = self.network.mapping(z, c, truncation_psi=truncation_psi)
-        flow, found = GeneratorFlow(), {}
+        state, found = GeneratorState(), {}
         steps: Any = self.network.synthesis
         for block, styles, name in zip(steps, steps.schedule, self.names, strict=True):
-            flow.ws = ws[:, styles]
-            flow.advance(block)
+            state.ws = ws[:, styles]
+            state.advance(block)
             size = name.partition(".")[0]
-            found[f"{size}.x"] = flow.features
-            if flow.image is not None:
-                found[f"{size}.img"] = flow.image
-        assert flow.image is not None
+            found[f"{size}.x"] = state.features
+            if state.image is not None:
+                found[f"{size}.img"] = state.image
+        assert state.image is not None
         with torch.no_grad():
-            assert torch.equal(steps(ws), flow.image), "the recorder runs the steps otherwise than the generator"
-        return found | {"img": flow.image}
+            assert torch.equal(steps(ws), state.image), "the recorder runs the steps otherwise than the generator"
+        return found | {"img": state.image}
 
 
-def ours(moves: Any, tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def ours(rules: Any, tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Our state; what the reference computes by itself is the identity, and running means may be changed in place."""
-    moves = list(moves)
+    rules = list(rules)
     dtype = next(iter(tensors.values())).dtype
-    computed = {name: torch.eye(3, dtype=dtype) for each in moves for name in each.theirs if "transform" in name}
-    fit: list[Move] = moves
+    computed = {name: torch.eye(3, dtype=dtype) for each in rules for name in each.theirs if "transform" in name}
+    fit: list[WeightRule] = rules
     found = translate(fit, computed | tensors, network, ignored=importer.generator_ignored)
     return {name: value.clone() if name.endswith("w_avg") else value for name, value in found.items()}
 
@@ -217,12 +217,12 @@ def ours(moves: Any, tensors: dict[str, Tensor], network: nn.Module) -> dict[str
 @adapter("stylegan_t", "train_modes")
 def train_modes(fixture: Fixture) -> dict[str, Tensor]:
     config = fixture.config
-    theirs = {each.theirs[0]: each.ours for each in importer.generator_moves(config)}
+    theirs = {each.theirs[0]: each.ours for each in importer.generator_rules(config)}
     found = {}
     for mode in config["modes"]:
         with torch.device("meta"):
             network = importer.generator_spec(config).build()
-        learning = Learning(**PHASES[mode.replace("_", "-")])
+        learning = Trainable(**PHASES[mode.replace("_", "-")])
         learning.apply(network)
         learns = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         flags = [

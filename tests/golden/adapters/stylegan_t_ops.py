@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.kernels.bias_act import bias_act
-from blocks.kernels.modulated_conv2d import modulated_conv2d
-from blocks.resample import fir_kernel
+from blocks.common.resample import fir_kernel
+from blocks.ops.bias_act import bias_act
+from blocks.ops.modulated_conv2d import modulated_conv2d
 from tests.golden.recipe import Fixture, adapter
 
 

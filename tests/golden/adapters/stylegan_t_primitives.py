@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from blocks.equalized import EqualLinear
-from blocks.kernels.upfirdn2d import upfirdn2d
+from blocks.common.equalized import EqualLinear
+from blocks.common.resample import Blur2d, Downsample2d, Resample2d, Upsample2d, fir_kernel
 from blocks.norm.pixel_norm import PixelNorm
-from blocks.resample import Blur2d, Downsample2d, Resample2d, Upsample2d, fir_kernel
-from blocks.source.fourier_features import FourierFeatures
+from blocks.ops.upfirdn2d import upfirdn2d
+from blocks.synthesis_input.fourier_features import FourierFeatures
 from tests.golden.recipe import Fixture, adapter
 
 Settings = dict[str, Any]
@@ -93,7 +93,7 @@ def as_told(
     x: Tensor, taps: list[Any], setup: Settings, ours: Resample2d, *, padding: Any = 0, flip_filter: bool = False
 ) -> Tensor:
     """What `ours` computes, with padding of the caller's beside its own."""
-    wider = tuple(own + more for own, more in zip(ours.padding, four(padding), strict=True))
+    wider = tuple(embed_weights + more for embed_weights, more in zip(ours.padding, four(padding), strict=True))
     options = {"up": ours.up, "down": ours.down, "gain": ours.gain, "padding": wider}
     return run(x, taps, setup, flip_filter=flip_filter, **options)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.importers import stylegan_t as importer
-from assemblies.importers.moves import Move, translate
+from assemblies.conversion.weight_map import WeightRule, translate
+from assemblies.models.stylegan_t import architecture as importer
 from blocks import BatchNormLocal, DiffAugment, TokenConvHead
 from registry import catalogue
 from tests.golden.adapters.stylegan_t_discriminator import OURS
@@ -32,10 +32,10 @@ def vit_features(fixture: Fixture) -> dict[str, Tensor]:
     spec = importer.network_options(config["vit"], tuple(config["hooks"]))
     if not config["hook_patch"]:
         spec["depths"].remove(0)
-    entry = catalogue.get("feature-network", spec.pop("kind"))
+    entry = catalogue.get("backbone", spec.pop("kind"))
     assert entry is not None
     block = entry.block(3, **spec).to(fixture.dtype)
-    state = translate(importer.network_moves("", "model.model.", fixture.tensors), fixture.tensors, block)
+    state = translate(importer.network_rules("", "model.model.", fixture.tensors), fixture.tensors, block)
     tokens = functional_call(block, state, fixture.inputs["x"] * 2 - 1)
     return {f"feat{index}": each.mT for index, each in enumerate(tokens)}
 
@@ -47,10 +47,10 @@ def disc_head(fixture: Fixture) -> dict[str, Tensor]:
     x = inputs["x"][:, :, None]
     head = spec.build(dim=config["channels"], resolution=tuple(x.shape[2:]), cond_dim=config["c_dim"])
     head = head.to(fixture.dtype).train(config["mode"] == "train")
-    moves = importer.head_moves("", "", config)
-    state = movable(moves, fixture.tensors, head)
+    rules = importer.head_rules("", "", config)
+    state = movable(rules, fixture.tensors, head)
     logits = functional_call(head, state, (x, inputs.get("c")))
-    after = {each.theirs[0]: state[each.ours] for each in moves}
+    after = {each.theirs[0]: state[each.ours] for each in rules}
     return {"logits": logits[:, None]} | {f"{name}_after": after[name] for name in after if name[-2:] in ("_u", "_v")}
 
 
@@ -58,10 +58,10 @@ def disc_head(fixture: Fixture) -> dict[str, Tensor]:
 def discriminator(fixture: Fixture) -> dict[str, Tensor]:
     config, image = fixture.config, fixture.inputs["img"]
     options = config | {"img_resolution": image.shape[2]}
-    network = importer.discriminator_spec(options).build(**importer.discriminator_wiring(options)).to(fixture.dtype)
+    network = importer.discriminator_spec(options).build(**importer.discriminator_context(options)).to(fixture.dtype)
     network.train(config["mode"] == "train")
     network.crop_probability = 0.0  # the fixture says where
-    state = movable(importer.discriminator_moves(options, fixture.tensors), fixture.tensors, network)
+    state = movable(importer.discriminator_rules(options, fixture.tensors), fixture.tensors, network)
     if config["diffaug"]:
         draws = {ours: fixture.inputs[theirs] for theirs, ours in OURS.items() if theirs in fixture.inputs}
         image = DiffAugment()(image, draws)
@@ -71,7 +71,7 @@ def discriminator(fixture: Fixture) -> dict[str, Tensor]:
     return {"logits": functional_call(network, state, (image, fixture.inputs.get("c")))}
 
 
-def movable(moves: list[Move], tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def movable(rules: list[WeightRule], tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Our state, in which power iterations may change their vectors in place."""
-    found = translate(moves, tensors, network)
+    found = translate(rules, tensors, network)
     return {name: value.detach().clone() if name[-2:] in (".u", ".v") else value for name, value in found.items()}

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from assemblies import EMA
 from blocks.augment.fading_blur import blur, faded
-from blocks.guidance import as_seen, spherical_distance
+from blocks.common.guidance import as_seen, spherical_distance
 from blocks.loss.hinge import Hinge
+from ganblocks.training.ema import decay
 from tests.golden.recipe import Fixture, adapter
-from workbench.ema import decay
 
 SEEN = 224
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -10,12 +10,12 @@ from torch.func import functional_call
 
 from blocks.attention.dense import DenseAttention
 from blocks.attention.hydra import HydraNA
-from blocks.families import Attention, channels_first, channels_last
+from blocks.families import Attention, to_nchw, to_nhwc
 from blocks.feed_forward.mlp import MLP
-from blocks.kernels.neighborhood_attention import neighborhood_attention
-from blocks.kernels.neighborhood_attention.reference import window_logits
 from blocks.layer.transformer import Transformer
 from blocks.norm.adain import AdaIN
+from blocks.ops.neighborhood_attention import neighborhood_attention
+from blocks.ops.neighborhood_attention.reference import window_logits
 from registry import Spec
 from tests.golden.recipe import Fixture, adapter, fill
 
@@ -107,9 +107,9 @@ def transform(fixture: Fixture, attention: Spec) -> Outputs:
         feed_forward=MLP.Spec(mlp_ratio=args.get("mlp_ratio", 4)),
         layer_scale=1.0 if "gamma1" in fixture.tensors else None,
     )
-    image = channels_first(x.unflatten(1, args["input_resolution"]))
+    image = to_nchw(x.unflatten(1, args["input_resolution"]))
     y = functional_call(block, tensors, (image, fixture.inputs["style"][:, None]), strict=True)
-    return {"out": channels_last(y).flatten(1, 2)}
+    return {"out": to_nhwc(y).flatten(1, 2)}
 
 
 def hydra_spec(args: dict[str, Any], kernel_sizes: list[int], dilations: list[int]) -> Spec:

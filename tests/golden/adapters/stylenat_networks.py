@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.importers import stylenat
-from assemblies.importers.moves import move, translate
-from blocks.families import channels_first, channels_last
+from assemblies.conversion.weight_map import rule, translate
+from assemblies.models.stylenat import architecture as stylenat
+from blocks.common.resample import Blur2d, Downsample2d, Upsample2d
+from blocks.common.wavelets import haar, inverse_haar
+from blocks.families import to_nchw, to_nhwc
 from blocks.layer.transformer import Transformer
-from blocks.resample import Blur2d, Downsample2d, Upsample2d
-from blocks.wavelets import haar, inverse_haar
 from registry import second_order
 from tests.golden.recipe import Fixture, adapter
 
@@ -23,7 +23,7 @@ def generator(fixture: Fixture) -> dict[str, Tensor]:
     args = options(fixture)
     network = stylenat.generator_spec(args).build().to(fixture.dtype).eval()
     weights = translate(
-        stylenat.generator_moves(args), fixture.tensors, network, ignored=stylenat.generator_ignored
+        stylenat.generator_rules(args), fixture.tensors, network, ignored=stylenat.generator_ignored
     ) | dict(network.named_buffers())
     of_synthesis = {name.removeprefix("synthesis."): value for name, value in weights.items() if "synthesis" in name}
     of_mapping = {name.removeprefix("mapping."): value for name, value in weights.items() if "mapping" in name}
@@ -38,13 +38,13 @@ def generator(fixture: Fixture) -> dict[str, Tensor]:
 def discriminator(fixture: Fixture) -> dict[str, Tensor]:
     args = options(fixture)
     network = stylenat.discriminator_spec(args).build(resolution=args["size"], image_channels=3).to(fixture.dtype)
-    moves = stylenat.discriminator_moves(args)
+    rules = stylenat.discriminator_rules(args)
     given = fixture.tensors | {
         name: value.detach().clone() for name, value in fixture.tensors.items() if name.endswith(("_u", "_v"))
     }
-    weights = dict(network.named_buffers()) | translate(moves, given, network, ignored=stylenat.discriminator_ignored)
+    weights = dict(network.named_buffers()) | translate(rules, given, network, ignored=stylenat.discriminator_ignored)
     outputs = {"logits_train": functional_call(network.train(), weights, fixture.inputs["image"], strict=True)}
-    theirs = {ours: names[0] for ours, names, _ in moves}
+    theirs = {ours: names[0] for ours, names, _ in rules}
     outputs |= {f"after_train:{theirs[name]}": value for name, value in weights.items() if name in theirs}
     image = fixture.inputs["image"].detach().requires_grad_()
     with second_order():
@@ -77,15 +77,15 @@ def swin_block(fixture: Fixture) -> dict[str, Tensor]:
         layer_scale=1.0 if "gamma1" in fixture.tensors else None,
     )
     stage = stylenat.Stage(min(resolution), args["dim"], args["num_heads"], (), ())
-    moves = list(stylenat.block_moves("block", "block", stage, args | {"block_type": "swin"}))
+    rules = list(stylenat.block_rules("block", "block", stage, args | {"block_type": "swin"}))
     gammas = [name for name in fixture.tensors if name.startswith("gamma")]
-    moves += [move(f"block.{name.replace('gamma', 'scale')}.gamma", f"block.{name}") for name in gammas]
+    rules += [rule(f"block.{name.replace('gamma', 'scale')}.gamma", f"block.{name}") for name in gammas]
     given = {f"block.{name}": value for name, value in fixture.tensors.items()}
-    found = translate(moves, given, nn.ModuleDict({"block": block}), ignored=stylenat.generator_ignored)
+    found = translate(rules, given, nn.ModuleDict({"block": block}), ignored=stylenat.generator_ignored)
     weights = {name.removeprefix("block."): value for name, value in found.items()}
-    image = channels_first(x.unflatten(1, resolution))
+    image = to_nchw(x.unflatten(1, resolution))
     y = functional_call(block, weights, (image, fixture.inputs["style"][:, None]), strict=True)
-    return {"out": channels_last(y).flatten(1, 2)}
+    return {"out": to_nhwc(y).flatten(1, 2)}
 
 
 @adapter("stylenat", "Wavelet")

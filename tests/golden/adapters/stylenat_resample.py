@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.func import functional_call
 
+from blocks.common.position import SinusoidalGrid
+from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.upsample_linear import UpsampleLinear
-from blocks.position import SinusoidalGrid
-from blocks.readout.to_rgb import ToRGB
 from tests.golden.recipe import Fixture, adapter
 
 

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.importers import vitgan
-from assemblies.importers.moves import translate
+from assemblies.conversion.weight_map import translate
+from assemblies.models.vitgan import architecture as vitgan
 from blocks.augment.diff_augment import DiffAugment
-from blocks.equalized import EqualLinear
+from blocks.common.equalized import EqualLinear
 from blocks.families import Batch, Networks
-from blocks.intake.overlapping_patches import OverlappingPatches
 from blocks.loss.hinge import Hinge
 from blocks.loss.non_saturating import NonSaturating
 from blocks.loss.wasserstein import Wasserstein
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
 from blocks.regularizer.r1 import R1
+from blocks.stem.overlapping_patches import OverlappingPatches
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm, largest_singular_value
 from tests.golden.recipe import Fixture, adapter
@@ -33,8 +33,8 @@ def normalised(layer: nn.Module, tensors: dict[str, Tensor], x: Tensor, **option
     """What a layer gives under improved spectral norm, and its normalised weight."""
     normalize_weights(layer, ImprovedSpectralNorm.Spec(**options))
     parametrization = layer.get_submodule("parametrizations.weight")
-    own = {name.removeprefix("parametrizations.weight."): value for name, value in tensors.items()}
-    weight = functional_call(parametrization, {name: own[name] for name in parametrization.state_dict()}, ())
+    embed_weights = {name.removeprefix("parametrizations.weight."): value for name, value in tensors.items()}
+    weight = functional_call(parametrization, {name: embed_weights[name] for name in parametrization.state_dict()}, ())
     return {"y": functional_call(layer, tensors, x, strict=True), "weight_normalised": weight}
 
 
@@ -146,8 +146,8 @@ class OfficialDiscriminator:
     def __init__(self, arch: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         dtype = next(iter(tensors.values())).dtype
         self.network = vitgan.discriminator_spec(arch).build(resolution=arch["size"]).to(dtype)
-        moves = vitgan.discriminator_moves(arch)
-        found = translate(moves, tensors, self.network, ignored=vitgan.discriminator_ignored)
+        rules = vitgan.discriminator_rules(arch)
+        found = translate(rules, tensors, self.network, ignored=vitgan.discriminator_ignored)
         self.weights = dict(self.network.named_buffers()) | found
 
     def __call__(self, image: Tensor, c: Tensor | None = None) -> Tensor:
@@ -162,9 +162,11 @@ def official_discriminator(fixture: Fixture) -> Outputs:
     hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     outputs = {"logit": discriminator(image), "penultimate": seen[0].flatten(1)}
     hook.remove()
-    own = {name.removeprefix(f"steps.{last}."): value for name, value in discriminator.weights.items() if last in name}
+    embed_weights = {
+        name.removeprefix(f"steps.{last}."): value for name, value in discriminator.weights.items() if last in name
+    }
     for name in ("project1", "project2"):
-        weights = {key.removeprefix(f"{name}."): value for key, value in own.items() if key.startswith(name)}
+        weights = {key.removeprefix(f"{name}."): value for key, value in embed_weights.items() if key.startswith(name)}
         projected = functional_call(head.get_submodule(name), weights, seen[0].flatten(1), strict=True)
         outputs[{"project1": "projection", "project2": "projection2"}[name]] = projected
     return outputs

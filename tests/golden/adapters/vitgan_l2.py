@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.importers import vitgan, vitgan_reimplementation
-from assemblies.importers.moves import Move
-from assemblies.importers.vitgan_parts import attention_moves, pair
+from assemblies.conversion.weight_map import WeightRule
+from assemblies.models.vitgan import architecture as vitgan
+from assemblies.models.vitgan import reimplementation as vitgan_reimplementation
+from assemblies.models.vitgan.parts import attention_rules, pair
 from blocks.attention.dense import DenseAttention
 from blocks.attention.l2 import L2Attention
 from blocks.weight_norm.apply import normalize_weights
@@ -27,8 +28,8 @@ def paper(fixture: Fixture) -> Outputs:
     squared, sign = config["squared"], int(config["sign"])
     block = L2Attention(config["dim"], num_heads=config["heads"], squared=squared, sign=sign)
     names = {"q": "wq", "v": "wv", "proj": "wo"}
-    moves = [part for ours, theirs in names.items() for part in pair(ours, theirs, bias=theirs == "wo")]
-    return attended(block, moves, fixture.tensors, fixture)
+    rules = [part for ours, theirs in names.items() for part in pair(ours, theirs, bias=theirs == "wo")]
+    return attended(block, rules, fixture.tensors, fixture)
 
 
 @adapter("vitgan", "off_attention")
@@ -38,7 +39,7 @@ def official(fixture: Fixture) -> Outputs:
     if options["weight_norm"] is not None:
         normalize_weights(block, ImprovedSpectralNorm.Spec(**options["weight_norm"]))
     tensors = {f"attn.{name}": value for name, value in (fixture.tensors | fixture.attributes).items()}
-    return attended(block, attention_moves("", "attn", fixture.config), tensors, fixture)
+    return attended(block, attention_rules("", "attn", fixture.config), tensors, fixture)
 
 
 @adapter("vitgan", "re_attention")
@@ -51,8 +52,8 @@ def re_implemented(fixture: Fixture) -> Outputs:
     for name, value in (fixture.tensors | fixture.attributes).items():
         ties = config.get("tie_qk") and name.startswith("qkv.") and name.endswith(("weight_bar", "bias"))
         tensors[f"msa.{name}"] = tied(value) if ties else value
-    moves = vitgan_reimplementation.attention_moves(".attn", "msa", config, normalised=normalised)
-    return {"y": attended(block, moves, tensors, fixture)["y"]}
+    rules = vitgan_reimplementation.attention_rules(".attn", "msa", config, normalised=normalised)
+    return {"y": attended(block, rules, tensors, fixture)["y"]}
 
 
 def attention(options: dict[str, Any], fixture: Fixture, dim: int) -> nn.Module:
@@ -63,11 +64,11 @@ def attention(options: dict[str, Any], fixture: Fixture, dim: int) -> nn.Module:
     return block
 
 
-def attended(block: Any, moves: Iterable[Move], tensors: dict[str, Tensor], fixture: Fixture) -> Outputs:
+def attended(block: Any, rules: Iterable[WeightRule], tensors: dict[str, Tensor], fixture: Fixture) -> Outputs:
     """What attention makes of tokens x [B,N,C], and its weights: what it makes of values that are one of each."""
     weights = {
         ours.removeprefix(".attn").removeprefix("."): make(*(tensors[name] for name in theirs))
-        for ours, theirs, make in moves
+        for ours, theirs, make in rules
     }
     seen: list[Tensor] = []
     attend = block.attend

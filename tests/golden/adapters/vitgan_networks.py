@@ -9,17 +9,18 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assemblies.importers import vitgan, vitgan_reimplementation
-from assemblies.importers.moves import Move, translate
-from assemblies.importers.vitgan_parts import pair
+from assemblies.conversion.weight_map import WeightRule, translate
+from assemblies.models.vitgan import architecture as vitgan
+from assemblies.models.vitgan import reimplementation as vitgan_reimplementation
+from assemblies.models.vitgan.parts import pair
 from blocks.augment.diff_augment import DiffAugment
-from blocks.families import Batch, Networks, channels_first, channels_last
-from blocks.intake.overlapping_patches import OverlappingPatches
+from blocks.common.noise import Noise
+from blocks.families import Batch, Networks, to_nchw, to_nhwc
+from blocks.image_head.siren_patches import Siren
 from blocks.layer.transformer import Transformer
-from blocks.noise import Noise
-from blocks.readout.siren_patches import Siren
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.r1 import R1
+from blocks.stem.overlapping_patches import OverlappingPatches
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from registry import Spec
@@ -34,23 +35,23 @@ def official_generator(fixture: Fixture) -> Outputs:
     network = build(vitgan.generator_spec(args), fixture)
     depth = args["num_layers"]
     wanted = {"w": "mapping", "pos_tokens": "synthesis.0", "block0": "synthesis.1", "tokens": f"synthesis.{1 + depth}"}
-    moves = vitgan.generator_moves(args)
-    weights = state(network, moves, fixture, vitgan.generator_ignored)
-    give_noises(fixture, network, moves)
+    rules = vitgan.generator_rules(args)
+    weights = state(network, rules, fixture, vitgan.generator_ignored)
+    give_noises(fixture, network, rules)
     with watched(network, wanted) as seen:
         image = functional_call(network, weights, fixture.inputs["z"], strict=True)
     outputs = {"w": seen["w"][:, 0], "image": image.clamp(0, 1) if args["use_nerf_proj"] else image}
-    outputs |= {name: channels_last(seen[name]).flatten(1, 2) for name in ("pos_tokens", "block0", "tokens")}
+    outputs |= {name: to_nhwc(seen[name]).flatten(1, 2) for name in ("pos_tokens", "block0", "tokens")}
     return outputs | {"pos_tokens": outputs["pos_tokens"][:1]}
 
 
 @adapter("vitgan", "off_block")
 def official_block(fixture: Fixture) -> Outputs:
     config, x = fixture.config, fixture.inputs["x"]
-    moves = vitgan.block_moves("block", "theirs", config)
+    rules = vitgan.block_rules("block", "theirs", config)
     spec = Transformer.Spec.model_validate(vitgan.block_options(config))
     block = build(spec, fixture, dim=x.shape[2], resolution=(1, x.shape[1]), style_dim=x.shape[2])
-    return {"y": transformed(block, moves, fixture, x, fixture.inputs["w"])}
+    return {"y": transformed(block, rules, fixture, x, fixture.inputs["w"])}
 
 
 @adapter("vitgan", "paper_dblock")
@@ -61,23 +62,23 @@ def paper_discriminator_block(fixture: Fixture) -> Outputs:
     block = Transformer(config["dim"], (1, x.shape[1]), attention=attention, feed_forward=feed_forward)
     names = {"norm1": "ln1", "norm2": "ln2", "attn.q": "attn.wq", "attn.v": "attn.wv", "attn.proj": "attn.wo"}
     names |= {"mlp.fc1": "fc1", "mlp.fc2": "fc2"}
-    moves = [
+    rules = [
         part
         for ours, theirs in names.items()
         for part in pair(f"block.{ours}", f"theirs.{theirs}", bias=f"{theirs}.bias" in fixture.tensors)
     ]
-    return {"y": transformed(block.to(fixture.dtype), moves, fixture, x)}
+    return {"y": transformed(block.to(fixture.dtype), rules, fixture, x)}
 
 
 @adapter("vitgan", "re_generator")
 def re_implemented_generator(fixture: Fixture) -> Outputs:
     args = dict(fixture.config["arch"])
     network = build(vitgan_reimplementation.generator_spec(args), fixture)
-    moves = vitgan_reimplementation.generator_moves(args)
-    weights = state(network, moves, fixture, vitgan_reimplementation.generator_ignored)
+    rules = vitgan_reimplementation.generator_rules(args)
+    weights = state(network, rules, fixture, vitgan_reimplementation.generator_ignored)
     with watched(network, {"w": "mapping", "encoder_out": f"synthesis.{args['depth']}"}) as seen:
         image = functional_call(network, weights, fixture.inputs["z"], strict=True)
-    return {"w": seen["w"][:, 0], "encoder_out": channels_last(seen["encoder_out"]).flatten(1, 2), "image": image}
+    return {"w": seen["w"][:, 0], "encoder_out": to_nhwc(seen["encoder_out"]).flatten(1, 2), "image": image}
 
 
 @adapter("vitgan", "re_siren")
@@ -89,10 +90,10 @@ def re_implemented_siren(fixture: Fixture) -> Outputs:
     modulation: Any = vitgan_reimplementation.siren_modulation(args)
     siren = Siren(widths, arch["style_size"], omega=arch.get("omega", 30.0), modulation=modulation).to(fixture.dtype)
     args["affine"] = [layer for layer, width in enumerate(widths[:-1]) if width != arch["style_size"]]
-    moves = vitgan_reimplementation.siren_moves("siren", "theirs.", args)
+    rules = vitgan_reimplementation.siren_rules("siren", "theirs.", args)
     ours = {
         name.removeprefix("siren."): value
-        for name, value in renamed(moves, {f"theirs.{name}": value for name, value in fixture.tensors.items()}).items()
+        for name, value in renamed(rules, {f"theirs.{name}": value for name, value in fixture.tensors.items()}).items()
     }
     if modulation != "add":
         pixels = pixels.reshape(pixels.mT.shape).mT
@@ -114,9 +115,9 @@ def re_implemented_patches(fixture: Fixture) -> Outputs:
         class_token=True,
     ).to(fixture.dtype)
     normalize_weights(patches, ImprovedSpectralNorm.Spec(sigma="power-iteration"))
-    moves = list(vitgan_reimplementation.patch_moves("patches", "theirs", {}))
+    rules = list(vitgan_reimplementation.patch_rules("patches", "theirs", {}))
     tensors = {f"theirs.{name}": value for name, value in (fixture.tensors | fixture.attributes).items()}
-    ours = {name.removeprefix("patches."): value for name, value in renamed(moves, tensors).items()}
+    ours = {name.removeprefix("patches."): value for name, value in renamed(rules, tensors).items()}
     features, _ = functional_call(patches, ours, (None, fixture.inputs["image"]), strict=True)
     return {"tokens": features[:, :, 0].mT}
 
@@ -127,8 +128,8 @@ def re_implemented_discriminator(fixture: Fixture) -> Outputs:
     args = config["arch"] | {"head_sizes": config.get("head_sizes")}
     spec = vitgan_reimplementation.discriminator_spec(args)
     network = build(spec, fixture, resolution=image.shape[-2:], image_channels=image.shape[1])
-    moves = vitgan_reimplementation.discriminator_moves(args)
-    weights = state(network, moves, fixture, vitgan_reimplementation.discriminator_ignored)
+    rules = vitgan_reimplementation.discriminator_rules(args)
+    weights = state(network, rules, fixture, vitgan_reimplementation.discriminator_ignored)
 
     def judge(image: Tensor, c: Tensor | None = None) -> Tensor:
         return functional_call(network, weights, image, strict=True)
@@ -153,30 +154,30 @@ def re_implemented_discriminator(fixture: Fixture) -> Outputs:
     return outputs
 
 
-def build(spec: Spec, fixture: Fixture, **wiring: Any) -> nn.Module:
-    network: nn.Module = spec.build(**wiring)
+def build(spec: Spec, fixture: Fixture, **context: Any) -> nn.Module:
+    network: nn.Module = spec.build(**context)
     return network.to(fixture.dtype).eval()
 
 
-def state(network: nn.Module, moves: Iterable[Move], fixture: Fixture, ignored: Any) -> dict[str, Tensor]:
+def state(network: nn.Module, rules: Iterable[WeightRule], fixture: Fixture, ignored: Any) -> dict[str, Tensor]:
     """Our tensors made of the fixture's, and the buffers that no checkpoint holds."""
     tensors = fixture.tensors | fixture.attributes
-    found = translate(moves, tensors, network, ignored=ignored)
+    found = translate(rules, tensors, network, ignored=ignored)
     return dict(network.named_buffers()) | {name: value.to(fixture.dtype) for name, value in found.items()}
 
 
-def renamed(moves: Iterable[Move], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {ours: make(*(tensors[name] for name in theirs)) for ours, theirs, make in moves}
+def renamed(rules: Iterable[WeightRule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {ours: make(*(tensors[name] for name in theirs)) for ours, theirs, make in rules}
 
 
 def transformed(
-    block: nn.Module, moves: Iterable[Move], fixture: Fixture, x: Tensor, w: Tensor | None = None
+    block: nn.Module, rules: Iterable[WeightRule], fixture: Fixture, x: Tensor, w: Tensor | None = None
 ) -> Tensor:
     """What a block makes of tokens x [B,N,C]; its moves are from names after "theirs." to names after "block."."""
     tensors = {f"theirs.{name}": value for name, value in (fixture.tensors | fixture.attributes).items()}
-    ours = {name.removeprefix("block."): value for name, value in renamed(moves, tensors).items()}
-    y = functional_call(block, ours, (channels_first(x[:, None]), None if w is None else w[:, None]), strict=True)
-    return channels_last(y)[:, 0]
+    ours = {name.removeprefix("block."): value for name, value in renamed(rules, tensors).items()}
+    y = functional_call(block, ours, (to_nchw(x[:, None]), None if w is None else w[:, None]), strict=True)
+    return to_nhwc(y)[:, 0]
 
 
 @contextmanager
@@ -195,9 +196,9 @@ def watched(network: nn.Module, names: Mapping[str, str]) -> Iterator[dict[str, 
             each.remove()
 
 
-def give_noises(fixture: Fixture, network: nn.Module, moves: Iterable[Move]) -> None:
+def give_noises(fixture: Fixture, network: nn.Module, rules: Iterable[WeightRule]) -> None:
     """Let each noise be the one that the fixture gives, named after its strength."""
-    for ours, theirs, _ in moves:
+    for ours, theirs, _ in rules:
         if theirs and theirs[0].endswith("noise.weight"):
             given = fixture.inputs["noise:" + theirs[0].removesuffix(".weight")]
             give_noise(network.get_submodule(ours.rpartition(".")[0]), given)

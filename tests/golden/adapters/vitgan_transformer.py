@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.func import functional_call
 
-from blocks.families import channels_first, channels_last
+from blocks.families import to_nchw, to_nhwc
 from blocks.layer.transformer import Transformer
 from blocks.norm.sln import SelfModulatedLayerNorm
 from blocks.weight_norm.apply import normalize_weights
@@ -72,8 +72,8 @@ def paper_block(fixture: Fixture) -> Outputs:
         norm={"kind": "sln", "eps": config["eps"]},
         feed_forward={"kind": "mlp", "mlp_ratio": (config["mlp_dim"] + 0.5) / config["dim"]},
     )
-    y = functional_call(block, tensors, (channels_first(x[:, None]), fixture.inputs["w"][:, None]), strict=True)
-    return {"y": channels_last(y)[:, 0]}
+    y = functional_call(block, tensors, (to_nchw(x[:, None]), fixture.inputs["w"][:, None]), strict=True)
+    return {"y": to_nhwc(y)[:, 0]}
 
 
 def equalized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,156 @@
+"""Resampling of maps and images by factors, with the low-pass filter that keeps aliases out.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B; the filter: binomial, after Zhang 2019,
+https://arxiv.org/abs/1904.11486.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.ops.upfirdn2d import Padding, Pair, pair, upfirdn2d
+
+Taps = Sequence[float] | Sequence[Sequence[float]]
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)
+
+
+def fir_kernel(taps: Taps) -> Float[Tensor, "*taps"]:
+    """Taps divided by their sum: their outer product [f,f] up to 7 of them, from 8 on [f], for both axes in turn."""
+    kernel = torch.tensor(taps, dtype=torch.float32)
+    if kernel.ndim == 1 and len(kernel) < 8:
+        kernel = torch.outer(kernel, kernel)
+    return kernel / kernel.sum()
+
+
+class Resample2d(nn.Module):
+    """Filters each channel of a map and changes its resolution: x [B,C,H,W] -> [B,C,H',W'], by the op upfirdn2d.
+
+    Args:
+        taps: The filter, of one dimension for both axes or of two; divided by its sum.
+        up: Factor by which resolution grows; a pair is (horizontal, vertical).
+        down: Factor by which resolution shrinks.
+        padding: Zeros (left, right, top, bottom) around the map, in pixels after the growth; negative crops.
+        gain: Factor of the result.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+    """
+
+    filter: Tensor
+
+    def __init__(
+        self,
+        taps: Taps = BINOMIAL,
+        *,
+        up: Pair = 1,
+        down: Pair = 1,
+        padding: Padding = (0, 0, 0, 0),
+        gain: float = 1.0,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.register_buffer("filter", fir_kernel(taps), persistent=False)
+        self.up, self.down, self.padding, self.gain = pair(up), pair(down), padding, gain
+        self.resample = upfirdn2d.bind(kernel)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
+        options = {"up": self.up, "down": self.down, "padding": self.padding, "gain": self.gain}
+        y: Tensor = self.resample(x, self.filter, **options)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"up={self.up}, down={self.down}, padding={self.padding}, gain={self.gain}"
+
+
+class Upsample2d(Resample2d):
+    """Resolution times `factor`, brightness kept: H x W -> factor H x factor W.
+
+    Args:
+        factor: A pair is (horizontal, vertical).
+        taps: The filter.
+        gain: Factor of the result beyond the one that keeps brightness.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+    """
+
+    def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
+        (across, along), (height, width) = pair(factor), _size(taps)
+        padding = (*_around(width, across), *_around(height, along))
+        super().__init__(taps, up=factor, padding=padding, gain=gain * across * along, kernel=kernel)
+
+
+class Downsample2d(Resample2d):
+    """Resolution divided by `factor`: H x W -> H // factor x W // factor, for odd sizes too if the filter is even.
+
+    Args:
+        factor: A pair is (horizontal, vertical).
+        taps: The filter.
+        gain: Factor of the result.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+    """
+
+    def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
+        (across, along), (height, width) = pair(factor), _size(taps)
+        padding = (*_inside(width, across), *_inside(height, along))
+        super().__init__(taps, down=factor, padding=padding, gain=gain, kernel=kernel)
+
+
+class Blur2d(Resample2d):
+    """Filters without changing resolution.
+
+    Args:
+        taps: The filter.
+        padding: Zeros (before, after) on both axes; None keeps the size. (2, 2) before a 3x3 convolution of stride 2.
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+    """
+
+    def __init__(self, taps: Taps = BINOMIAL, *, padding: tuple[int, int] | None = None, kernel: str = "auto") -> None:
+        height, width = _size(taps)
+        around = (*_around(width, 1), *_around(height, 1)) if padding is None else (*padding, *padding)
+        super().__init__(taps, padding=around, kernel=kernel)
+
+
+class SkipSum(nn.Module):
+    """Adds an image to the one made so far, which is first brought to its size.
+
+    A factor that is a power of two, the same for both axes, is taken by `Upsample2d`, twice for 4 and so on. Other
+    sizes are interpolated (bilinear, with a low-pass filter where the image shrinks). An image of the same size is
+    added as it is.
+
+    Args:
+        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+    """
+
+    def __init__(self, *, kernel: str = "auto") -> None:
+        super().__init__()
+        self.upsample = Upsample2d(kernel=kernel)
+
+    def forward(
+        self, image: Float[Tensor, "b k h w"], so_far: Float[Tensor, "b k i j"] | None = None
+    ) -> Float[Tensor, "b k h w"]:
+        if so_far is None:
+            return image
+        (height, width), (low_height, low_width) = image.shape[2:], so_far.shape[2:]
+        factor = height // low_height
+        if (height, width) != (low_height * factor, low_width * factor) or factor & (factor - 1):
+            so_far = F.interpolate(so_far, size=(height, width), mode="bilinear", antialias=True)
+        while so_far.shape[2] < height:
+            so_far = self.upsample(so_far)
+        return image + so_far
+
+
+def _size(taps: Taps) -> tuple[int, int]:
+    first = taps[0]
+    return (len(taps), len(first)) if isinstance(first, Sequence) else (len(taps), len(taps))
+
+
+def _around(taps: int, factor: int) -> tuple[int, int]:
+    """The padding of upsampling, and with factor 1 that of filtering."""
+    return (taps + factor - 1) // 2, (taps - factor) // 2
+
+
+def _inside(taps: int, factor: int) -> tuple[int, int]:
+    """The padding of downsampling."""
+    return (taps - factor + 1) // 2, (taps - factor) // 2

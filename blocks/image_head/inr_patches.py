@@ -1,0 +1,173 @@
+"""Patches drawn by implicit networks: functions from pixel coordinates to colours, one for each token.
+
+ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3; modulated as in CIPS, Anokhin et al. 2020,
+https://arxiv.org/abs/2011.13775.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.common.equalized import EqualLinear
+from blocks.common.modulation import demodulation, modulated_pixels
+from blocks.common.noise import Noise
+from blocks.common.position import LearnedFourier
+from blocks.common.resample import SkipSum
+from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
+from blocks.image_head.to_rgb import ToRGB
+from blocks.ops.bias_act import GAINS, SLOPE
+from registry import incompatible
+
+
+class INRPatches(ImageHead, kind="inr-patches"):
+    """A small network per token from Fourier features of a pixel's place to its colour, added to the image so far.
+
+    The networks share their weights, and the token modulates them; no token's weights are ever made.
+
+    Args:
+        dim: Features of a token.
+        image_channels: Channels of the image.
+        resolution: Rows and columns of tokens; only noise has to know.
+        patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
+        hidden_dims: Features of the network's hidden layers, each modulated and demodulated; the paper has one, the
+            authors' code three.
+        fourier_dim: Fourier features of a pixel; as many as the token has if None.
+        mapping_layers: Linear maps with leaky ReLU that a token, normalised, goes through first; the authors' code
+            has 4.
+        mapping_lr_multiplier: By how much slower than the rest these learn.
+        noise: Whether noise of a learned strength, 0 at the start, is added to each pixel before a hidden layer's
+            activation, as in the authors' code.
+        rgb_every: After how many hidden layers, beyond the first, colours are read and summed, as in CIPS, and in the
+            authors' code with 2; None for after the last alone.
+        weight_init: Standard deviation of the last layer's weights at the start; below 1, patches start out faint.
+        value_range: "unit" gives half of each colour plus 0.5, for images in [0,1]: the authors' code.
+        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
+            call, "tune" the quickest.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"patch_size": 3, "hidden_dims": [12]}},
+        {"spec": {"patch_size": 2, "hidden_dims": [12, 8, 8], "fourier_dim": 10, "mapping_layers": 2}},
+        {"spec": {"patch_size": 1, "hidden_dims": [12]}, "context": {"image_channels": 1}},
+        {
+            "spec": {
+                "patch_size": 2,
+                "hidden_dims": [10, 8, 8, 6, 6],
+                "noise": True,
+                "rgb_every": 2,
+                "value_range": "unit",
+            }
+        },
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        image_channels: int = 3,
+        resolution: Resolution | None = None,
+        *,
+        patch_size: PositiveInt = 4,
+        hidden_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512,),
+        fourier_dim: PositiveInt | None = None,
+        mapping_layers: NonNegativeInt = 0,
+        mapping_lr_multiplier: PositiveFloat = 0.01,
+        noise: bool = False,
+        rgb_every: PositiveInt | None = None,
+        weight_init: PositiveFloat = 1.0,
+        value_range: Literal["symmetric", "unit"] = "symmetric",
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.mapping = nn.Sequential()
+        for _ in range(mapping_layers):
+            self.mapping.append(EqualLinear(dim, dim, lr_multiplier=mapping_lr_multiplier, activation="lrelu"))
+        fourier_dim = dim if fourier_dim is None else fourier_dim
+        self.fourier = LearnedFourier(fourier_dim, (patch_size, patch_size))
+        self.layers = nn.ModuleList(TokenLinear(i, o, dim) for i, o in pairwise((fourier_dim, *hidden_dims)))
+        self.noise: nn.ModuleList | None = None
+        if noise:
+            if resolution is None:
+                raise incompatible("noise", "needs to know how many tokens there are, which this place does not say")
+            size = resolution[0] * patch_size, resolution[1] * patch_size
+            self.noise = nn.ModuleList(Noise(size) for _ in hidden_dims)
+        last = len(hidden_dims) - 1
+        early = range(rgb_every, last, rgb_every) if rgb_every else ()
+        colours: dict[str, Any] = {"modulation": "modulate", "weight_init": weight_init}
+        self.early_rgb = nn.ModuleDict({str(i): ToRGB(hidden_dims[i], dim, image_channels, **colours) for i in early})
+        self.to_rgb = ToRGB(hidden_dims[last], dim, image_channels, **colours)
+        self.to_unit = value_range == "unit"
+        self.skip = SkipSum(kernel=kernel)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        ws: Float[Tensor, "b n s"],
+        image: Float[Tensor, "b k i j"] | None = None,
+    ) -> Float[Tensor, "b k u v"]:
+        batch, _, height, width = x.shape
+        tokens = to_nhwc(x).flatten(0, 2)
+        if len(self.mapping):
+            tokens = self.mapping(F.rms_norm(tokens, tokens.shape[1:], eps=1e-8))
+        pixels = self.fourier().flatten(0, 1)  # the same for all tokens, before the first layer
+        colours: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            pixels = layer(pixels, tokens, None if self.noise is None else self.field(index, x))
+            if str(index) in self.early_rgb:
+                colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
+        colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
+        colours = 0.5 * colours + 0.5 if self.to_unit else colours
+        patches = colours.flatten(1).unflatten(0, (batch, height, width))
+        summed: Tensor = self.skip(F.pixel_shuffle(to_nchw(patches), self.patch_size), image)
+        return summed
+
+    def maps(self, pixels: Float[Tensor, "t p o"]) -> Float[Tensor, "t o i j"]:
+        return pixels.mT.reshape(*pixels.mT.shape[:2], self.patch_size, self.patch_size)
+
+    def field(self, index: int, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "t p 1"]:
+        """A layer's noise times its strength, drawn for the image and cut into patches."""
+        assert self.noise is not None
+        batch, _, height, width = x.shape
+        size = self.patch_size
+        drawn = to_nchw(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
+        return to_nhwc(F.pixel_unshuffle(drawn, size)).flatten(0, 2)[..., None]
+
+
+class TokenLinear(nn.Module):
+    """A linear map of each token's pixels, modulated by the token and demodulated, with leaky ReLU.
+
+    Args:
+        in_dim: Features of a pixel.
+        out_dim: Features it gets.
+        style_dim: Features of a token.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, style_dim: int) -> None:
+        super().__init__()
+        self.scale = 1 / math.sqrt(in_dim)
+        self.affine = EqualLinear(style_dim, in_dim, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"],
+        tokens: Float[Tensor, "t s"],
+        noise: Float[Tensor, "t p 1"] | None = None,
+    ) -> Float[Tensor, "t p o"]:
+        weight, style = self.weight * self.scale, self.affine(tokens)
+        y = modulated_pixels(pixels, weight, style)
+        # the activation's gain sqrt(2) goes into what is small, and the activation into memory at hand
+        bias, factor = self.bias * GAINS["lrelu"], demodulation(weight, style)[:, None] * GAINS["lrelu"]
+        y = torch.addcmul(bias.to(y.dtype), y, factor.to(y.dtype))
+        if noise is not None:
+            y = y.add_(noise.to(y.dtype), alpha=GAINS["lrelu"])
+        return F.leaky_relu(y, SLOPE, inplace=True)

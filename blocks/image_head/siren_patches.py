@@ -1,0 +1,174 @@
+"""Patches drawn by networks of sines, modulated by their tokens.
+
+SIREN, Sitzmann et al. 2020, https://arxiv.org/abs/2006.09661, section 3; as the readout of ViTGAN (Lee et al. 2021,
+https://arxiv.org/abs/2107.04589) in its best-known re-implementation.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blocks.common.equalized import EqualLinear
+from blocks.common.modulation import demodulation, modulated_pixels
+from blocks.common.position import LearnedFourier
+from blocks.common.resample import SkipSum
+from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
+from registry import incompatible
+
+Modulation = Literal["modulate", "demodulate", "add"]
+
+
+class SirenPatches(ImageHead, kind="siren-patches"):
+    """A network of sines per token from Fourier features of a pixel's place to its colour, added to the image so far.
+
+    The networks share their weights; the token says how these are modulated. No token's weights are ever made.
+
+    Args:
+        dim: Features of a token.
+        image_channels: Channels of the image.
+        resolution: Rows and columns of tokens; only `whole` has to know.
+        patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
+        hidden_dims: Features of the network's hidden layers.
+        fourier_dim: Fourier features of a pixel; as many as the token has if None.
+        omega: What each hidden layer's argument of the sine is multiplied by.
+        modulation: How a token acts on a layer: "modulate" scales its inputs; "demodulate" brings the weights to unit
+            length besides; "add" adds a linear map of the token to its inputs.
+        whole: Whether one network draws the whole image, by all tokens mapped to one, instead of one each patch.
+        scrambled: Whether pixels and their features are confused on the way in, colours and pixels on the way out, as
+            in the published code, which reshapes where it should transpose.
+        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
+            call, "tune" the quickest.
+    """
+
+    examples: ClassVar = (
+        {"spec": {"patch_size": 3, "hidden_dims": [12, 10], "omega": 3}},
+        {"spec": {"patch_size": 2, "fourier_dim": 10, "hidden_dims": [12], "modulation": "demodulate", "omega": 3}},
+        {
+            "spec": {"patch_size": 2, "hidden_dims": [8], "modulation": "add", "omega": 3},
+            "context": {"image_channels": 1},
+        },
+        {
+            "spec": {"patch_size": 2, "hidden_dims": [12], "whole": True, "scrambled": True, "omega": 3},
+            "context": {"resolution": (4, 5)},
+        },
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        image_channels: int = 3,
+        resolution: Resolution | None = None,
+        *,
+        patch_size: PositiveInt = 4,
+        hidden_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (384, 384),
+        fourier_dim: PositiveInt | None = None,
+        omega: PositiveFloat = 30.0,
+        modulation: Modulation = "modulate",
+        whole: bool = False,
+        scrambled: bool = False,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.scrambled = patch_size, scrambled
+        size = patch_size, patch_size
+        self.join: EqualLinear | None = None
+        if whole:
+            if resolution is None:
+                raise incompatible("whole", "needs to know how many tokens there are, which this place does not say")
+            size = patch_size * resolution[0], patch_size * resolution[1]
+            self.join = EqualLinear(dim * resolution[0] * resolution[1], dim)
+        fourier_dim = dim if fourier_dim is None else fourier_dim
+        self.fourier = LearnedFourier(fourier_dim, size)
+        self.network = Siren((fourier_dim, *hidden_dims, image_channels), dim, omega=omega, modulation=modulation)
+        self.skip = SkipSum(kernel=kernel)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        ws: Float[Tensor, "b n s"],
+        image: Float[Tensor, "b k i j"] | None = None,
+    ) -> Float[Tensor, "b k u v"]:
+        batch, _, height, width = x.shape
+        tokens = to_nhwc(x).flatten(0, 2)
+        if self.join is not None:
+            tokens = F.gelu(self.join(tokens.view(batch, -1)))
+        pixels = self.fourier().flatten(0, 1)  # the same for all tokens
+        if self.scrambled:
+            pixels = pixels.reshape(pixels.mT.shape).mT
+        colours = self.network(pixels, tokens)
+        if self.scrambled:
+            colours = colours.mT.reshape(colours.shape)
+        summed: Tensor = self.skip(self.placed(colours.mT, (batch, height, width)), image)
+        return summed
+
+    def placed(self, colours: Float[Tensor, "t k p"], tokens: tuple[int, int, int]) -> Float[Tensor, "b k u v"]:
+        """The image of what the networks drew."""
+        if self.join is not None:
+            return colours.reshape(*colours.shape[:2], *self.fourier.places.shape[:2])
+        patches = colours.reshape(*tokens, -1)
+        return F.pixel_shuffle(to_nchw(patches), self.patch_size)
+
+
+class Siren(nn.Module):
+    """Layers sin(omega W x), the last without its sine, whose weights W a token modulates: pixels, tokens -> values.
+
+    Args:
+        widths: Features of a pixel, of each hidden layer, and of the result.
+        style_dim: Features of a token.
+        omega: The factor of the sines' arguments.
+        modulation: How a token acts on a layer.
+    """
+
+    def __init__(self, widths: tuple[int, ...], style_dim: int, *, omega: float, modulation: Modulation) -> None:
+        super().__init__()
+        self.omega = omega
+        pairs = enumerate(pairwise(widths))
+        self.layers = nn.ModuleList(
+            StyledLinear(i, o, style_dim, modulation, spread=1 / i if first == 0 else math.sqrt(6 / i) / omega)
+            for first, (i, o) in pairs
+        )
+
+    def forward(
+        self, pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], tokens: Float[Tensor, "t s"]
+    ) -> Float[Tensor, "t p o"]:
+        *hidden, last = self.layers
+        for layer in hidden:
+            pixels = torch.sin(self.omega * layer(pixels, tokens))
+        y: Tensor = last(pixels, tokens)
+        return y
+
+
+class StyledLinear(nn.Module):
+    """A linear map without bias of each token's pixels, whose weights, or inputs, the token changes.
+
+    Args:
+        in_dim: Features of a pixel.
+        out_dim: Features it gets.
+        style_dim: Features of a token, which scale the pixel's as they are if there are as many.
+        modulation: "modulate", "demodulate" or "add".
+        spread: Weights are drawn between -spread and spread.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, style_dim: int, modulation: Modulation, *, spread: float) -> None:
+        super().__init__()
+        self.add, self.demodulate = modulation == "add", modulation == "demodulate"
+        self.scale = 1 / math.sqrt(in_dim)
+        self.affine = EqualLinear(style_dim, in_dim, bias_init=None) if self.add or style_dim != in_dim else None
+        self.weight = nn.Parameter(torch.empty(out_dim, in_dim).uniform_(-spread, spread) / self.scale)
+
+    def forward(
+        self, pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], tokens: Float[Tensor, "t s"]
+    ) -> Float[Tensor, "t p o"]:
+        weight, style = self.weight * self.scale, tokens if self.affine is None else self.affine(tokens)
+        if self.add:  # both parts go through the weight by themselves: the sum is smaller after it
+            return pixels @ weight.mT + (style @ weight.mT)[:, None]
+        y = modulated_pixels(pixels, weight, style)
+        return y * demodulation(weight, style)[:, None] if self.demodulate else y

@@ -1,0 +1,63 @@
+"""From wavelets: a 1x1 convolution turns the Haar bands of an image into features.
+
+StyleSwin, Zhang et al. 2021, https://arxiv.org/abs/2112.10762, section 3.5, against artifacts of attention in windows,
+which show in the high bands; after SWAGAN, https://arxiv.org/abs/2102.06108. StyleNAT's discriminator is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from blocks.common.wavelets import haar
+from blocks.families import Resolution
+from blocks.stem.from_rgb import FromRGB
+from registry import incompatible
+
+
+class FromWavelets(FromRGB, kind="from-wavelets"):
+    """Features of each 2x2 pixels, half the image's size; added to the features that are there.
+
+    The image is shrunk to twice the size of the features first. (The papers keep bands between intakes, and go back to
+    the image to shrink it; that is the same.)
+
+    Args:
+        image_channels: Channels of the image.
+        resolution: Height and width of the image, in pixels, both even.
+        in_dim: Channels of the features to add to; None for the first intake.
+        dim: Channels C of the features; None for as many as those it adds to.
+        clamp: Largest magnitude of what comes in, for half precision.
+        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
+    """
+
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"dim": 12}, "context": {"in_dim": None, "dim": None, "resolution": (8, 6)}},
+        {"spec": {"clamp": 0.5}, "context": {"in_dim": 16}},
+    )
+
+    def __init__(
+        self,
+        image_channels: int,
+        resolution: Resolution,
+        in_dim: int | None = None,
+        *,
+        dim: PositiveInt | None = None,
+        clamp: PositiveFloat | None = None,
+        kernel: str = "auto",
+    ) -> None:
+        height, width = resolution
+        if height % 2 or width % 2:
+            raise incompatible((), f"{height}x{width} pixels do not split into 2x2; take an even size, or from-rgb")
+        super().__init__(4 * image_channels, in_dim, dim=dim, clamp=clamp, kernel=kernel)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
+    ) -> tuple[Float[Tensor, "b c u v"], Float[Tensor, "b k p q"]]:
+        if x is not None:
+            image = self.shrink(image, x.shape[-2], x.shape[-1], times=2)
+        features = self.conv(haar(image).contiguous(memory_format=torch.channels_last))
+        return features if x is None else x + features, image

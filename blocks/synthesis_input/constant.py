@@ -1,0 +1,33 @@
+"""A learned constant in place of a first layer on z.
+
+StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from blocks.families import Resolution, SynthesisInput
+
+
+class Constant(SynthesisInput, kind="constant"):
+    """A learned map [C,H,W], the same for every image; N(0,1) at the start.
+
+    Args:
+        dim: Channels C of the map.
+        resolution: Height and width of the map.
+    """
+
+    examples: ClassVar = ({"spec": {"dim": 16, "resolution": [3, 5]}},)
+
+    def __init__(self, *, dim: PositiveInt = 512, resolution: Resolution = (4, 4)) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.randn(dim, *resolution))
+
+    def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
+        return self.value.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)

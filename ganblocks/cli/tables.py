@@ -1,0 +1,142 @@
+"""Tables of the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 160  # columns where there is no terminal to ask
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_families(families: Iterable[Mapping[str, Any]]) -> None:
+    out = console()
+    for family in families:
+        table = _table("kind", "summary", "package")
+        for entry in family["kinds"]:
+            table.add_row(_strong(entry["kind"]), entry["summary"], f"{entry['package']} {entry['version']}")
+        out.print(Text(family["family"], style="bold magenta"), Text(f"  {family['summary']}", style="dim"), sep="")
+        out.print(table if family["kinds"] else Text("  (no kinds installed)", style="dim"))
+        out.print()
+
+
+def print_block(entry: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(_strong(entry["kind"]), Text(f" ({entry['family']})  {entry['summary']}"), sep="")
+    out.print(Text(f"{entry['module']}.{entry['class']}, from {entry['package']} {entry['version']}", style="dim"))
+    if entry["paper"]:
+        out.print(Text(entry["paper"], style="dim"))
+    for title, parameters in (("options", entry["options"]), ("wiring (given by its place)", entry["context"])):
+        out.print()
+        if not parameters:
+            out.print(Text(f"{title}: none", style="bold"))
+            continue
+        out.print(Text(title, style="bold"))
+        table = _table("name", "type", "default", "description")
+        for each in parameters:
+            default = "required" if each["required"] else _short(each["default"])
+            table.add_row(_strong(each["name"]), each["type"], default, each["description"])
+        out.print(table)
+    out.print()
+
+
+def print_doctor(found: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(Text("versions", style="bold"))
+    out.print(
+        Text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items()))
+    )
+    out.print(Text("devices", style="bold"))
+    out.print(Text(f"  {', '.join(found['devices'])} on {found['platform']}"))
+    out.print(Text("plugins", style="bold"))
+    for each in found["plugins"]:
+        out.print(Text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))
+    for name, reason in found["failures"].items():
+        out.print(Text(f"  {name} failed to load: {reason}", style="red"))
+    out.print(Text("kernels, the preferred first", style="bold"))
+    table = _table("op", "kernel", "from", "2nd derivative", "usable here")
+    for op in found["ops"]:
+        for kernel in op["kernels"]:
+            usable = (
+                Text("yes", style="green")
+                if kernel["unavailable"] is None
+                else Text(f"no: {kernel['unavailable']}", style="red")
+            )
+            if kernel.get("enable"):
+                usable.append(f"; to enable it: {kernel['enable']}")
+            table.add_row(
+                op["op"],
+                _strong(kernel["kernel"]),
+                kernel["package"],
+                "yes" if kernel["second_order"] else "no",
+                usable,
+            )
+    out.print(table)
+
+
+def print_steps(plan: Mapping[str, Any]) -> None:
+    out = console()
+    table = _table("step", "kind", "features", "image", "logits", right=("ws", "parameters", "multiply-adds"))
+    image = None
+    for step in plan["steps"]:
+        shown = dict(step, image=None if step["image"] == image else step["image"])  # steps that leave it alone
+        image = step["image"]
+        shapes = ("x".join(map(str, shown[name])) if shown[name] else "" for name in ("features", "image", "logits"))
+        numbers = (str(step["num_styles"] or ""), f"{step['parameters']:,}", f"{step['multiply_adds']:,}")
+        table.add_row(step["path"], _strong(step["kind"]), *shapes, *numbers)
+    for name, total in plan["totals"].items():
+        if isinstance(total, Mapping):
+            sums = (Text(f"{total[key]:,}", style="bold") for key in ("parameters", "multiply_adds"))
+            table.add_row(_strong(name), "", "", "", "", "", *sums)
+    out.print(table)
+    out.print(
+        Text(
+            "shapes are channels x height x width of one image; multiply-adds count matrix products and convolutions",
+            "dim",
+        )
+    )
+    if trainer := plan.get("training"):
+        out.print()
+        options = _table("training", "")
+        for name, said in trainer.items():
+            options.add_row(_strong(name), said)
+        out.print(options)
+
+
+def print_presets(presets: Iterable[Mapping[str, str]]) -> None:
+    table = _table("preset", "summary")
+    for preset in presets:
+        table.add_row(_strong(preset["preset"]), preset["summary"])
+    console().print(table if table.row_count else "no presets are installed")
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim", show_edge=False)
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _strong(text: Any) -> Text:
+    return Text(str(text), style="bold cyan")
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

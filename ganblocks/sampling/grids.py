@@ -1,0 +1,166 @@
+"""Pictures on disk: grids of images with small gaps and labels, and animations; each is written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, uint8
+
+from ganblocks.errors import UsageError
+from ganblocks.pixels import to_bytes
+from registry.spec_file import write_whole
+
+BACKGROUND = "white"
+TEXT = 12  # px
+STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
+ANIMATIONS = {".gif": "GIF", ".apng": "PNG", ".webp": "WEBP"}
+Images = Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"] | Sequence[Tensor | None]
+
+
+def save_grid(
+    images: Images,
+    path: str | Path,
+    *,
+    columns: int | None = None,
+    gap: int = 2,
+    labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    value_range: str = "symmetric",
+    scale: int = 1,
+) -> None:
+    """Write images as one picture, whole or not at all; its format follows the suffix of `path`.
+
+    Args:
+        images: Grey, RGB or RGBA; floating-point numbers in `value_range`, or bytes. None leaves its place empty.
+        path: Where to.
+        columns: Images in a row; by default the grid is as square as can be.
+        gap: Pixels between the images.
+        labels: A line of text under each image.
+        row_labels: Text on the left of each row.
+        column_labels: Text above each column.
+        value_range: What floating-point numbers mean: "symmetric" [-1,1], "unit" [0,1] or "imagenet".
+        scale: How many pixels show one pixel of an image.
+    """
+    grid = make_grid(
+        images,
+        columns=columns,
+        gap=gap,
+        labels=labels,
+        row_labels=row_labels,
+        column_labels=column_labels,
+        value_range=value_range,
+        scale=scale,
+    )
+    save_picture(grid, path)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture in the format of its suffix, PNG for one that is not known."""
+    path, content = Path(path), BytesIO()
+    form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    (picture.convert("RGB") if form == "JPEG" else picture).save(content, format=form)
+    write_whole(path, content.getvalue())
+
+
+def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
+    """Write frames of one size as an endless animation: .gif, .apng or .webp, which keep all colours but for .gif."""
+    path, content = Path(path), BytesIO()
+    options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+    first, *rest = frames
+    first.save(
+        content,
+        format=ANIMATIONS[path.suffix.lower()],
+        save_all=True,
+        append_images=rest,
+        duration=1000 / fps if path.suffix.lower() != ".gif" else 10 * round(100 / fps),  # it counts hundredths
+        loop=0,
+        **options,
+    )
+    write_whole(path, content.getvalue())
+
+
+def destination(out: Path, suffixes: Sequence[str] = STILLS) -> str:
+    """The suffix of the picture to write, or nothing where `out` is to be a folder.
+
+    Raises:
+        UsageError: The suffix is none of those.
+    """
+    suffix = out.suffix.lower()
+    if out.is_dir() or not suffix:
+        return ""
+    if suffix not in suffixes:
+        raise UsageError(
+            f"{out} ends in {suffix}, which cannot be written; take {', '.join(suffixes)}, or no suffix for a folder"
+        )
+    return suffix
+
+
+def make_grid(
+    images: Images,
+    *,
+    columns: int | None = None,
+    gap: int = 2,
+    labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    value_range: str = "symmetric",
+    scale: int = 1,
+) -> Image.Image:
+    """The picture that `save_grid` writes."""
+    cells = [None if image is None else to_picture(image, value_range, scale) for image in images]
+    shown = [cell for cell in cells if cell is not None]
+    if not shown:
+        raise ValueError("a grid needs at least one image")
+    columns = columns or math.ceil(math.sqrt(len(cells)))
+    rows = math.ceil(len(cells) / columns)
+    width, height = shown[0].size
+    font = ImageFont.load_default(size=TEXT)
+    text_height = TEXT + 3 if labels else 0
+    top = max(text_size(text)[1] for text in column_labels) + 2 * gap if column_labels else 0
+    margin = max(text_size(text)[0] for text in row_labels) + 3 * gap if row_labels else 0
+    if column_labels:  # texts may be wider than what they stand above
+        width = max(width, *(text_size(text)[0] + gap for text in column_labels))
+    size = (margin + columns * width + (columns - 1) * gap, top + rows * (height + text_height) + (rows - 1) * gap)
+    grid = Image.new("RGBA" if shown[0].mode == "RGBA" else "RGB", size, BACKGROUND)
+    pen = ImageDraw.Draw(grid)
+    for column, text in enumerate(column_labels or ()):
+        pen.text((margin + column * (width + gap) + width / 2, gap), text, fill="black", font=font, anchor="ma")
+    for index, cell in enumerate(cells):
+        x, y = margin + index % columns * (width + gap), top + index // columns * (height + text_height + gap)
+        if cell is not None:
+            grid.paste(cell, (x + (width - cell.width) // 2, y))
+        if labels and index < len(labels):
+            pen.text((x + width / 2, y + height + 1), labels[index], fill="black", font=font, anchor="ma")
+    for row, text in enumerate(row_labels or ()):
+        centre = top + row * (height + text_height + gap) + height / 2
+        pen.multiline_text((gap, centre), text, fill="black", font=font, anchor="lm")
+    return grid
+
+
+def text_size(text: str) -> tuple[int, int]:
+    """Width and height of lines of text, in pixels."""
+    font = ImageFont.load_default(size=TEXT)
+    lines = text.split("\n")
+    return math.ceil(max(font.getlength(line) for line in lines)), (TEXT + 4) * len(lines)
+
+
+def scale_for(height: int, least: int) -> int:
+    """The scale at which images of a height are no smaller than the texts beside them."""
+    return max(1, math.ceil(least / height))
+
+
+def to_picture(image: Tensor, value_range: str = "symmetric", scale: int = 1) -> Image.Image:
+    """One image [C,H,W] as a picture."""
+    pixels: Any = image if image.dtype == uint8 else to_bytes(image[None], value_range)[0]
+    array = pixels.cpu().permute(1, 2, 0).numpy()
+    if array.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"an image of {array.shape[-1]} channels cannot be shown; 1, 3 or 4 can")
+    picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

@@ -1,0 +1,46 @@
+"""The moving average of a generator's weights, with its half-life counted in images.
+
+Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1; the ramp-up: StyleGAN2-ADA,
+Karras et al. 2020, https://arxiv.org/abs/2006.06676.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from assemblies import EMA
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def ema_copy(network: N) -> N:
+    """A copy of a network to hold the average: in eval mode, without gradients."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def decay(ema: EMA, batch_size: int, images: int) -> float:
+    """What is left of the average after a step: 0.5^(batch / half-life), which is `ramp_up` of the images at most.
+
+    Nothing is left up to `start_kimg`.
+    """
+    if images < ema.start_kimg * 1000:
+        return 0.0
+    half_life = ema.half_life_kimg * 1000
+    if ema.ramp_up is not None:
+        half_life = min(half_life, images * ema.ramp_up)
+    return float(0.5 ** (batch_size / max(half_life, 1e-8)))
+
+
+@torch.no_grad()
+def average(target: nn.Module, source: nn.Module, beta: float) -> None:
+    """target <- beta target + (1 - beta) source for parameters; buffers, such as w_avg, are copied."""
+    mix: Callable[..., None] = get_ema_multi_avg_fn(beta)  # type: ignore[no-untyped-call]
+    mix(list(target.parameters()), list(source.parameters()), torch.tensor(0))
+    for kept, new in zip(target.buffers(), source.buffers(), strict=True):
+        kept.copy_(new)

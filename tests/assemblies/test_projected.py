@@ -1,0 +1,163 @@
+"""The discriminator that sees through frozen networks: what learns, what it crops, what it says of misfits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from assemblies import GAN, ProjectedDiscriminator, check, parse
+from ganblocks.training.distributed import DistributedContext
+from ganblocks.training.trainer import Trainer
+from registry import IncompatibleError
+from tests import tiny
+
+VIT = {
+    "kind": "timm",
+    "network": "vit_small_patch16_224",
+    "weights": None,
+    "image_size": 16,
+    "depths": [2, 0],
+    "arguments": {"embed_dim": 8, "depth": 2, "num_heads": 2, "patch_size": 4},
+}
+HEAD = {"kind": "token-conv", "embed_dim": 4}
+SEEING = {"kind": "projected", "networks": [VIT], "head": HEAD}
+
+
+def projected(resolution: Any = 16, cond_dim: int = 0, networks: Any = (VIT,), **options: Any) -> Any:
+    torch.manual_seed(0)
+    spec = ProjectedDiscriminator.Spec(networks=list(networks), head=HEAD, **options)
+    return spec.build(resolution=resolution, image_channels=3, cond_dim=cond_dim)
+
+
+def test_each_depth_of_each_network_has_a_head_of_its_own() -> None:
+    wider = VIT | {"image_size": 24, "depths": [1], "arguments": VIT["arguments"] | {"embed_dim": 12}}
+    network = projected(networks=(VIT, wider))
+    assert [len(heads) for heads in network.heads] == [2, 1]
+    logits = network(torch.rand(3, 3, 16, 16))
+    assert logits.shape == (3, 2 * 16 + 36)
+
+
+def test_only_heads_learn() -> None:
+    network = projected(cond_dim=5)
+    image = torch.rand(4, 3, 16, 16, requires_grad=True)
+    network(image, torch.rand(4, 5)).sum().backward()
+    trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trainable
+    assert all(name.startswith("heads.") for name in trainable)
+    assert all(parameter.grad is not None for name, parameter in network.named_parameters() if name in trainable)
+    assert image.grad is not None
+    assert image.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9, 13, 17])
+def test_batches_of_any_size_are_judged(batch: int) -> None:
+    assert projected()(torch.rand(batch, 3, 16, 16)).shape == (batch, 32)
+
+
+@pytest.mark.parametrize("resolution", [(8, 8), (16, 16), (40, 24), (15, 33)])
+def test_images_of_any_size_are_judged_in_training_and_evaluation(resolution: tuple[int, int]) -> None:
+    network = projected(resolution)
+    for mode in (True, False):
+        assert network.train(mode)(torch.rand(2, 3, *resolution)).isfinite().all()
+
+
+def test_a_crop_is_a_part_of_the_image_and_the_same_place_for_the_whole_batch() -> None:
+    network = projected(40, crop_probability=1.0).train()
+    places = torch.arange(40.0 * 40).view(1, 1, 40, 40).expand(2, 3, -1, -1)
+    corners = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        crop = network.part(places, (16, 16))
+        top, left = divmod(int(crop[0, 0, 0, 0]), 40)
+        assert torch.equal(crop, places[:, :, top : top + 16, left : left + 16])
+        corners.add((top, left))
+    assert len(corners) > 40
+    assert {0, 24} <= {top for top, _ in corners} | {left for _, left in corners}, "borders are reached"
+
+
+def test_without_the_chance_of_a_crop_and_in_evaluation_the_whole_image_is_seen() -> None:
+    image = torch.rand(2, 3, 40, 40)
+    torch.testing.assert_close(projected(40).eval().part(image, (16, 16)), image)
+    never = projected(40, crop_probability=0.0).train()
+    torch.testing.assert_close(never.part(image, (16, 16)), image)
+    sometimes = projected(40, crop_probability=0.5).train()
+    whole = torch.nn.functional.adaptive_avg_pool2d(image, (16, 16))
+    seen = [torch.equal(sometimes.part(image, (16, 16)), whole) for _ in range(60)]
+    assert 10 < sum(seen) < 50
+
+
+def test_spectral_norm_moves_once_for_each_call_in_training_and_never_in_evaluation() -> None:
+    network = projected()
+    image = torch.rand(2, 3, 16, 16)
+    vector = network.heads[0][0].conv2.parametrizations.weight[0].u
+    before = vector.clone()
+    network.eval()(image)
+    assert torch.equal(vector, before)
+    network.train()(image)
+    assert not torch.equal(vector, before)
+
+
+def test_the_survey_counts_frozen_networks_and_heads() -> None:
+    trace = ProjectedDiscriminator.trace(ProjectedDiscriminator.Spec(networks=[VIT], head=HEAD), (16, 16), 3, 5)
+    network = projected(cond_dim=5)
+    assert trace.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert trace.multiply_adds > 0
+    assert [step.path for step in trace.steps] == [("networks", 0), ("head",), ("head",)]
+
+
+def test_misfits_are_told_with_their_paths() -> None:
+    document = {
+        "kind": "gan",
+        "generator": {
+            "kind": "layered",
+            "z_dim": 4,
+            "image_channels": 2,
+            "synthesis": [{"kind": "constant", "resolution": 8, "dim": 4}, {"kind": "to-rgb"}],
+        },
+        "discriminator": {"kind": "projected", "networks": [VIT, VIT | {"depths": [7]}]},
+    }
+    with pytest.raises(IncompatibleError) as error:
+        check(parse(document))
+    assert "discriminator.networks.0   networks of timm see RGB or grey images, not 2 channels" in str(error.value)
+    document["generator"]["image_channels"] = 3  # type: ignore[index]
+    with pytest.raises(IncompatibleError) as error:
+        check(parse(document))
+    assert "discriminator.networks.1.depths.0   VisionTransformer has depths 0 to 2, not 7" in str(error.value)
+
+
+def test_no_network_is_a_misfit() -> None:
+    with pytest.raises(IncompatibleError, match="names no network to see through"):
+        projected(networks=())
+
+
+def test_a_gan_with_it_takes_a_step_that_moves_its_heads_and_no_frozen_weight() -> None:
+    spec = parse(
+        {
+            "kind": "gan",
+            "generator": {
+                "kind": "layered",
+                "z_dim": 4,
+                "synthesis": [{"kind": "constant", "resolution": 24, "dim": 4}, {"kind": "to-rgb"}],
+            },
+            "discriminator": {"kind": "projected", "networks": [VIT], "head": HEAD},
+            "loss": "hinge",
+            "batch_size": 2,
+        },
+        GAN,
+    )
+    trainer = Trainer(spec, DistributedContext("cpu"))
+    before = {name: value.clone() for name, value in trainer.discriminator.named_parameters()}
+    trainer.train_step(torch.rand(2, 3, 24, 24) * 2 - 1, None)
+    moved = {name for name, value in trainer.discriminator.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("heads.") for name in moved)
+
+
+def test_a_gradient_penalty_reaches_the_heads_through_the_frozen_networks() -> None:
+    document = dict(generator=tiny.GENERATOR, regularizers=[{"kind": "r1", "every": 2}], batch_size=4, kimg=0.004)
+    trainer = Trainer(parse({"kind": "gan", "discriminator": SEEING, **document}), DistributedContext("cpu"))
+    trainer.train_step(torch.rand(4, 3, 16, 16), None)
+    assert trainer.meter.read()["r1"] > 0
+    assert not trainer.meter.read_non_finite()

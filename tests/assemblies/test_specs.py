@@ -1,0 +1,277 @@
+"""Specs: one signature is wiring, data, schema and documentation; Python, YAML and JSON are the same thing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blocks.families import Attention, Layer
+from registry import IncompatibleError, Slot, SpecValidationError, collecting
+from registry.spec_file import read, validate, write
+from tests.toys import TOYS, Rates, ToyAttention, ToyFeedForward, ToyLayer, ToyNorm, installed
+
+positive = st.floats(min_value=1e-12, max_value=1e12)
+odd = st.integers(0, 50).map(lambda number: 2 * number + 1)
+attentions = st.builds(
+    ToyAttention.Spec,
+    num_heads=st.integers(1, 64),
+    window=st.integers(1, 9) | st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel_sizes=st.lists(odd, max_size=3),
+)
+norms = st.builds(ToyNorm.Spec)
+layers = st.builds(
+    ToyLayer.Spec,
+    attention=attentions,
+    norm=st.none() | norms,
+    parts=st.lists(attentions | norms, max_size=3),
+    mode=st.sampled_from(["first", "second"]),
+    rates=st.builds(Rates, fast=positive, slow=positive),
+    reach=st.integers() | st.lists(st.integers(), max_size=3).map(tuple),
+    gain=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    notes=st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=2),
+    repeat=st.integers(1, 9),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _toys() -> Iterator[None]:
+    with installed(*TOYS):
+        yield
+
+
+@settings(deadline=None, max_examples=60)  # files are written; a busy disk is no failure
+@given(layers)
+def test_python_yaml_json_and_pickle_are_the_same_spec(tmp_path_factory: pytest.TempPathFactory, spec: Any) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    for name in ("spec.yaml", "spec.json"):
+        write(spec, folder / name)
+        assert read(folder / name, Layer) == spec
+    assert ToyLayer.Spec.model_validate(spec.to_dict()) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert eval(repr(spec)) == spec
+
+
+def test_a_slot_takes_a_spec_a_mapping_a_bare_kind_and_a_class() -> None:
+    ways: list[Any] = [ToyAttention.Spec(), {"kind": "toy-attention"}, "toy-attention", ToyAttention]
+    assert len({repr(ToyLayer.Spec(attention=way)) for way in ways}) == 1
+    assert all(ToyLayer.Spec(attention=way) == ToyLayer.Spec() for way in ways)
+
+
+def test_repr_says_only_what_differs_from_the_defaults() -> None:
+    assert (
+        repr(ToyLayer.Spec(parts=["toy-attention"], attention={"kind": "toy-attention", "window": 4}))
+        == "ToyLayer.Spec()"
+    )
+    changed = ToyLayer.Spec(attention={"kind": "toy-attention", "num_heads": 2}, rates=Rates(fast=1.0))
+    assert repr(changed) == "ToyLayer.Spec(attention=ToyAttention.Spec(num_heads=2), rates=Rates(fast=1.0, slow=0.25))"
+    assert repr(ToyFeedForward.Spec(ratio=4)) == "ToyFeedForward.Spec(ratio=4.0)"
+
+
+def test_a_written_spec_names_every_option_and_its_kind(tmp_path: Path) -> None:
+    write(ToyLayer.Spec(), tmp_path / "spec.json")
+    found = json.loads((tmp_path / "spec.json").read_text())
+    assert found["kind"] == "toy-layer"
+    assert set(found) == set(ToyLayer.Spec.model_fields)
+    assert found["attention"] == {"kind": "toy-attention", "num_heads": 4, "window": [4, 4], "kernel_sizes": [3, 5]}
+
+
+def test_specs_are_frozen_and_compare_by_value() -> None:
+    spec = ToyAttention.Spec(num_heads=2)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.num_heads = 3
+    assert spec == ToyAttention.Spec(num_heads=2)
+    assert len({spec, ToyAttention.Spec(num_heads=2), ToyAttention.Spec()}) == 2
+
+
+def test_options_are_documented_by_the_docstring() -> None:
+    fields = ToyAttention.Spec.model_fields
+    assert fields["num_heads"].description == "Heads that share the channels evenly."
+    assert ToyAttention.Context.model_fields["dim"].description == "Channels C of the map."
+    assert list(ToyAttention.Context.model_fields) == ["dim", "resolution"]
+
+
+def test_a_block_is_an_ordinary_module_that_remembers_its_spec() -> None:
+    block = ToyAttention(16, 8, num_heads=2)
+    assert block.spec == ToyAttention.Spec(num_heads=2)
+    again = block.spec.build(dim=16, resolution=(8, 8), style_dim=12)  # takes of the wiring what it asks for
+    assert block(torch.zeros(1, 8, 8, 16)).shape == again(torch.zeros(1, 8, 8, 16)).shape
+
+
+def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
+    document = {
+        "kind": "toy-layer",
+        "attention": {"kind": "toy-attention", "num_head": 2, "kernel_sizes": [3, 4]},
+        "parts": ["toy-norm", {"kind": "toy-attention", "window": [1, 2, 3]}, "toy-attentoin"],
+        "norm": "toy-attention",
+        "mode": "third",
+        "rates": {"fast": 0, "slwo": 1},
+        "reach": "far",
+        "gain": "much",
+        "repeat": 0,
+        "repeats": 2,
+    }
+    with pytest.raises(SpecValidationError) as caught:
+        validate(document, Layer, subject="my-layer.yaml")
+    found = {problem.place: problem.message for problem in caught.value.problems}
+    missing = "; if another package gives it, install that package (pip install NAME)"
+    assert found.pop("parts.2").startswith(
+        "no attention or norm of kind 'toy-attentoin' is installed; did you mean toy-attention"
+    )
+    assert found.pop("norm").startswith("no norm of kind 'toy-attention' is installed; did you mean toy-norm")
+    assert found == {
+        "repeat": "should be greater than 0, not 0",
+        "attention.kernel_sizes.1": "should be odd, so that a window has a centre, not 4",
+        "attention.num_head": "toy-attention has no such option; did you mean num_heads",
+        "parts.1.window": "should have at most 2 items, not [1, 2, 3]",
+        "mode": "should be 'first' or 'second', not 'third'",
+        "rates.fast": "should be greater than 0, not 0",
+        "rates.slwo": "rates has no such option; did you mean slow",
+        "reach": "should be a valid integer, not 'far' or should be a list, not 'far'",
+        "gain": "should be a valid number, not 'much'",
+        "repeats": "toy-layer has no such option; did you mean repeat or rates or parts",
+    }
+    text = str(caught.value)
+    assert text.splitlines()[0] == "my-layer.yaml is not valid (12 problems)"
+    assert "  rates.fast                 should be greater than 0, not 0" in text.splitlines()
+    assert missing in text
+    assert not any(noise in text for noise in ("pydantic", "input_type", "type=", "For further information"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: ToyAttention.Spec(num_heads=0),
+            "ToyAttention.Spec is not valid (1 problem)\n  num_heads   should be greater",
+        ),
+        (
+            lambda: ToyAttention(16, 8, num_head=2),
+            "ToyAttention is not valid (1 problem)\n  num_head   toy-attention has no",
+        ),
+        (lambda: ToyAttention(16), "ToyAttention is not valid (1 problem)\n  resolution   is required"),
+        (lambda: ToyAttention(16, "large"), "ToyAttention is not valid (1 problem)\n  resolution   should be a list"),
+        (lambda: ToyFeedForward.Spec(), "ToyFeedForward.Spec is not valid (1 problem)\n  ratio   is required"),
+        (lambda: ToyLayer.Spec(attention=ToyNorm.Spec()), "toy-norm is a block of family norm; attention goes here"),
+        (
+            lambda: ToyLayer.Spec(attention=None),
+            "attention   a block of family attention goes here: its kind, or a mapping",
+        ),
+        (lambda: ToyLayer.Spec(attention={"num_heads": 2}), "or a mapping with `kind`, not {'num_heads': 2}"),
+        (lambda: ToyLayer.Spec(parts="toy-norm"), "parts   should be a list, not 'toy-norm'"),
+        (lambda: ToyLayer.Spec(notes={"{a}": 1}), "notes.{a}   should be a valid string, not 1"),
+    ],
+)
+def test_a_wrong_argument_is_a_form_error_in_plain_words(make: Any, said: str) -> None:
+    with pytest.raises(SpecValidationError) as caught:
+        make()
+    assert said in str(caught.value)
+    assert "input_type" not in str(caught.value)
+
+
+def test_a_misfit_names_the_parameter_through_all_slots() -> None:
+    with pytest.raises(IncompatibleError) as caught:
+        ToyLayer(18, 8, parts=["toy-norm", "toy-attention"])
+    assert str(caught.value) == (
+        "ToyLayer does not fit together (1 problem)\n"
+        "  attention.num_heads   18 channels do not split evenly over 4 heads"
+    )
+
+
+def test_misfits_are_collected_where_a_stand_in_can_take_the_place() -> None:
+    with collecting() as problems:
+        ToyLayer(18, 8, parts=["toy-norm", "toy-attention"])
+    assert [problem.place for problem in problems] == ["attention.num_heads", "parts.1.num_heads"]
+
+
+def test_missing_wiring_is_a_misfit_that_says_what_there_is() -> None:
+    with pytest.raises(
+        IncompatibleError, match=r"toy-attention needs resolution, which this place does not have \(dim\)"
+    ):
+        ToyAttention.Spec().build(dim=16, resolution=None)
+
+
+def test_a_kind_that_arrives_late_is_validated_as_strictly() -> None:
+    class Late(Attention, kind="late"):
+        """Comes after the slot was declared.
+
+        Args:
+            dim: Channels C of the map.
+            reach: A number.
+        """
+
+        def __init__(self, dim: int, *, reach: int = 1) -> None:
+            super().__init__()
+
+    with pytest.raises(SpecValidationError, match="no attention of kind 'late' is installed"):
+        ToyLayer.Spec(attention="late")
+    with installed(Late):
+        assert ToyLayer.Spec(attention="late").attention == Late.Spec()
+        with pytest.raises(
+            SpecValidationError, match=r"attention\.reahc   late has no such option; did you mean reach"
+        ):
+            ToyLayer.Spec(attention={"kind": "late", "reahc": 2})
+    with pytest.raises(SpecValidationError, match="no attention of kind 'late' is installed"):
+        ToyLayer.Spec(attention="late")
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        ("self, dim: int, *args", "a block names each of its options"),
+        ("self, dim, *, num_heads: int = 1", "dim has no annotation"),
+        ("self, dim: int, *, repeat: int = 1", "repeat is taken by every layer spec"),
+        ("self, dim: int, *, kind: str = 'x'", "kind is taken by every layer spec"),
+    ],
+)
+def test_a_signature_that_breaks_the_rule_of_the_star_fails_when_the_class_is_made(signature: str, said: str) -> None:
+    names: dict[str, Any] = {}
+    exec(f"def __init__({signature}): pass", names)
+    with pytest.raises(TypeError, match=said):
+        type(Layer)("Wrong", (Layer,), {"__init__": names["__init__"], "__module__": __name__}, kind="wrong")
+
+
+def test_a_kind_is_lower_case_words_and_a_family_is_declared_once() -> None:
+    with pytest.raises(TypeError, match="lower-case words joined by hyphens"):
+        type(Layer)("Wrong", (Layer,), {}, kind="Not_A_Kind")
+    with pytest.raises(TypeError, match=r"family 'attention' is declared by blocks\.families and again by"):
+        type(Layer)("Attention", (Layer,), {"__module__": "elsewhere"}, family="attention")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.yaml", b"kind: [toy-layer\nrepeat: 1", "is neither YAML nor JSON: line 2, column 7"),
+        ("a.json", b'{"kind": "toy-layer",}', "is not JSON: line 1, column 22"),
+        ("a.yaml", b"just words", "a spec is a mapping with `kind`, not str"),
+        ("a.yaml", b"", "a spec is a mapping with `kind`, not NoneType"),
+        ("a.yaml", b"\xff\xfe\x00\x89PNG", "is not a text file"),
+        ("a.yaml", b"repeat: 1", "(top)   a block of family layer goes here"),
+        ("a.yaml", b"kind: toy-laier", "(top)   no layer of kind 'toy-laier' is installed; did you mean toy-layer"),
+        ("a.yaml", b"kind: toy-layer\nrepeat: yes please", "repeat   should be a valid integer, not 'yes please'"),
+    ],
+)
+def test_a_bad_file_is_named_with_the_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpecValidationError) as caught:
+        read(tmp_path / name, Layer)
+    assert said in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_json_with_tabs_and_a_byte_order_mark_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{\n\t"kind": "toy-layer",\n\t"gain": 1e-8\n}')
+    assert read(tmp_path / "a.json", Layer) == ToyLayer.Spec(gain=1e-8)
+    (tmp_path / "a.yaml").write_text("kind: toy-layer\ngain: 1e-8\n")  # a string to YAML 1.1
+    assert read(tmp_path / "a.yaml", Layer) == ToyLayer.Spec(gain=1e-8)
+
+
+def test_a_slot_type_prints_by_its_families() -> None:
+    assert "Slot[Attention | Norm]" in repr(Slot[Attention | ToyNorm.family])

@@ -1,0 +1,69 @@
+"""StyleGAN2's layer against a convolution for each sample, and its readout's clamp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blocks.image_head.to_rgb import ToRGB
+from blocks.layer.modulated_conv import ModulatedConv
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def layer(**options: Any) -> ModulatedConv:
+    torch.manual_seed(0)
+    block = ModulatedConv(6, (5, 4), 7, **options).double().eval()
+    torch.nn.init.normal_(block.bias)
+    return block
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [1, 2])
+def test_a_layer_is_a_convolution_by_weights_of_each_sample(up: Any, demodulate: bool) -> None:
+    block = layer(dim=4, up=up, demodulate=demodulate, clamp=0.9)
+    torch.nn.init.constant_(block.noise.strength, 0.3)
+    x, ws = random(2, 6, 5, 4), random(2, 1, 7, seed=1)
+    found = block(x, ws)
+    assert found.shape == (2, 4, 5 * up, 4 * up)
+    for sample in range(2):
+        weight = block.weight / 54**0.5 * block.affine(ws[sample, 0])[:, None, None]
+        if demodulate:
+            weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        inside = x[sample : sample + 1]
+        if up == 2:
+            grown = inside.new_zeros(1, 6, 10, 8)
+            grown[:, :, ::2, ::2] = inside
+            taps = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64) / 4  # of sum 2 on each axis: gain 4
+            blur = torch.outer(taps, taps).expand(6, 1, 4, 4)
+            inside = F.conv2d(F.pad(grown, (3, 2, 3, 2)), blur, groups=6)  # a pixel more than it keeps, for the kernel
+            y = F.conv2d(inside, weight.flip(2, 3))
+        else:
+            y = F.conv2d(inside, weight, padding=1)
+        y = y[0] + 0.3 * block.noise.const
+        y = (F.leaky_relu(y + block.bias[:, None, None], 0.2) * 2**0.5).clamp(-0.9, 0.9)
+        torch.testing.assert_close(found[sample], y)
+
+
+def test_demodulated_outputs_have_unit_size_whatever_the_style() -> None:
+    torch.manual_seed(0)
+    block = ModulatedConv(64, 16, 8, noise=False, activation="linear")
+    for scale in (1.0, 30.0):
+        y = block(torch.randn(4, 64, 16, 16), scale * torch.randn(4, 1, 8))
+        assert y[:, :, 2:-2, 2:-2].std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_what_a_readout_adds_is_clamped_and_the_sum_is_not() -> None:
+    torch.manual_seed(0)
+    plain, clamped = (ToRGB(6, 7, modulation="modulate", clamp=clamp).double() for clamp in (None, 0.5))
+    clamped.load_state_dict(plain.state_dict())
+    x, ws, image = random(2, 6, 4, 4), random(2, 1, 7, seed=1), random(2, 3, 4, 4, seed=2)
+    added = plain(x, ws)
+    assert added.abs().max() > 0.5
+    torch.testing.assert_close(clamped(x, ws, image), image + added.clamp(-0.5, 0.5))

@@ -1,0 +1,198 @@
+"""Convolution: Winograd's kernel is the plain one, with all its derivatives, on any map that it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from blocks.common.equalized import EqualConv2d
+from blocks.common.weight_cache import WeightCache, frozen_weights
+from blocks.ops.conv2d import conv2d
+from blocks.ops.conv2d import winograd as module
+from blocks.ops.conv2d.winograd import SOURCE, Winograd, _planes_of_weight
+from blocks.ops.modulated_conv2d import modulated_conv2d
+from registry import recording, second_order
+
+LANES = {torch.float32: 16, torch.float64: 8}
+TOLERANCE = {torch.float64: dict(rtol=1e-11, atol=1e-11), torch.float32: dict(rtol=1e-4, atol=2e-4)}
+LAYOUTS = {  # how the memory of a map [B,C,H,W] lies
+    "channels-first": lambda x: x,
+    "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "part": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
+    "mirrored": lambda x: x.mT.contiguous().mT,
+}
+winograd = Winograd()
+
+
+@pytest.fixture(autouse=True)
+def _compiled() -> None:
+    if reason := winograd.unavailable():
+        pytest.skip(reason)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> dict[str, object]:
+    dtype, padding = draw(st.sampled_from(list(LANES))), draw(st.integers(0, 2))
+    sides = st.integers(max(1, 3 - 2 * padding), 12)
+    channels = st.integers(1, 3).map(lambda number: number * LANES[dtype])
+    return dict(
+        shape=(draw(st.integers(1, 3)), draw(channels), draw(sides), draw(sides)),
+        out_channels=draw(channels),
+        dtype=dtype,
+        padding=padding,
+        layout=draw(st.sampled_from(list(LAYOUTS))),
+        with_bias=draw(st.booleans()),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+def leaves(shape, out_channels, with_bias, dtype=torch.float64, layout="channels-last", seed=0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [
+        torch.randn(each, generator=generator, dtype=torch.float64).to(dtype)
+        for each in (shape, (out_channels, shape[1], 3, 3), (out_channels,))
+    ]
+    drawn[0] = LAYOUTS[layout](drawn[0])
+    return [x.detach().requires_grad_() for x in drawn[: 2 + with_bias]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(calls())
+def test_it_is_the_plain_convolution_and_so_are_its_gradients(call):
+    padding = call.pop("padding")
+    tensors = leaves(**call)
+    expected = conv2d.reference.run(*(x.double() for x in tensors), padding=padding)
+    actual = winograd.run(*tensors, padding=padding)
+    torch.testing.assert_close(actual.double(), expected, **TOLERANCE[call["dtype"]])
+    along = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, tensors, along)
+    found = torch.autograd.grad(actual, tensors, along.to(actual.dtype))
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE[call["dtype"]])
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_it_can_be_differentiated_twice(padding):
+    tensors = leaves((2, 8, 3, 4), 8, True)
+
+    def run(*tensors: Tensor) -> Tensor:
+        return winograd.run(*tensors, padding=padding)
+
+    assert torch.autograd.gradcheck(run, tensors, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True)
+
+
+def test_a_third_derivative_is_that_of_the_plain_convolution():
+    x, weight = leaves((1, 8, 4, 4), 8, False)
+    found = []
+    for kernel in (winograd, conv2d.reference):
+        y = kernel.run(x, weight, padding=1).pow(3).sum()
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(y, x, create_graph=True)
+            y = gradient.square().sum()
+        found.append(torch.autograd.grad(y, weight)[0])
+    torch.testing.assert_close(*found)
+
+
+def kernel_of(x: Tensor, weight: Tensor, **options: int) -> str:
+    with recording() as ran:
+        conv2d(x, weight, **options)
+    return ran[0][1]
+
+
+def test_it_is_the_choice_where_it_pays_and_nowhere_else():
+    x, weight = torch.randn(2, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    with torch.no_grad():
+        assert kernel_of(x, weight, padding=1) == "winograd"
+        assert kernel_of(x[:1], weight, padding=1) == "reference"  # 64 tiles
+        with frozen_weights():  # what the weight's transform costs is paid once
+            assert kernel_of(x[:1], weight, padding=1) == "winograd"
+        for other, kernel, options in (
+            (x, weight, {"padding": 1, "stride": 2}),
+            (x, weight, {"padding": 3}),
+            (x, weight[:, :, :1, :1], {}),
+            (x, weight[:, :32], {"padding": 1, "groups": 2}),
+            (x[:, :24], weight[:, :24], {"padding": 1}),
+            (x[:, :16], weight[:16, :16], {"padding": 1}),
+            (x.bfloat16(), weight.bfloat16(), {"padding": 1}),
+        ):
+            assert kernel_of(other, kernel, **options) == "reference"
+        with torch.autocast("cpu", torch.bfloat16):
+            assert conv2d(x, weight, padding=1).dtype == torch.bfloat16
+
+
+def test_a_penalty_takes_it_too():
+    x, weight = torch.randn(2, 64, 16, 16, requires_grad=True), torch.randn(64, 64, 3, 3, requires_grad=True)
+    with second_order(), recording() as ran:
+        y = conv2d(x, weight, padding=1)
+    assert ran == [("conv2d", "winograd")]
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert weight.grad is not None
+
+
+def test_while_weights_last_the_way_back_has_a_transform_of_its_own():
+    x, weight = (each.requires_grad_(i == 0) for i, each in enumerate(leaves((2, 8, 6, 6), 8, False)))
+    found = []
+    for kernel in (winograd, conv2d.reference):
+        with frozen_weights():
+            with torch.no_grad():
+                kernel.run(x, weight, padding=1)
+            found.append(torch.autograd.grad(kernel.run(x, weight, padding=1).square().sum(), x)[0])
+    torch.testing.assert_close(*found)
+
+
+def test_only_small_transforms_are_kept(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        module, "kept_planes_of_weight", WeightCache(lambda *of: made.append(of) or _planes_of_weight(*of))
+    )
+    x, weight = torch.randn(1, 16, 6, 6), torch.randn(16, 16, 3, 3)
+    for largest, times in ((2**20, 1), (0, 0)):
+        monkeypatch.setattr(module, "LARGEST_KEPT", largest)
+        made.clear()
+        with torch.no_grad(), frozen_weights():
+            first, second = (winograd.run(x, weight, padding=1) for _ in range(2))
+        assert torch.equal(first, second)
+        assert len(made) == times
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_it_computes_the_same_with_any_number_of_threads(threads):
+    x, weight = (each.detach() for each in leaves((3, 16, 9, 14), 8, False))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = winograd.run(x, weight, padding=1)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(y, conv2d.reference.run(x, weight, padding=1))
+
+
+def test_the_discriminators_convolutions_call_it():
+    block = EqualConv2d(64, 64, 3, activation="lrelu")
+    with recording() as ran:
+        block(torch.randn(2, 64, 16, 16))
+    assert ran == [("conv2d", "winograd")]
+
+
+def test_the_generators_convolutions_call_it():
+    x, weight, style = torch.randn(2, 64, 16, 16), torch.randn(64, 64, 3, 3), torch.rand(2, 64) + 0.5
+    with recording() as ran:
+        y = modulated_conv2d(x, weight, style)
+    assert ran == [("modulated_conv2d", "scaled"), ("conv2d", "winograd")]
+    expected = modulated_conv2d.reference.run(x.double(), weight.double(), style.double())
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_compile_traces_the_plain_one():
+    block = EqualConv2d(64, 64, 3)
+    x = torch.randn(2, 64, 16, 16)
+    torch.testing.assert_close(torch.compile(block, fullgraph=True, backend="eager")(x), block(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_source_travels_with_the_package():
+    assert SOURCE.exists()

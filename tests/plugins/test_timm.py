@@ -1,0 +1,179 @@
+"""Frozen networks of timm: what is read from them, where their weights come from, and what is said when they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from blocks.common.frozen_module import FOLDER, FrozenModule, references
+from plugins import timm as plugin
+from plugins.timm import TimmFeatures
+from registry import IncompatibleError, SpecValidationError
+
+TINY = {"embed_dim": 8, "depth": 4, "num_heads": 2, "patch_size": 4}
+SMALL: dict[str, Any] = {"network": "vit_small_patch16_224", "arguments": TINY, "image_size": (16, 20)}
+
+
+def tiny(**options: Any) -> TimmFeatures:
+    torch.manual_seed(0)
+    return TimmFeatures(3, **{"weights": None, **SMALL, **options})
+
+
+def weights(path: Path, *, seed: int = 1, classifier: bool = False) -> dict[str, torch.Tensor]:
+    """A file of weights for the small network."""
+    torch.manual_seed(seed)
+    tensors = dict(TimmFeatures(3, weights=None, **SMALL).network.network.state_dict())
+    found = tensors | ({"head.weight": torch.zeros(3, 8), "head.bias": torch.zeros(3)} if classifier else {})
+    save_file(found, path) if path.suffix == ".safetensors" else torch.save({"model": found}, path)
+    return tensors
+
+
+def test_all_sizes_are_the_networks_own() -> None:
+    block = tiny()
+    tokens = block(torch.rand(2, 3, 32, 32))
+    assert block.input_size == (16, 20)
+    assert [tuple(each.shape) for each in tokens] == [(2, 4 * 5, 8)] * 5, "four depths, and what enters the first"
+    assert block.network.depths == (1, 2, 3, 4, 0)
+
+
+def test_dino_is_read_at_the_depths_and_size_of_the_paper() -> None:
+    with torch.device("meta"):
+        block = TimmFeatures(3)
+        tokens = block(torch.zeros(1, 3, 64, 64))
+    assert block.input_size == (224, 224)
+    assert block.network.network.depths == (3, 6, 9, 12, 0)
+    assert block.num_parameters == 21_665_664
+    assert {tuple(each.shape) for each in tokens} == {(1, 196, 384)}
+
+
+def test_dinov2_can_be_told_to_see_fewer_pixels() -> None:
+    with torch.device("meta"):
+        embed_weights = TimmFeatures(3, network="vit_small_patch14_dinov2.lvd142m")
+        fewer = TimmFeatures(3, network="vit_small_patch14_dinov2.lvd142m", image_size=224)
+        assert fewer(torch.zeros(1, 3, 64, 64))[0].shape[1] == 16 * 16
+    assert embed_weights.input_size == (518, 518)
+
+
+def test_the_class_token_is_added_or_left_out() -> None:
+    image = torch.rand(1, 3, 16, 20)
+    added, dropped = tiny(depths=(2,))(image)[0], tiny(depths=(2,), class_token="drop")(image)[0]
+    difference = added - dropped
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference))
+    assert difference.abs().max() > 1e-3
+
+
+def test_networks_normalise_images_as_they_learnt() -> None:
+    block = tiny(network="vit_small_patch16_224.dino")
+    white = torch.ones(1, 3, 16, 20) * block.scale + block.shift
+    torch.testing.assert_close(
+        white[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, 0.594 / 0.225])
+    )
+
+
+def test_grey_images_are_seen_as_rgb() -> None:
+    torch.manual_seed(0)
+    block = TimmFeatures(1, weights=None, **SMALL)
+    grey = torch.rand(2, 1, 16, 20)
+    torch.testing.assert_close(block(grey), block(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize(
+    "network", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "tf_efficientnet_lite0"]
+)
+def test_other_networks_give_the_maps_of_their_stages(network: str) -> None:
+    with torch.device("meta"):
+        block = TimmFeatures(3, network=network, weights=None)
+        tokens = block(torch.zeros(1, 3, *block.input_size))
+    assert len(tokens) == 4
+    assert all(each.ndim == 3 for each in tokens)
+    assert tokens[0].shape[1] > tokens[-1].shape[1], "later stages have fewer pixels"
+
+
+def test_a_frozen_network_neither_learns_nor_changes_mode_but_passes_gradients_on() -> None:
+    block = tiny(network="resnet18", arguments={}, image_size=(32, 32)).train()
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    image = torch.rand(2, 3, 32, 32, requires_grad=True)
+    sum(tokens.square().sum() for tokens in block(image)).backward()
+    assert image.grad is not None
+    assert image.grad.abs().max() > 0
+    assert not any(parameter.requires_grad for parameter in block.parameters())
+    assert not any(part.training for part in block.modules()), "batch norms would move their statistics"
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_weights_come_from_a_file_and_are_not_saved_again(tmp_path: Path, name: str) -> None:
+    tensors = weights(tmp_path / name, classifier=True)
+    block = tiny(weights=str(tmp_path / name))
+    assert isinstance(block.network, FrozenModule)
+    loaded = block.network.network.network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
+    assert block.state_dict() == {}
+    (reference,) = references(block).values()
+    assert reference["timm"] == "vit_small_patch16_224"
+    assert len(reference["sha256"]) == 64
+
+
+def test_weights_are_saved_where_that_is_asked_for(tmp_path: Path) -> None:
+    weights(tmp_path / "weights.pth")
+    block = tiny(weights=str(tmp_path / "weights.pth"), embed_weights=True)
+    assert sum(value.numel() for value in block.state_dict().values()) == block.num_parameters
+
+
+def test_weights_by_the_networks_name_are_found_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = weights(tmp_path / "vit_small_patch16_224.dino.safetensors")
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    block = tiny(network="vit_small_patch16_224.dino", weights="pretrained")
+    loaded = block.network.network.network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
+
+
+def test_offline_the_error_says_how_to_provide_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(plugin, "getproxies", dict)
+    monkeypatch.setattr(plugin.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(plugin, "cached", lambda published: None)
+    with pytest.raises(IncompatibleError) as error:
+        TimmFeatures(3)
+    for part in ("timm/vit_small_patch16_224.dino", "Name or service not known", FOLDER, ".safetensors"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "vit_smal_patch16_224"}, "timm has no network 'vit_smal_patch16_224'; did you mean vit_small_"),
+        ({"image_size": (18, 16)}, "18 x 16 pixels do not split into patches of 4 x 4"),
+        ({"depths": (1, 5)}, "VisionTransformer has depths 0 to 4, not 5"),
+        ({"depths": ()}, "names no depth to read"),
+        ({"network": "resnet18", "arguments": {}, "depths": (0,)}, "ResNet has depths 1 to 5, not 0"),
+        ({"weights": "nowhere.pth"}, "'nowhere.pth' is no file here; give a file, or pretrained"),
+        ({"arguments": {"depht": 2}}, "timm builds no vit_small_patch16_224 of them"),
+    ],
+)
+def test_errors_name_the_fact_and_the_cure(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((IncompatibleError, SpecValidationError)) as error:
+        tiny(**options)
+    assert message in str(error.value)
+
+
+def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        IncompatibleError, match=r"other.safetensors is not of this network: .* is missing; .*, and \d+ more"
+    ):
+        tiny(weights=str(tmp_path / "other.safetensors"))
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    with pytest.raises(IncompatibleError, match="cannot be read as weights"):
+        tiny(weights=str(tmp_path / "broken.safetensors"))
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(IncompatibleError, match="RGB or grey images, not 4 channels"):
+        TimmFeatures(4, weights=None, **SMALL)

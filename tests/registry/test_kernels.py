@@ -1,0 +1,168 @@
+"""Ops and kernels: the first that can serve a call does; reasons are told; penalties get second derivatives."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from blocks.ops.modulated_conv2d import modulated_conv2d
+from registry import IncompatibleError, Kernel, KernelError, Op, Origin, catalogue, recording, second_order
+from registry.kernels import counting, reference_kernels
+
+
+class Reference(Kernel):
+    op, name, second_order = "double", "reference", True
+
+    def run(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class Fused(Kernel):
+    """Fast, for multiples of 4 only, and without a second derivative."""
+
+    op, name, priority = "double", "fused", 10
+
+    def unsupported(self, x: Tensor) -> list[str]:
+        return [] if x.shape[-1] % 4 == 0 else [f"takes sizes that 4 divides, got {x.shape[-1]}"]
+
+    def run(self, x: Tensor) -> Tensor:
+        return x + x
+
+
+class Absent(Kernel):
+    op, name, priority = "double", "absent", 20
+
+    def unavailable(self) -> str:
+        return "its library is not installed"
+
+
+double = Op("double", Reference(), Fused(), Absent())
+
+
+def ran(x: Tensor, kernel: str = "auto") -> str:
+    with recording() as calls:
+        torch.testing.assert_close(double(x, kernel=kernel), 2 * x)
+    ((op, name),) = calls
+    assert op == "double"
+    return name
+
+
+def test_the_preferred_kernel_that_can_is_chosen() -> None:
+    assert [kernel.name for kernel in double.kernels()] == ["absent", "fused", "reference"]
+    assert ran(torch.ones(8)) == "fused"
+    assert ran(torch.ones(7)) == "reference"
+    assert ran(torch.ones(8), kernel="reference") == "reference"
+
+
+def test_under_second_order_only_kernels_that_have_it_run() -> None:
+    with second_order():
+        assert ran(torch.ones(8)) == "reference"
+        with second_order():
+            assert ran(torch.ones(8)) == "reference"
+        assert ran(torch.ones(8)) == "reference"
+    assert ran(torch.ones(8)) == "fused"
+
+
+def test_a_named_kernel_that_cannot_serve_a_call_gives_its_reasons() -> None:
+    bound = double.bind("fused")
+    with pytest.raises(KernelError) as caught, second_order():
+        bound(torch.ones(7))
+    assert str(caught.value).splitlines() == [
+        "no kernel of double can serve this call (asked for: fused)",
+        "  fused: takes sizes that 4 divides, got 7; has no second derivative, and a gradient penalty needs one",
+    ]
+
+
+def test_a_named_kernel_that_cannot_run_here_is_refused_when_bound() -> None:
+    with pytest.raises(
+        IncompatibleError, match="kernel 'absent' cannot run here: its library is not installed; take 'auto'"
+    ):
+        double.bind("absent")
+    with pytest.raises(IncompatibleError, match="double has no kernel 'fusde'; did you mean fused"):
+        double.bind("fusde")
+
+
+def test_a_plugin_adds_a_kernel() -> None:
+    class Faster(Fused):
+        name, priority = "faster", 30
+
+    kernel = Faster()
+    before = double.bind()
+    catalogue.register_kernel(kernel, Origin("toys", "toys", "1"))
+    try:
+        assert ran(torch.ones(8)) == "faster"
+        assert double.bind().candidates[0] is kernel
+        assert kernel not in before.candidates  # what was built keeps what it was built with
+    finally:
+        catalogue._kernels.pop("double")
+
+
+class Doubling(nn.Module):
+    def __init__(self, kernel: str = "auto") -> None:
+        super().__init__()
+        self.double = double.bind(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.double(x)
+
+
+@pytest.fixture
+def _fresh_dynamo() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("_fresh_dynamo")
+def test_the_choice_is_traced_and_made_again_for_a_penalty() -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph.code)
+        return graph.forward
+
+    compiled = torch.compile(Doubling(), fullgraph=True, backend=backend)
+    torch.testing.assert_close(compiled(torch.ones(8)), torch.full((8,), 2.0))
+    with second_order():
+        torch.testing.assert_close(compiled(torch.ones(8)), torch.full((8,), 2.0))
+    compiled(torch.ones(8))
+    assert len(graphs) == 2
+    assert "+" in graphs[0]
+    assert "*" in graphs[1]
+
+
+def test_a_bound_op_survives_copies_and_pickles_and_prints_short() -> None:
+    block = Doubling("reference")
+    for twin in (copy.deepcopy(block), pickle.loads(pickle.dumps(block))):
+        torch.testing.assert_close(twin(torch.ones(3)), block(torch.ones(3)))
+        assert twin.double.kernel == "reference"
+    assert repr(block.double) == "double[reference]"
+    assert repr(Fused()) == "<kernel fused of double>"
+
+
+def test_recordings_nest_and_end() -> None:
+    with recording() as outer:
+        double(torch.ones(4))
+        with recording() as inner:
+            double(torch.ones(3))
+    double(torch.ones(4))
+    assert outer == [("double", "fused")]
+    assert inner == [("double", "reference")]
+
+
+def test_counting_leaves_out_the_zeros_that_upsampling_puts_between_pixels():
+    counts = []
+    for kernels in (counting, reference_kernels):
+        with kernels(), FlopCounterMode(display=False) as counter:
+            modulated_conv2d(*map(torch.zeros, ((1, 16, 8, 8), (16, 16, 3, 3), (1, 16))), demodulate=False, up=2)
+        counts.append(counter.get_total_flops() // 2)
+    needed = 8 * 8 * 16 * 16 * 9
+    assert needed <= counts[0] < 1.1 * needed
+    assert counts[1] > 3 * needed

@@ -1,0 +1,102 @@
+"""The JSON schema of a document: what validates against it is what our own validation takes, and editors can use it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from assemblies import GAN, Discriminator, Generator
+from blocks.families import Layer
+from registry import SpecValidationError, catalogue
+from registry.spec_file import schema, validate
+from tests.toys import TOYS, ToyLayer, installed
+
+GENERATOR: dict[str, Any] = {  # the hybrid of DESIGN section 5
+    "kind": "layered",
+    "z_dim": 128,
+    "mapping": {"kind": "mapping", "num_layers": 4},
+    "synthesis": [
+        {"kind": "constant", "resolution": 4, "dim": 256},
+        {"kind": "transformer", "norm": "sln", "attention": {"kind": "dense", "num_heads": 8}, "repeat": 2},
+        {"kind": "upsample-linear", "dim": 128},
+        {"kind": "to-rgb"},
+        {
+            "kind": "transformer",
+            "norm": "adain",
+            "attention": {"kind": "hydra-na", "kernel_sizes": [3, 3], "dilations": [1, 2]},
+            "repeat": 2,
+        },
+        {"kind": "inr-patches", "patch_size": 4},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def validator() -> Draft202012Validator:
+    found = schema(GAN, Generator, Discriminator)
+    Draft202012Validator.check_schema(found)
+    return Draft202012Validator(json.loads(json.dumps(found)))
+
+
+def changed(*path: str | int, to: Any) -> dict[str, Any]:
+    """The document with one value replaced, or taken away for None."""
+    document = json.loads(json.dumps(GENERATOR))
+    place = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = to
+    return document
+
+
+def test_a_whole_document_validates_short_and_in_full(validator: Draft202012Validator) -> None:
+    validator.validate(GENERATOR)
+    validator.validate(validate(GENERATOR, Generator).to_dict())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        changed("kind", to="layred"),
+        changed("z_dim", to=0),
+        changed("z_dims", to=64),
+        changed("mapping", to="hydra-na"),
+        changed("mapping", "num_layer", to=4),
+        changed("synthesis", 0, to="no-such-source"),
+        changed("synthesis", 1, "attention", "num_heads", to="eight"),
+        changed("synthesis", 1, "repeat", to=-1),
+        changed("synthesis", to=None),
+        [],
+        {"z_dim": 64},
+    ],
+)
+def test_what_our_validation_refuses_the_schema_refuses(validator: Draft202012Validator, document: Any) -> None:
+    assert not validator.is_valid(document)
+    with pytest.raises(SpecValidationError):
+        validate(document, GAN, Generator, Discriminator)
+
+
+def test_each_family_offers_its_kinds_by_name_and_in_full() -> None:
+    definitions = schema(Generator)["$defs"]
+    kinds = [entry.block.kind for entry in catalogue.entries("attention")]
+    assert definitions["attention"]["anyOf"][0]["enum"] == kinds
+    assert {"$ref": "#/$defs/attention.hydra-na"} in definitions["attention"]["anyOf"]
+    hydra = definitions["attention.hydra-na"]
+    assert hydra["required"] == ["kind"]
+    assert hydra["additionalProperties"] is False
+    assert hydra["properties"]["num_heads"]["description"]
+    assert hydra["description"]
+
+
+def test_a_plugin_installed_later_is_in_the_schema() -> None:
+    with installed(*TOYS):
+        found = Draft202012Validator(schema(Layer))
+        found.validate(ToyLayer.Spec(parts=["toy-norm", "toy-attention"]).to_dict())
+        found.validate(
+            {"kind": "toy-layer", "attention": "toy-attention", "norm": None, "rates": {"fast": 1}, "reach": [1, 2]}
+        )
+        assert not found.is_valid({"kind": "toy-layer", "attention": "toy-norm"})
+        assert not found.is_valid({"kind": "toy-layer", "rates": {"fats": 1}})
+    assert not Draft202012Validator(schema(Layer)).is_valid("toy-layer")
