@@ -6,7 +6,7 @@ Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -20,6 +20,7 @@ from blocks.families import Augment, Loss, Probability, Regularizer
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 
 
 class Adam(BaseModel):
@@ -75,8 +76,10 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         generator_optimizer: Adam of the generator.
         discriminator_optimizer: Adam of the discriminator.
         ema: Averaging of the generator's weights.
-        batch_size: Images in a training step.
-        kimg: Length of the training, in thousands of real images shown.
+        batch_size: Images per training step.
+        kimg: Length of the training, in thousands of real images.
+        flip: Whether half of the real images are mirrored, others in each epoch.
+        resize_filter: Resampling filter for images that have another size than the model's.
         plugins: Packages and versions that the document was made with: written when it is saved, told by errors.
     """
 
@@ -107,6 +110,8 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         ema: EMA = EMA(),  # noqa: B008
         batch_size: PositiveInt = 32,
         kimg: PositiveFloat = 1000.0,
+        flip: bool = False,
+        resize_filter: ResizeFilter = "lanczos",
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()
