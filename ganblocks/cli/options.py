@@ -1,0 +1,92 @@
+"""Command-line options from the fields of an `Options` model, grouped by panel."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+
+import typer
+from annotated_types import Ge, Le
+
+from ganblocks.options import Flag, Options
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
+ModelArgument: TypeAlias = Annotated[
+    str, typer.Argument(help="A run folder or a model's .safetensors file.", metavar="RUN_OR_MODEL")
+]
+SpecArgument: TypeAlias = Annotated[
+    str, typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC")
+]
+
+METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+
+
+def takes_options(
+    model: type[Options], *, without: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `model`; the command receives them, validated, as its argument `options`.
+
+    Args:
+        model: The model; its fields with a `Flag` become options.
+        without: Fields that this command does not have.
+    """
+    flags = {name: flag for name, flag in model.flags().items() if name not in without}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in inspect.signature(command).parameters.values()
+            if each.name != "options"
+        ]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {name: values.pop(name) for name in flags}
+            changes = {name: value for name, value in given.items() if value is not None}
+            command(**values, options=model.of(changes=changes))
+
+        parameters = [*own, *(_parameter(model, name, flag) for name, flag in flags.items())]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        del run.__wrapped__  # typer would read the command's own signature
+        return run
+
+    return decorate
+
+
+def _parameter(model: type[Options], name: str, flag: Flag) -> inspect.Parameter:
+    field = model.model_fields[name]
+    names = flag.names or _spellings(name, field.annotation)
+    lowest: Any = next((each.ge for each in field.metadata if isinstance(each, Ge)), None)
+    highest: Any = next((each.le for each in field.metadata if isinstance(each, Le)), None)
+    default = None if flag.type is not None else field.get_default()
+    annotation = field.annotation if flag.type is None else flag.type | None
+    option = typer.Option(
+        *names,
+        help=field.description,
+        rich_help_panel=flag.panel,
+        metavar=flag.metavar or _metavar(annotation),
+        show_default=flag.default or True,
+        min=lowest,
+        max=highest,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
+    )
+
+
+def _metavar(annotation: Any) -> str | None:
+    """A short name for a value, so that descriptions have room."""
+    types = {each for each in (get_args(annotation) or (annotation,)) if each is not type(None)}
+    return next((METAVARS[each] for each in types if each in METAVARS), None)
+
+
+def _spellings(name: str, annotation: Any) -> tuple[str, ...]:
+    hyphened = name.replace("_", "-")
+    if annotation is bool:
+        return (f"--{hyphened}",)
+    return (f"--{hyphened}/--no-{hyphened}",) if annotation == bool | None else (f"--{hyphened}",)

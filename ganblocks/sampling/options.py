@@ -1,0 +1,66 @@
+"""The options that all commands share which make images of a model: the only place where they are declared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ganblocks.options import Flag, Options
+
+IMAGES, CONDITION, HARDWARE = "Images", "Condition", "Hardware"
+
+
+def parse_ranges(value: object) -> object:
+    """Numbers from text such as 0-15 or 1,5,8-10; anything but text unchanged.
+
+    Raises:
+        ValueError: The text is no list of ranges, or a range is empty.
+    """
+    if not isinstance(value, str):
+        return value
+    numbers: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ValueError("should be written like 0-15 or 1,5,8-10")
+        if int(last or first) < int(first):
+            raise ValueError(f"range {part.strip()} is empty; write the smaller number first")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)
+
+
+Ranges = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(parse_ranges)]
+
+
+class SamplingOptions(Options):
+    """Options of `ganblocks sample` and the other commands that make images."""
+
+    truncation_psi: Annotated[
+        float,
+        Field(description="Truncation; values below 1 trade diversity for fidelity."),
+        Flag(IMAGES, ("--truncation-psi", "--truncation")),
+    ] = 1.0
+    truncation_cutoff: Annotated[
+        int | None, Field(ge=0, description="Number of style vectors truncated."), Flag(IMAGES, default="all")
+    ] = None
+    noise: Annotated[
+        Literal["const", "random", "none"],
+        Field(description="Noise of layers that have any; random noise depends on the seed."),
+        Flag(IMAGES),
+    ] = "const"
+    classes: Annotated[
+        Ranges, Field(description="Classes, such as 3 or 0-9."), Flag(CONDITION, ("--class",), "CLASSES", str)
+    ] = ()
+    captions: Annotated[
+        tuple[str, ...],
+        Field(description="Text prompt; repeat for several."),
+        Flag(CONDITION, ("--prompt", "--caption"), "TEXT", list[str]),
+    ] = ()
+    batch_size: Annotated[
+        int | None, Field(ge=1, description="Images per batch."), Flag(HARDWARE, default="chosen by resolution")
+    ] = None
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], Field(description="Mixed precision; fp16 needs a GPU."), Flag(HARDWARE)
+    ] = "fp32"
+    device: Annotated[str, Field(description="Such as cpu or cuda."), Flag(HARDWARE)] = "cpu"
