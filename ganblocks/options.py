@@ -72,11 +72,8 @@ def accepts(model: type[Options]) -> Callable[[Callable[..., Any]], Callable[...
 
         @wraps(function)
         def call(*args: Any, options: Options | None = None, **keywords: Any) -> Any:
-            changes = {name: keywords.pop(name) for name in model.model_fields if name in keywords}
-            unknown = [name for name in keywords if name not in {each.name for each in own}]
-            return function(
-                *args, **_without(keywords, unknown), options=model.of(options, changes | _only(keywords, unknown))
-            )
+            changes = {name: keywords.pop(name) for name in list(keywords) if name not in arguments}
+            return function(*args, **keywords, options=model.of(options, changes))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         fields = [
