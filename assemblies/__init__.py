@@ -1,7 +1,7 @@
-"""Declares whole models: specs that compose blocks, their files, and presets."""
+"""Whole models: documents that compose blocks, model files, presets, and conversion of other checkpoints."""
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
-from assemblies.documents import parse, plugins_of, read, schema
+from assemblies.documents import document_schema, parse, plugins_of, read
 from assemblies.gan import EMA, GAN, Adam, check
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.model_file import CheckpointError, load_discriminator, load_model, save_model
@@ -21,11 +21,11 @@ __all__ = [
     "Step",
     "Trace",
     "check",
+    "document_schema",
     "load_discriminator",
     "load_model",
     "parse",
     "plugins_of",
     "read",
     "save_model",
-    "schema",
 ]

@@ -1,4 +1,4 @@
-"""A discriminator is a list too: intakes bring the image in, layers change the features, heads give logits."""
+"""A discriminator as a list of steps: stems make features of the image, layers transform them, heads output logits."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, in
 
 
 class Discriminator(Block, nn.Module, family="discriminator"):
-    """Judges images: image [B,K,H,W], c [B,cond_dim] or None -> logits [B,...], high for real.
+    """Scores images: image [B,K,H,W], c [B,cond_dim] or None -> logits [B,...], high for real images.
 
-    Context: resolution, image_channels, cond_dim, all taken from the generator.
+    Context: resolution, image_channels, cond_dim, all from the generator.
     """
 
     @classmethod
     def trace(cls, spec: Spec, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:
-        """Shapes, sizes and misfits of the discriminator that `spec` describes, found without allocating it."""
+        """Shapes, sizes and problems of the discriminator that `spec` describes; nothing is allocated."""
         raise NotImplementedError
 
     def freeze(self, count: int) -> None:
-        """Keep the weights of the first steps as they are: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964."""
+        """Freeze the first `count` steps: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964.
+
+        Raises:
+            IncompatibleError: This kind of discriminator cannot be frozen in part.
+        """
         if count:
-            raise incompatible("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; take 0")
+            raise incompatible("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; use 0")
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
 
 
 class LayeredDiscriminator(Discriminator, kind="layered"):
-    """A list of steps: an intake first, then layers and perhaps more intakes, and one head or several.
+    """A list of steps: a stem first, then layers and optionally more stems, and one or more heads.
 
     Args:
         resolution: Height and width of the images, in pixels.
         image_channels: Channels of the images.
         cond_dim: Features of the condition c; 0 for none.
-        steps: Intakes, layers and heads. Layers may say `repeat`.
-        weight_norm: Reparametrises the weights of all linear maps and convolutions of all steps.
+        steps: Stems, layers and heads. Layers accept `repeat`.
+        weight_norm: Reparametrisation of the weights of all linear layers and convolutions.
     """
 
     examples: ClassVar = (
@@ -70,10 +74,10 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
     ) -> None:
         super().__init__()
         self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
-        found = _trace_steps(steps, resolution, image_channels, cond_dim)
-        if found.problems:
-            raise IncompatibleError(found.problems)
-        self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.context) for step in found.steps)
+        trace = _trace_steps(steps, resolution, image_channels, cond_dim)
+        if trace.problems:
+            raise IncompatibleError(trace.problems)
+        self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.context) for step in trace.steps)
         if weight_norm is not None:
             normalize_weights(self.steps, weight_norm)
 
@@ -94,7 +98,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
 
 
 class DiscriminatorState(ForwardState):
-    """Features, image and logits on their way through a discriminator."""
+    """The image, features and logits of a discriminator."""
 
     def __init__(self, image: Tensor, c: Tensor | None) -> None:
         self.image = image
@@ -102,24 +106,22 @@ class DiscriminatorState(ForwardState):
 
     def context(self, spec: Spec) -> dict[str, object]:
         assert self.image is not None
-        seen = {"image_channels": self.image.shape[1], "cond_dim": 0 if self.c is None else self.c.shape[1]}
+        cond_dim = 0 if self.c is None else self.c.shape[1]
+        context = {"image_channels": self.image.shape[1], "cond_dim": cond_dim} | self.feature_context()
         if issubclass(spec.block, Stem):
-            told = self.feature_context()
-            return seen | told | {"resolution": tuple(self.image.shape[2:])}
+            return context | {"resolution": tuple(self.image.shape[2:])}
         if self.features is None:
-            raise incompatible(
-                (), f"a {spec.block.family_name} needs features: the list starts with an intake such as from-rgb"
-            )
-        return seen | self.feature_context()
+            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a stem such as from-rgb")
+        return context
 
     def advance(self, block: nn.Module) -> None:
         if isinstance(block, Stem):
             self.features, self.image = block(self.features, self.image)
         elif isinstance(block, Head):
             logits = block(self.features, self.c)
-            self.logits = (
-                logits if self.logits is None else torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
-            )
+            if self.logits is not None:
+                logits = torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
+            self.logits = logits
         else:
             self.features = block(self.features, None)
 
@@ -128,7 +130,7 @@ def _trace_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_chan
     with torch.device("meta"):
         image = torch.zeros(1, image_channels, *resolution)
         c = torch.zeros(1, cond_dim) if cond_dim else None
-    found = trace_steps("steps", steps, DiscriminatorState(image, c))
-    if not found.problems and (not found.steps or found.steps[-1].logits is None):
-        return found._replace(problems=(Problem(("steps",), "gives no logits: add a head such as linear"),))
-    return found
+    trace = trace_steps("steps", steps, DiscriminatorState(image, c))
+    if not trace.problems and (not trace.steps or trace.steps[-1].logits is None):
+        return trace._replace(problems=(Problem(("steps",), "no step outputs logits; add a head such as linear"),))
+    return trace

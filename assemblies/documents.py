@@ -1,4 +1,4 @@
-"""Documents of whole models: a file, or a preset by name."""
+"""Reads the document of a model or training, from a file, a preset's name or plain data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FAMILIES: tuple[type[Block], ...] = (GAN, MultiStage, Generator, Discriminator)
 
 
 def read(source: str | Path, *families: type[Block]) -> Spec:
-    """The GAN, recipe, generator or discriminator in a YAML or JSON file, or the preset of that name.
+    """The document in a YAML or JSON file, or the preset of that name.
 
     Args:
-        source: A path, or a preset's name.
-        families: Which of these may stand there; all by default.
+        source: A path, or the name of a preset.
+        families: Families that the document may belong to; by default gan, multi-stage, generator and discriminator.
 
     Raises:
-        SpecValidationError: The document is not valid, or there is neither such a file nor such a preset.
+        SpecValidationError: The document is not valid, or there is no such file or preset.
     """
     families = families or FAMILIES
     presets = catalogue.presets()
@@ -34,24 +34,28 @@ def read(source: str | Path, *families: type[Block]) -> Spec:
         return spec_file.validate(presets[str(source)](), *families, subject=str(source))
     if not Path(source).is_file():
         if Path(source).suffix in (".yaml", ".yml", ".json"):
-            raise SpecValidationError([Problem((), "there is no such file")], str(source))
-        what = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
-        raise SpecValidationError([Problem((), f"{what}; {nearest(str(source), list(presets))}")], str(source))
+            raise SpecValidationError([Problem((), "this file does not exist")], str(source))
+        fact = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
+        raise SpecValidationError([Problem((), f"{fact}; {nearest(str(source), list(presets))}")], str(source))
     return spec_file.read(source, *families)
 
 
 def parse(data: Any, *families: type[Block], subject: str = "") -> Spec:
-    """The same from plain data, such as a dictionary written in Python."""
+    """The document in plain data, such as a dictionary.
+
+    Raises:
+        SpecValidationError: The document is not valid.
+    """
     return spec_file.validate(data, *(families or FAMILIES), subject=subject)
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of a document, over all that is installed: for editors, which complete and check as one types."""
+def document_schema() -> dict[str, Any]:
+    """JSON schema of a document over all installed blocks, for completion and checks in an editor."""
     return spec_file.schema(*FAMILIES)
 
 
 def plugins_of(spec: Spec) -> dict[str, str]:
-    """Packages and versions that the blocks of a spec come from."""
+    """Packages that the blocks of a spec come from, with their versions."""
     origins = {}
     for part in specs_in(spec):
         entry = catalogue.get(part.block.family_name, part.kind)
@@ -70,5 +74,5 @@ def specs_in(value: Any) -> Iterator[Spec]:
         for name in type(value).model_fields:
             yield from specs_in(getattr(value, name))
     elif isinstance(value, tuple | list):
-        for each in value:
-            yield from specs_in(each)
+        for element in value:
+            yield from specs_in(element)

@@ -1,4 +1,4 @@
-"""A GAN in one document: both networks, losses, regularizers, augmentation, optimisers and averaging.
+"""A GAN as one document: both networks, losses, regularizers, augmentation, optimizers and averaging.
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
 """
@@ -24,39 +24,43 @@ ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 
 
 class Adam(BaseModel):
-    """The Adam optimiser of one network; with a lazy regularizer the trainer corrects it as StyleGAN2 does."""
+    """The Adam optimizer of one network.
+
+    Where a regularizer is lazy (`every` > 1), the trainer corrects `lr` and `betas` as in StyleGAN2, Karras et al.
+    2020, https://arxiv.org/abs/1912.04958, appendix B.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lr: Annotated[PositiveFloat, Field(description="Trainable rate.")] = 0.002
-    betas: Annotated[tuple[Beta, Beta], Field(description="Decay of the first and of the second moment.")] = (0.0, 0.99)
-    eps: Annotated[PositiveFloat, Field(description="Added to the root of the second moment.")] = 1e-8
+    lr: Annotated[PositiveFloat, Field(description="Learning rate.")] = 0.002
+    betas: Annotated[
+        tuple[Beta, Beta], Field(description="Decay rates of the running means of the gradient and of its square.")
+    ] = (0.0, 0.99)
+    eps: Annotated[PositiveFloat, Field(description="Added to the denominator.")] = 1e-8
     warmup_kimg: Annotated[
-        float, Field(ge=0, description="The first thousands of images, over which the rate rises linearly from 0.")
+        float, Field(ge=0, description="Thousands of images in which the learning rate rises linearly from 0.")
     ] = 0.0
     decay_kimg: Annotated[
-        float, Field(ge=0, description="The last thousands of images, over which the rate falls linearly to 0.")
+        float, Field(ge=0, description="Thousands of images, the last ones, in which it falls linearly to 0.")
     ] = 0.0
     clip_norm: Annotated[
         PositiveFloat | None,
-        Field(description="Longest gradient, of all weights together, in steps of the main loss; longer ones shrink."),
+        Field(description="Largest norm of the gradient of all weights together in the main phase; null: no clipping."),
     ] = None
 
 
 class EMA(BaseModel):
-    """The moving average of the generator's weights that samples are drawn with."""
+    """The exponential moving average of the generator's weights, which images are generated with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_kimg: Annotated[
-        float, Field(ge=0, description="Thousands of images after which a weight counts half.")
-    ] = 10.0
+    half_life_kimg: Annotated[float, Field(ge=0, description="Half-life, in thousands of images.")] = 10.0
     start_kimg: Annotated[
-        float, Field(ge=0, description="Thousands of images up to which weights are copied instead of averaged.")
+        float, Field(ge=0, description="Thousands of images before averaging starts; until then weights are copied.")
     ] = 0.0
     ramp_up: Annotated[
         float | None,
-        Field(ge=0, description="The half-life is at most this fraction of the images seen; None: no ramp."),
+        Field(ge=0, description="Largest half-life, as a fraction of the images shown so far; null: no ramp."),
     ] = 0.05
 
 
@@ -64,15 +68,15 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
     """A generator and a discriminator with everything that their training needs.
 
     Args:
-        generator: Makes the images.
-        discriminator: Judges them; it takes their size and channels from the generator.
-        loss: The adversarial loss of both sides.
-        regularizers: Terms beside the loss, each for one side.
-        augment: What real and generated images pass through before the discriminator sees them.
-        style_mixing: How often, in training, the images of a batch take their styles from some place on from a second
-            latent.
-        freeze_d: How many of the discriminator's steps, from the image on, keep their weights, as in Freeze-D.
-        trainable: Which parts of the generator learn; or a phase by name: all, freeze64, text-encoder.
+        generator: Generates the images.
+        discriminator: Scores them; their size and channels come from the generator.
+        loss: The adversarial loss of both networks.
+        regularizers: Terms added to the loss, each of one network.
+        augment: Augmentation of real and generated images before the discriminator.
+        style_mixing: Probability, in training, that the images of a batch take their styles from a random layer on from
+            a second latent.
+        freeze_d: Number of the discriminator's steps, from the image on, that are frozen, as in Freeze-D.
+        trainable: The trained parts of the generator; or a phase by name: all, freeze64, text-encoder.
         generator_optimizer: Adam of the generator.
         discriminator_optimizer: Adam of the discriminator.
         ema: Averaging of the generator's weights.
@@ -80,7 +84,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         kimg: Length of the training, in thousands of real images.
         flip: Whether half of the real images are mirrored, others in each epoch.
         resize_filter: Resampling filter for images that have another size than the model's.
-        plugins: Packages and versions that the document was made with: written when it is saved, told by errors.
+        plugins: Packages and versions that the document was made with; written when it is saved, shown by errors.
     """
 
     examples: ClassVar = (
@@ -127,95 +131,95 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.discriminator: Discriminator = self.fill("discriminator", discriminator, **context)
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
-        told = {"cond_dim": self.generator.cond_dim}
         self.regularizers = nn.ModuleList(
-            self.fill(f"regularizers.{i}", each, **told) for i, each in enumerate(regularizers)
+            self.fill(f"regularizers.{index}", regularizer, cond_dim=self.generator.cond_dim)
+            for index, regularizer in enumerate(regularizers)
         )
         self.augment: Augment | None = self.fill("augment", augment)
 
 
 def trace_networks(generator: Any, discriminator: Any) -> dict[str, Trace]:
-    """A look at both networks; the discriminator is looked at only where the generator's image is known."""
-    of_generator = generator.block.trace(generator)
-    found = {"generator": _under("generator", of_generator)}
-    known = not any(problem.path[:1] in (("condition",), ("cond_dim",)) for problem in of_generator.problems)
-    if of_generator.image is not None and of_generator.complete and known:
-        channels, *resolution = of_generator.image
-        of_discriminator = discriminator.block.trace(discriminator, tuple(resolution), channels, cond_dim_of(generator))
-        found["discriminator"] = _under("discriminator", of_discriminator)
-    return found
+    """Traces of both networks; the discriminator's only where the shapes of image and condition are known."""
+    trace = generator.block.trace(generator)
+    traces = {"generator": _under("generator", trace)}
+    cond_dim_known = not any(problem.path[:1] in (("condition",), ("cond_dim",)) for problem in trace.problems)
+    if trace.image is not None and trace.complete and cond_dim_known:
+        channels, *resolution = trace.image
+        trace = discriminator.block.trace(discriminator, tuple(resolution), channels, cond_dim_of(generator))
+        traces["discriminator"] = _under("discriminator", trace)
+    return traces
 
 
 def check(
     spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3, subject: str = ""
 ) -> dict[str, Trace]:
-    """Everything that can be known of a GAN, a generator, a discriminator or a recipe before memory is spent.
+    """Everything that can be known of a GAN, a generator, a discriminator or a multi-stage training before it is built.
 
     Args:
-        spec: What to look at.
-        resolution: Height and width of the images, where a discriminator stands alone.
-        image_channels: Channels of the images, where a discriminator stands alone.
-        subject: What an error calls the spec, such as its file's name.
+        spec: The document.
+        resolution: Height and width of the images, for a discriminator alone.
+        image_channels: Channels of the images, for a discriminator alone.
+        subject: Name of the spec in errors, such as its file's name.
 
     Returns:
-        A survey of each network, by name; in a recipe after its stage's, as in `first.generator`.
+        A trace of each network by name; in a multi-stage training after its stage's name, as in `first.generator`.
 
     Raises:
-        IncompatibleError: All misfits, with their paths.
+        IncompatibleError: All problems, with their paths.
     """
     problems: list[Problem]
     if issubclass(spec.block, GAN):
-        found = trace_networks(spec.generator, spec.discriminator)
-        problems = [problem for trace in found.values() for problem in trace.problems]
-        problems += _training_problems(spec.style_mixing, spec.freeze_d, found)
+        traces = trace_networks(spec.generator, spec.discriminator)
+        problems = [problem for trace in traces.values() for problem in trace.problems]
+        problems += _training_problems(spec.style_mixing, spec.freeze_d, traces)
         problems += spec.trainable.problems_with(spec.generator)
         problems += _part_problems(spec)
     elif issubclass(spec.block, Generator):
-        found = {"generator": spec.block.trace(spec)}
-        problems = list(found["generator"].problems)
+        traces = {"generator": spec.block.trace(spec)}
+        problems = list(traces["generator"].problems)
     elif issubclass(spec.block, Discriminator):
         if resolution is None:
-            said = "a discriminator alone does not know its images: give their resolution, e.g. --resolution 64"
-            raise incompatible((), said)
-        found = {"discriminator": spec.block.trace(spec, resolution, image_channels, 0)}
-        problems = list(found["discriminator"].problems)
+            raise incompatible((), "a discriminator alone has no image size: pass the resolution, e.g. --resolution 64")
+        traces = {"discriminator": spec.block.trace(spec, resolution, image_channels, 0)}
+        problems = list(traces["discriminator"].problems)
     elif spec.block.family_name == "multi-stage":
-        found, problems = spec.block.look(spec)  # type: ignore[attr-defined]
+        traces, problems = spec.block.trace_stages(spec)  # type: ignore[attr-defined]
     else:
-        said = f"{spec.kind} is a {spec.block.family_name}; a gan, multi-stage, generator or discriminator goes here"
-        raise incompatible("kind", said)
+        fact = f"{spec.kind} is a {spec.block.family_name}; use a gan, multi-stage, generator or discriminator"
+        raise incompatible("kind", fact)
     if problems:
         raise IncompatibleError(problems, subject)
-    return found
+    return traces
 
 
 def _training_problems(style_mixing: float, freeze_d: int, traces: Mapping[str, Trace]) -> list[Problem]:
-    """Options of the training that these networks cannot serve."""
+    """Training options that these networks do not support."""
     problems = []
-    known = [step.context["num_styles"] for step in traces["generator"].steps if "num_styles" in step.context]
-    if style_mixing and known and known[0] < 2:
-        problems.append(Problem(("style_mixing",), "the generator has 1 style vector, so nothing can be mixed; take 0"))
-    judging = traces.get("discriminator")
-    if freeze_d and judging is not None and judging.complete and freeze_d >= len(judging.steps):
-        fact = f"the discriminator has {len(judging.steps)} steps and has to learn with one at least"
-        problems.append(Problem(("freeze_d",), f"{fact}; at most {len(judging.steps) - 1} can be frozen"))
+    num_styles = [step.context["num_styles"] for step in traces["generator"].steps if "num_styles" in step.context]
+    if style_mixing and num_styles and num_styles[0] < 2:
+        problems.append(Problem(("style_mixing",), "the generator has 1 style vector, and mixing needs 2; use 0"))
+    discriminator = traces.get("discriminator")
+    if freeze_d and discriminator is not None and discriminator.complete and freeze_d >= len(discriminator.steps):
+        num_steps = len(discriminator.steps)
+        fact = f"the discriminator has {num_steps} steps, and at least one is trained; use at most {num_steps - 1}"
+        problems.append(Problem(("freeze_d",), fact))
     return problems
 
 
 def _part_problems(spec: Spec) -> list[Problem]:
-    """The parts of a GAN that are not networks see no shapes; they only have to build."""
+    """Problems of the loss, the augmentation and the regularizers, which are built on the meta device."""
     try:
-        told = {"cond_dim": cond_dim_of(spec.generator)}
-    except IncompatibleError:  # told of already
+        context = {"cond_dim": cond_dim_of(spec.generator)}
+    except IncompatibleError:  # the generator's trace reports it
         return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]
-    parts += [(("regularizers", i), each) for i, each in enumerate(spec.regularizers)]
+    parts += [(("regularizers", index), regularizer) for index, regularizer in enumerate(spec.regularizers)]
     problems: list[Problem] = []
     with torch.device("meta"), collecting():
         for path, part in parts:
             try:
                 if part is not None:
-                    part.build(**told)
+                    part.build(**context)
             except IncompatibleError as error:
                 problems.extend(problem.under(*path) for problem in error.problems)
     return problems

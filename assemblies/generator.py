@@ -1,4 +1,4 @@
-"""A generator is a list: a source, layers and readouts over two values, the features and the image so far.
+"""A generator as a list of steps: a synthesis input, layers and image heads, which pass on features and an image.
 
 The style-based design (mapping, styles, truncation): StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948.
 """
@@ -24,10 +24,10 @@ ValueRange = Literal["symmetric", "unit", "imagenet"]
 
 
 class Generator(Block, nn.Module, family="generator"):
-    """Makes images from latents: z [B,z_dim], c [B,cond_dim] or None -> image [B,K,H,W].
+    """Generates images from latents: z [B,z_dim], c [B,cond_dim] or None -> image [B,K,H,W].
 
-    `mapping(z, c)` gives ws [B,num_ws,w_dim], `synthesis(ws)` the image; style mixing, truncation and editing of ws
-    work between the two, for every generator.
+    `mapping(z, c)` returns ws [B,num_ws,w_dim] and `synthesis(ws)` the image. Style mixing, truncation and editing
+    change ws between the two.
     """
 
     z_dim: int
@@ -36,7 +36,7 @@ class Generator(Block, nn.Module, family="generator"):
     num_ws: int
     image_channels: int
     resolution: tuple[int, int]
-    # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and deviation
+    # "symmetric" is [-1,1], "unit" [0,1], "imagenet" normalised by ImageNet's mean and standard deviation
     value_range: ValueRange
     condition: Condition | None
     mapping: nn.Module
@@ -44,26 +44,26 @@ class Generator(Block, nn.Module, family="generator"):
 
     @classmethod
     def trace(cls, spec: Spec) -> Trace:
-        """Shapes, sizes and misfits of the generator that `spec` describes, found without allocating it."""
+        """Shapes, sizes and problems of the generator that `spec` describes; nothing is allocated."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def condition_of(self, said: Sequence[Any]) -> Float[Tensor, "b d"]:
-        """The condition c of classes or captions, whichever the generator takes.
+    def condition_of(self, inputs: Sequence[Any]) -> Float[Tensor, "b d"]:
+        """The condition c of class indices or captions, whichever the generator takes.
 
         Raises:
-            ValueError: It takes no condition, or not of that sort.
+            ValueError: The generator is unconditional, or `inputs` are not of the type that it takes.
         """
         device = next(self.parameters()).device
         condition = getattr(self, "condition", None)
         if condition is not None:
-            found: Tensor = condition(condition.read(said).to(device))
-            return found
+            c: Tensor = condition(condition.read(inputs).to(device))
+            return c
         if not self.cond_dim:
-            raise ValueError("the generator takes no condition (its cond_dim is 0)")
-        if not all(str(each).isdigit() and int(each) < self.cond_dim for each in said):
-            raise ValueError(f"the generator knows classes 0 to {self.cond_dim - 1}, not {list(said)[:3]}")
-        return F.one_hot(torch.tensor([int(each) for each in said]), self.cond_dim).float().to(device)
+            raise ValueError("the generator is unconditional: its cond_dim is 0")
+        if not all(str(each).isdigit() and int(each) < self.cond_dim for each in inputs):
+            raise ValueError(f"the generator has classes 0 to {self.cond_dim - 1}, not {list(inputs)[:3]}")
+        return F.one_hot(torch.tensor([int(each) for each in inputs]), self.cond_dim).float().to(device)
 
     def forward(
         self,
@@ -78,11 +78,11 @@ class Generator(Block, nn.Module, family="generator"):
 
         Args:
             z: Latents.
-            c: Conditions, where the generator takes any.
-            truncation_psi: 1 leaves the styles as they are, 0 makes all of them their tracked mean.
-            truncation_cutoff: How many styles, from the first, are truncated; None for all.
-            noise_mode: Where layers with noise take it from: "random", "const" or "none"; None for random noise while
-                training and constant noise in eval mode.
+            c: Conditions of a conditional generator.
+            truncation_psi: Interpolates from the mean style (0) to the styles of z (1).
+            truncation_cutoff: Number of styles, from the first on, that are truncated; None for all.
+            noise_mode: Noise of the layers that add it: "random", "const" or "none"; None for random noise in training
+                and constant noise in eval mode.
         """
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         with chosen_noise(noise_mode):
@@ -90,18 +90,19 @@ class Generator(Block, nn.Module, family="generator"):
 
 
 class LayeredGenerator(Generator, kind="layered"):
-    """A list of steps, each of which uses the next of the style vectors ws as many as it needs.
+    """A list of steps; each uses the next style vectors of ws, as many as it needs.
 
     Args:
         z_dim: Features of the latent z, drawn from N(0,1).
         w_dim: Features of a style vector; `z_dim` if None.
-        cond_dim: Features of the condition c, such as the number of classes (c is then one-hot); 0 for none. Where
-            `condition` is given it decides.
-        condition: Makes c of classes or captions.
-        mapping: Turns z and c into ws.
-        synthesis: The steps: one source first, then layers and readouts. Layers may say `repeat`.
+        cond_dim: Features of the condition c, such as the number of classes (c is then one-hot); 0 for none. With a
+            `condition`, its number of features; may be omitted.
+        condition: Encodes a class label or caption as the condition vector c.
+        mapping: Maps z and c to ws.
+        synthesis: The steps: a synthesis input first, then layers and image heads. Layers accept `repeat`.
         image_channels: Channels of the image.
-        value_range: What the image's numbers mean: [-1,1], [0,1], or normalised by ImageNet's mean and deviation.
+        value_range: Range of the image's values: symmetric is [-1,1], unit [0,1], imagenet normalised by ImageNet's
+            mean and standard deviation.
     """
 
     examples: ClassVar = (
@@ -134,15 +135,15 @@ class LayeredGenerator(Generator, kind="layered"):
         super().__init__()
         self.condition = self.fill("condition", condition)
         if self.condition is not None:
-            cond_dim = _agreed(cond_dim, str(self.condition.kind), self.condition.cond_dim)
+            cond_dim = _resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
-        found = _trace_synthesis(synthesis, self.w_dim, image_channels)
-        if found.problems:
-            raise IncompatibleError(found.problems)
-        assert found.image is not None
-        self.resolution = (found.image[1], found.image[2])
-        self.synthesis = Synthesis(found.steps)
+        trace = _trace_synthesis(synthesis, self.w_dim, image_channels)
+        if trace.problems:
+            raise IncompatibleError(trace.problems)
+        assert trace.image is not None
+        self.resolution = (trace.image[1], trace.image[2])
+        self.synthesis = Synthesis(trace.steps)
         self.num_ws = self.synthesis.num_ws
         self.mapping = self.fill("mapping", mapping, **_mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws))
 
@@ -150,7 +151,7 @@ class LayeredGenerator(Generator, kind="layered"):
     def trace(cls, spec: Spec) -> Trace:
         assert isinstance(spec, cls.Spec)
         w_dim = spec.w_dim or spec.z_dim
-        found = _trace_synthesis(spec.synthesis, w_dim, spec.image_channels)
+        synthesis = _trace_synthesis(spec.synthesis, w_dim, spec.image_channels)
         problems: list[Problem] = []
         steps: list[Step] = []
         cond_dim = spec.cond_dim
@@ -160,7 +161,7 @@ class LayeredGenerator(Generator, kind="layered"):
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
             problems.extend(error.problems)
-        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, _schedule(found.steps)[1]))
+        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, _schedule(synthesis.steps)[1]))
         parameters = 0
         with torch.device("meta"), collecting():
             try:
@@ -168,7 +169,7 @@ class LayeredGenerator(Generator, kind="layered"):
             except IncompatibleError as error:
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
-        return Trace((*steps, *found.steps), (*problems, *found.problems), found.complete)
+        return Trace((*steps, *synthesis.steps), (*problems, *synthesis.problems), synthesis.complete)
 
 
 class Synthesis(nn.ModuleList):
@@ -181,7 +182,7 @@ class Synthesis(nn.ModuleList):
 
     def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
         if ws.shape[1] != self.num_ws:
-            raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}: take G.mapping(z)")
+            raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}; see G.mapping(z)")
         state = GeneratorState()
         with chosen_noise(noise_mode):
             for block, styles in zip(self, self.schedule, strict=True):
@@ -192,19 +193,19 @@ class Synthesis(nn.ModuleList):
 
 
 class GeneratorState(ForwardState):
-    """Features and image on their way through a generator; `ws` are the style vectors of the current step."""
+    """The features and image of a generator; `ws` are the style vectors of the current step."""
 
-    def __init__(self, ws: Tensor | None = None, offered: dict[str, int] | None = None) -> None:
-        self.ws = ws
-        self.offered = offered or {}
+    def __init__(self, style_dim: int = 0, image_channels: int = 0) -> None:
+        self.ws: Tensor | None = None
+        self.style_dim, self.image_channels = style_dim, image_channels
 
     def context(self, spec: Spec) -> dict[str, object]:
         if issubclass(spec.block, SynthesisInput):
             if self.features is not None:
-                raise incompatible((), "a source starts the list; there are features already")
+                raise incompatible((), "a synthesis input is the first step; an earlier step already made features")
         elif self.features is None:
-            raise incompatible((), f"a {spec.block.family_name} needs features: the list starts with a source")
-        return self.offered | self.feature_context()
+            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a synthesis input")
+        return {"style_dim": self.style_dim, "image_channels": self.image_channels} | self.feature_context()
 
     def advance(self, block: nn.Module) -> None:
         if isinstance(block, SynthesisInput):
@@ -216,29 +217,27 @@ class GeneratorState(ForwardState):
 
 
 class _TracingState(GeneratorState):
-    """Gives each block of a survey as many style vectors as it says it uses."""
+    """Passes each block of a trace `num_styles` style vectors."""
 
     def advance(self, block: nn.Module) -> None:
-        self.ws = torch.zeros(1, int(block.num_styles), self.offered["style_dim"])  # type: ignore[arg-type]
+        self.ws = torch.zeros(1, int(block.num_styles), self.style_dim)  # type: ignore[arg-type]
         super().advance(block)
 
 
 def _trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:
-    found = trace_steps(
-        "synthesis", synthesis, _TracingState(None, {"style_dim": w_dim, "image_channels": image_channels})
-    )
-    if found.problems:
-        return found
-    if found.image is None:
-        return found._replace(problems=(Problem(("synthesis",), "makes no image: add a readout such as to-rgb"),))
-    if found.image[0] != image_channels:
-        fact = f"the image has {found.image[0]} channels, image_channels says {image_channels}"
-        return found._replace(problems=(Problem(("image_channels",), fact),))
-    return found
+    trace = trace_steps("synthesis", synthesis, _TracingState(w_dim, image_channels))
+    if trace.problems:
+        return trace
+    if trace.image is None:
+        return trace._replace(problems=(Problem(("synthesis",), "makes no image; add an image head such as to-rgb"),))
+    if trace.image[0] != image_channels:
+        fact = f"is {image_channels}, but the synthesis makes images of {trace.image[0]} channels"
+        return trace._replace(problems=(Problem(("image_channels",), fact),))
+    return trace
 
 
 def _schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
-    """For each step its slice of ws, and how many ws there are."""
+    """For each step its slice of ws, and the number of ws."""
     slices, first, num_ws = [], 0, 0
     for step in steps:
         slices.append(slice(first, first + step.num_styles))
@@ -258,37 +257,38 @@ def cond_dim_of(spec: Spec) -> int:
 
 
 def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
-    """What the generator that `spec` describes is told of an image."""
-    if (chosen := getattr(spec, "condition", None)) is None:
+    """The type of condition that the generator takes; None for an unconditional one."""
+    if (condition := getattr(spec, "condition", None)) is None:
         return "classes" if getattr(spec, "cond_dim", 0) else None
-    told: Literal["classes", "captions"] = chosen.block.condition_input
-    return told
+    kind: Literal["classes", "captions"] = condition.block.condition_input
+    return kind
 
 
 def _condition_of(spec: Spec) -> tuple[int, int]:
-    """Features of the condition, and parameters of what makes it; nothing is allocated."""
+    """Features of the condition c, and parameters of the block that makes it; nothing is allocated."""
     cond_dim: int = getattr(spec, "cond_dim", 0)
-    if (chosen := getattr(spec, "condition", None)) is None:
+    if (condition := getattr(spec, "condition", None)) is None:
         return cond_dim, 0
-    said = chosen.model_dump_json()  # towers take a moment to build, also without memory
-    if said not in _sizes:
+    key = condition.model_dump_json()
+    if key not in _condition_sizes:
         with torch.device("meta"):
-            condition = build_at(("condition",), chosen)
-        _sizes[said] = condition.cond_dim, sum(parameter.numel() for parameter in condition.parameters())
-    return _agreed(cond_dim, chosen.kind, _sizes[said][0]), _sizes[said][1]
+            block = build_at(("condition",), condition)
+        _condition_sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters())
+    features, parameters = _condition_sizes[key]
+    return _resolve_cond_dim(cond_dim, condition.kind, features), parameters
 
 
-_sizes: dict[str, tuple[int, int]] = {}  # features and parameters of conditions that were looked at
+_condition_sizes: dict[str, tuple[int, int]] = {}  # a text tower takes seconds to build, even on the meta device
 
 
-def _agreed(cond_dim: int, kind: str, features: int) -> int:
+def _resolve_cond_dim(cond_dim: int, kind: str, features: int) -> int:
     if cond_dim not in (0, features):
         raise incompatible(
-            "cond_dim", f"says {cond_dim}, the condition {kind} has {features} features; leave cond_dim away"
+            "cond_dim", f"is {cond_dim}, but the condition {kind} has {features} features; omit cond_dim"
         )
     return features
 
 
 def _step(name: str, spec: Spec, context: dict[str, Any], parameters: int) -> Step:
-    """A part of the generator before its list of steps."""
+    """A part of the generator outside its list of steps."""
     return Step((name,), spec, context, 0, False, None, None, None, parameters, parameters)

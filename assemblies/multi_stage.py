@@ -1,11 +1,12 @@
-"""A recipe: trainings one after the other, each of which begins with the networks of the one before, as one document.
+"""A multi-stage training as one document: several GANs in a row, each initialised from the networks of the last.
 
-Two resolutions as StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3: a generator learns at 64
-pixels, then more steps are put behind it that learn alone; and its text encoder may be tuned at the end.
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3, trains a generator at 64 pixels, then
+appends steps and trains these alone, then tunes the text encoder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -21,27 +22,27 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
 class Stage(BaseModel):
-    """One training of a recipe."""
+    """One training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[Name, Field(description="What its run folder is called, after its number.")]
-    gan: Annotated[Slot[GAN], Field(description="The whole document of this training.")]
+    name: Annotated[Name, Field(description="Name of its run folder, after its number.")]
+    gan: Annotated[Slot[GAN], Field(description="The document of this training.")]
     init_from_previous: Annotated[
         InitFromPrevious,
         Field(
-            description="Whose weights it takes on from the stage before: the averaged generator's, which may have "
-            "grown by steps at its end, and the discriminator's."
+            description="Networks that start with the weights of the previous stage: the averaged generator, to which "
+            "steps may have been appended, and the discriminator; or the generator alone; or nothing."
         ),
     ] = "both"
 
 
 class MultiStage(Block, nn.Module, family="multi-stage", kind="stages"):
-    """Trainings in a row, each beginning with what the one before has learnt.
+    """Trainings in a row, each initialised from the one before.
 
     Args:
         stages: The trainings, in their order.
-        plugins: Packages and versions that the document was made with: written when it is saved, told by errors.
+        plugins: Packages and versions that the document was made with; written when it is saved, shown by errors.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -69,66 +70,69 @@ class MultiStage(Block, nn.Module, family="multi-stage", kind="stages"):
         self.gans = nn.ModuleList(stage.gan.build() for stage in stages)  # type: ignore[union-attr]
 
     @classmethod
-    def look(cls, spec: Spec) -> tuple[dict[str, Trace], list[Problem]]:
-        """Surveys of the networks of all stages, and everything that does not fit."""
-        found: dict[str, Trace] = {}
+    def trace_stages(cls, spec: Spec) -> tuple[dict[str, Trace], list[Problem]]:
+        """Traces of the networks of all stages, and all problems."""
+        traces: dict[str, Trace] = {}
         problems: list[Problem] = []
         names = [stage.name for stage in spec.stages]
         for index, stage in enumerate(spec.stages):
             path = ("stages", index)
             if stage.name in names[:index]:
-                problems.append(Problem((*path, "name"), f"{stage.name} is there twice; each stage has its own folder"))
+                fact = f"{stage.name} names two stages, and each has its own run folder; choose another name"
+                problems.append(Problem((*path, "name"), fact))
             try:
-                traces = check(stage.gan)
+                stage_traces = check(stage.gan)
             except IncompatibleError as error:
                 problems += [problem.under(*path, "gan") for problem in error.problems]
                 continue
-            for network, trace in traces.items():
+            for network, trace in stage_traces.items():
                 steps = tuple(step._replace(path=(*path, "gan", *step.path)) for step in trace.steps)
-                found[f"{stage.name}.{network}"] = trace._replace(steps=steps)
-        return found, problems or stage_problems(spec.stages)
+                traces[f"{stage.name}.{network}"] = trace._replace(steps=steps)
+        return traces, problems or initialisation_problems(spec.stages)
 
 
-def stage_problems(stages: tuple[Stage, ...]) -> list[Problem]:
-    """Where a stage cannot take on the networks of the one before; nothing is allocated."""
+INITIALISED: dict[InitFromPrevious, tuple[str, ...]] = {
+    "both": ("generator", "discriminator"),
+    "generator": ("generator",),
+    "nothing": (),
+}
+
+
+def initialisation_problems(stages: tuple[Stage, ...]) -> list[Problem]:
+    """Stages that cannot be initialised from the networks of the one before; nothing is allocated."""
     problems = []
     with torch.device("meta"):
         networks = [_networks(stage.gan) for stage in stages]
-    for index, (stage, old, new) in enumerate(zip(stages[1:], networks, networks[1:], strict=False), start=1):
-        for part in {"both": ("generator", "discriminator"), "generator": ("generator",), "nothing": ()}[
-            stage.init_from_previous
-        ]:
-            wrong = unlike(old[part].state_dict(), new[part])
-            if wrong:
-                more = f", nor do {len(wrong) - 1} more" if len(wrong) > 1 else ""
-                said = f"{wrong[0]} does not go into this stage's {part}{more}"
-                cure = "a generator grows by steps at its end" if part == "generator" else "take the generator alone"
-                problems.append(
-                    Problem(("stages", index, "init_from_previous"), f"of the stage before, {said}; {cure}")
-                )
+    for index, (stage, previous, current) in enumerate(zip(stages[1:], networks, networks[1:], strict=False), start=1):
+        for network in INITIALISED[stage.init_from_previous]:
+            if names := without_counterpart(previous[network].state_dict(), current[network]):
+                more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
+                cure = "only append steps" if network == "generator" else "or initialise the generator alone"
+                fact = f"the {network} of the previous stage has {names[0]}{more}, which this stage's {network} lacks"
+                problems.append(Problem(("stages", index, "init_from_previous"), f"{fact}; {cure}"))
     return problems
 
 
-def unlike(tensors: dict[str, Tensor], network: nn.Module) -> list[str]:
-    """Tensors that a network has no place for, by name and shape."""
-    places = network.state_dict()
+def without_counterpart(tensors: Mapping[str, Tensor], network: nn.Module) -> list[str]:
+    """Tensors that a network does not have under this name and shape, as text."""
+    own = network.state_dict()
     return [
         f"{name} {list(value.shape)}"
         for name, value in tensors.items()
-        if name not in places or places[name].shape != value.shape
+        if name not in own or own[name].shape != value.shape
     ]
 
 
-def init_from(tensors: dict[str, Tensor], network: nn.Module, subject: str) -> None:
-    """Let a network begin with these tensors; what it has beside them stays as it is.
+def init_from(tensors: Mapping[str, Tensor], network: nn.Module, subject: str) -> None:
+    """Initialise a network with these tensors; its other tensors keep their values.
 
     Raises:
-        IncompatibleError: A tensor has no place in the network.
+        IncompatibleError: The network lacks one of them.
     """
-    if wrong := unlike(tensors, network):
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        said = f"has tensors without a place here: {', '.join(wrong[:3])}{more}; a generator grows by steps at its end"
-        raise IncompatibleError([Problem((), said)], subject)
+    if names := without_counterpart(tensors, network):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        fact = f"has tensors that this network lacks: {', '.join(names[:3])}{more}; only append steps to a generator"
+        raise IncompatibleError([Problem((), fact)], subject)
     network.load_state_dict(tensors, strict=False)
 
 

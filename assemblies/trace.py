@@ -1,6 +1,6 @@
-"""Looking at a list of steps before any memory is spent: each is built and run on the meta device.
+"""Traces a list of steps before any memory is allocated: each step is built and run on the meta device.
 
-That yields every shape, every parameter count and all misfits at once; no block declares its output shape by hand.
+This yields every shape, every parameter count and all problems at once; no block declares its output shape by hand.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """One step of an assembly as it will be: where its spec stands, what it is told, what comes out of it.
+    """One step of a network: the path of its spec, its context, and what it outputs.
 
-    `features`, `image` and `logits` are shapes without the batch axis, None where a step gives no such thing.
+    `features`, `image` and `logits` are shapes without the batch axis after this step, None where there is none.
     """
 
     path: tuple[str | int, ...]
@@ -38,11 +38,11 @@ class Step(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a look at an assembly found. With problems, `steps` are those that could be looked at."""
+    """The steps of a network. Where there are problems, `steps` are those that could be traced."""
 
     steps: tuple[Step, ...]
     problems: tuple[Problem, ...]
-    complete: bool = True  # whether the look reached the last step
+    complete: bool = True  # whether the last step was reached
 
     @property
     def image(self) -> Shape | None:
@@ -55,14 +55,14 @@ class Trace(NamedTuple):
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications with addition for one image, in matrix products, convolutions and attention."""
+        """Multiply-adds for one image, in matrix products, convolutions and attention."""
         return sum(step.multiply_adds for step in self.steps)
 
 
 class ForwardState:
-    """The values that run through a list of steps, here and in `forward`: features, image, logits.
+    """The values that a list of steps passes on, in a trace and in `forward`: features, image, logits.
 
-    Subclasses know the families of their list: `wiring` is what a place can tell its block, `advance` runs one.
+    A subclass implements `context`, the context of the next step's block, and `advance`, which runs that block.
     """
 
     features: torch.Tensor | None = None
@@ -76,7 +76,7 @@ class ForwardState:
         raise NotImplementedError
 
     def feature_context(self) -> dict[str, Any]:
-        """What the features tell the block that takes them in."""
+        """The part of the context that the features determine."""
         if self.features is None:
             return {}
         dim, resolution = self.features.shape[1], tuple(self.features.shape[2:])
@@ -84,10 +84,15 @@ class ForwardState:
 
 
 def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
-    """Build and run a list of steps on the meta device, writing down misfits instead of stopping at the first.
+    """Build and run a list of steps on the meta device, collecting problems instead of stopping at the first.
 
-    A misfit inside a slot that keeps its map's shape is passed over, so that later steps are looked at too; after any
-    other the rest cannot be known and is not looked at.
+    A problem inside a slot that preserves the shape of its features does not end the trace. After any other problem the
+    shapes of the remaining steps are unknown, so they are not checked.
+
+    Args:
+        name: The option that holds the list; first part of every path.
+        specs: The steps; a layer counts `repeat` times.
+        state: The values before the first step, on the meta device.
     """
     steps: list[Step] = []
     complete = True
@@ -95,27 +100,30 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
         for index, spec in enumerate(specs):
             path = (name, index)
             try:
-                for again in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
-                    same = again and steps[-1].context == state.context(spec)  # what is built alike comes out alike
+                for repetition in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
+                    same = repetition and steps[-1].context == state.context(spec)  # equal context, equal output
                     steps.append(steps[-1] if same else trace_step(path, spec, state))
             except IncompatibleError as error:
                 problems.extend(error.problems)
                 complete = False
-                if rest := len(specs) - index - 1:
-                    others = f", nor the {rest - 1} after it" if rest > 1 else ""
-                    problems.append(Problem((name, index + 1), f"not looked at{others}, until that is mended"))
+                if index + 1 < len(specs):
+                    problems.append(Problem((name, index + 1), _unchecked(len(specs) - index - 2)))
                 break
     return Trace(tuple(steps), tuple(dict.fromkeys(problems)), complete)  # a repeated step repeats its problems
 
 
 def trace_step(path: tuple[str | int, ...], spec: Spec, state: ForwardState) -> Step:
+    """Build one step, run it, and record what it outputs; `state` advances.
+
+    Raises:
+        IncompatibleError: The block does not fit its context or fails to run.
+    """
     try:
         context = state.context(spec)
     except IncompatibleError as error:
         raise error.under(*path) from None
     block = build_at(path, spec, **context)
-    with FlopCounterMode(display=False) as counter:
-        _run(path, state.advance, block)
+    _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
     return Step(
         path,
         spec,
@@ -126,16 +134,30 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, state: ForwardState) -> 
         _shape(state.image),
         _shape(state.logits),
         sum(parameter.numel() for parameter in block.parameters()),
-        counter.get_total_flops() // 2,
+        multiply_adds,
     )
 
 
-def _run(path: tuple[str | int, ...], advance: Callable[[nn.Module], None], block: nn.Module) -> None:
-    try:
-        advance(block)
-    except (ValueError, RuntimeError, IndexError, TypeError, KernelError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IncompatibleError([Problem(path, f"{type(block).__name__} does not run here: {reason}")]) from error
+def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
+    """The output of `run`, which calls `block`, and its multiply-adds.
+
+    Raises:
+        IncompatibleError: `block` failed.
+    """
+    with FlopCounterMode(display=False) as counter:
+        try:
+            output = run()
+        except (ValueError, RuntimeError, IndexError, TypeError, KernelError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise IncompatibleError([Problem(path, f"{type(block).__name__} cannot run here: {reason}")]) from error
+    return output, counter.get_total_flops() // 2
+
+
+def _unchecked(after: int) -> str:
+    if not after:
+        return "not checked: fix the error above first"
+    steps = "step" if after == 1 else f"{after} steps"
+    return f"not checked, nor the {steps} after it: fix the error above first"
 
 
 def _shape(value: torch.Tensor | None) -> Shape | None:

@@ -1,7 +1,8 @@
-"""Which parts of a generator learn: a training may go on with some of a model while the rest stays as it is.
+"""Which parts of a generator are trained; the rest is frozen.
 
 The phases of StyleGAN-T's published training, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3: a model
-of 64 pixels grows while what it has stays frozen, all but its readouts; and the text encoder is tuned by itself.
+of 64 pixels gets more layers, and all that it has is frozen except its image heads; then the text encoder alone is
+tuned.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ PHASES: dict[str, dict[str, Any]] = {
 
 
 class Trainable(BaseModel):
-    """The parts of a generator that learn."""
+    """The trained parts of a generator."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mapping: Annotated[bool, Field(description="Whether the mapping learns.")] = True
-    synthesis: Annotated[bool, Field(description="Whether steps of the synthesis learn.")] = True
+    mapping: Annotated[bool, Field(description="Whether the mapping is trained.")] = True
+    synthesis: Annotated[bool, Field(description="Whether the synthesis is trained.")] = True
     above: Annotated[
         NonNegativeInt,
         Field(
-            description="Of the synthesis, only steps with maps larger than this learn, and all readouts; 0 for all."
+            description="Largest feature map, in pixels, whose synthesis steps are frozen; image heads are trained at "
+            "every size. 0: all steps are trained."
         ),
     ] = 0
-    condition: Annotated[bool, Field(description="Whether what makes the condition learns, such as a text tower.")] = (
+    condition: Annotated[bool, Field(description="Whether the condition block is trained, such as a text encoder.")] = (
         False
     )
 
     def apply(self, generator: Generator) -> None:
-        """Freeze the parts that do not learn."""
+        """Freeze the parts that are not trained."""
         if not self.mapping:
             generator.mapping.requires_grad_(False)
         condition = getattr(generator, "condition", None)
@@ -54,26 +56,27 @@ class Trainable(BaseModel):
                     step.requires_grad_(False)
 
     def problems_with(self, generator: Spec) -> list[Problem]:
-        """What of this a generator cannot do."""
-        place = "trainable"
+        """Parts that the generator of `generator` does not have."""
         problems = []
         if self.condition and not getattr(getattr(generator, "condition", None), "embed_weights", False):
-            fact = "the generator has no condition of its own that could learn; say embed_weights: true of it"
-            problems.append(Problem((place, "condition"), fact))
+            fact = "the generator has no trainable condition; give it one with embed_weights: true"
+            problems.append(Problem(("trainable", "condition"), fact))
         if self.above and not hasattr(generator, "synthesis"):
-            problems.append(Problem((place, "above"), f"a generator of kind {generator.kind} has no steps; take 0"))
+            fact = f"a generator of kind {generator.kind} has no list of steps; use 0"
+            problems.append(Problem(("trainable", "above"), fact))
         if not (self.mapping or self.synthesis or self.condition):
-            problems.append(Problem((place,), "nothing of the generator would learn"))
+            fact = "no part of the generator is trained; set mapping, synthesis or condition to true"
+            problems.append(Problem(("trainable",), fact))
         return problems
 
 
-def _named(value: Any) -> Any:
+def _phase(value: Any) -> Any:
     if isinstance(value, str):
         if value not in PHASES:
-            raise ValueError(f"{value!r} is no phase; valid: {', '.join(PHASES)}, or what learns: mapping, above, ...")
+            raise ValueError(f"unknown phase {value!r}; valid: {', '.join(PHASES)}, or a mapping such as {{above: 64}}")
         return PHASES[value]
     return value
 
 
-TrainableParts = Annotated[Trainable, BeforeValidator(_named, json_schema_input_type=Trainable | str)]
-"""Which parts learn, or the name of a phase: all, freeze64, text-encoder."""
+TrainableParts = Annotated[Trainable, BeforeValidator(_phase, json_schema_input_type=Trainable | str)]
+"""The trained parts, or the name of a phase: all, freeze64, text-encoder."""

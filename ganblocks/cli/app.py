@@ -91,10 +91,10 @@ def doctor(json: Json = False) -> None:
 @app.command()
 def schema(json: Json = True) -> None:
     """Print the JSON schema of a document, for editors, over all blocks that are installed."""
-    from assemblies import schema
+    from assemblies import document_schema
     from ganblocks.cli import tables as listing
 
-    listing.print_json(schema())
+    listing.print_json(document_schema())
 
 
 @app.command()

@@ -69,7 +69,7 @@ def test_a_crop_is_a_part_of_the_image_and_the_same_place_for_the_whole_batch() 
     corners = set()
     for seed in range(60):
         torch.manual_seed(seed)
-        crop = network.part(places, (16, 16))
+        crop = network.fit(places, (16, 16))
         top, left = divmod(int(crop[0, 0, 0, 0]), 40)
         assert torch.equal(crop, places[:, :, top : top + 16, left : left + 16])
         corners.add((top, left))
@@ -79,12 +79,12 @@ def test_a_crop_is_a_part_of_the_image_and_the_same_place_for_the_whole_batch() 
 
 def test_without_the_chance_of_a_crop_and_in_evaluation_the_whole_image_is_seen() -> None:
     image = torch.rand(2, 3, 40, 40)
-    torch.testing.assert_close(projected(40).eval().part(image, (16, 16)), image)
+    torch.testing.assert_close(projected(40).eval().fit(image, (16, 16)), image)
     never = projected(40, crop_probability=0.0).train()
-    torch.testing.assert_close(never.part(image, (16, 16)), image)
+    torch.testing.assert_close(never.fit(image, (16, 16)), image)
     sometimes = projected(40, crop_probability=0.5).train()
     whole = torch.nn.functional.adaptive_avg_pool2d(image, (16, 16))
-    seen = [torch.equal(sometimes.part(image, (16, 16)), whole) for _ in range(60)]
+    seen = [torch.equal(sometimes.fit(image, (16, 16)), whole) for _ in range(60)]
     assert 10 < sum(seen) < 50
 
 
@@ -128,7 +128,7 @@ def test_misfits_are_told_with_their_paths() -> None:
 
 
 def test_no_network_is_a_misfit() -> None:
-    with pytest.raises(IncompatibleError, match="names no network to see through"):
+    with pytest.raises(IncompatibleError, match="networks   is empty"):
         projected(networks=())
 
 

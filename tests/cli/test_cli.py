@@ -244,7 +244,7 @@ BAD_SPECS = {
     "wrong family": (broken(loss="r1"), "loss   no loss of kind 'r1' is installed"),
     "misfit": (
         broken(discriminator={"kind": "layered", "steps": [{"kind": "from-rgb", "dim": 8}]}),
-        "discriminator.steps   gives no logits",
+        "discriminator.steps   no step outputs logits",
     ),
 }
 
@@ -288,7 +288,7 @@ def test_a_spec_that_is_nowhere_is_told_plainly(ganblocks, tmp_path):
         (["train", "gan.yaml", "--data", "digits", "--precision", "fp8"], "fp8"),
         (["sample", "nowhere.safetensors"], "nowhere.safetensors is not a file"),
         (["sample", "."], "has no model.safetensors"),
-        (["sample", "foreign.safetensors"], "not one of ganblocks"),
+        (["sample", "foreign.safetensors"], "without the metadata of a ganblocks model"),
         (["sample", "cut.safetensors"], "cannot be read as .safetensors"),
         (["sample", "foreign.safetensors", "--seeds", "1-x"], "is not a list of seeds"),
     ],

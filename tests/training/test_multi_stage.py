@@ -61,7 +61,7 @@ def test_a_phase_is_a_name_for_what_learns(weights):
     assert parse(spec.to_dict()) == spec
     assert {name.partition(".")[0] for name in trainable(spec.build().generator)} == {"condition"}
     assert parse(tiny.gan(trainable="all")).trainable == Trainable()
-    with pytest.raises(SpecValidationError, match=f"'freeze' is no phase; valid: {', '.join(PHASES)}"):
+    with pytest.raises(SpecValidationError, match=f"unknown phase 'freeze'; valid: {', '.join(PHASES)}"):
         parse(tiny.gan(trainable="freeze"))
 
 
@@ -75,10 +75,10 @@ def test_steps_of_low_resolution_stay_as_they_are_but_for_readouts():
 
 def test_a_tower_that_is_borrowed_cannot_learn(weights):
     document = tiny.gan(generator=tiny.GENERATOR | text(weights), trainable="text-encoder")
-    expected = "the generator has no condition of its own that could learn; say embed_weights: true of it"
+    expected = "the generator has no trainable condition; give it one with embed_weights: true"
     with pytest.raises(IncompatibleError, match=re.escape(expected)):
         check(parse(document))
-    with pytest.raises(IncompatibleError, match="nothing of the generator would learn"):
+    with pytest.raises(IncompatibleError, match="no part of the generator is trained"):
         check(parse(tiny.gan(trainable={"mapping": False, "synthesis": False})))
 
 
@@ -122,14 +122,14 @@ def test_a_recipe_says_what_does_not_fit(tmp_path):
     first, second = RECIPE["stages"]
     with pytest.raises(
         IncompatibleError,
-        match=r"stages.1.init_from_previous   of the stage before, .* does not go into this stage's generator",
+        match=r"stages.1.init_from_previous   the generator of the previous stage has .* which this stage's generator lacks",
     ):
         check(parse(RECIPE | {"stages": [second, first | {"init_from_previous": "generator"}]}))
     with pytest.raises(
-        IncompatibleError, match=r"does not go into this stage's discriminator.*take the generator alone"
+        IncompatibleError, match=r"which this stage's discriminator lacks; or initialise the generator alone"
     ):
         check(parse(RECIPE | {"stages": [first, second | {"init_from_previous": "both"}]}))
-    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low is there twice; each stage has its own folder"):
+    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages, and each has its own run folder"):
         check(parse(RECIPE | {"stages": [first, second | {"name": "low"}]}))
     broken = tiny.gan(generator=LOW | {"synthesis": LOW["synthesis"][:1] + LOW["synthesis"][-1:]}, freeze_d=99)
     with pytest.raises(IncompatibleError, match=r"stages.0.gan.freeze_d"):
@@ -212,7 +212,7 @@ def test_what_cannot_be_begun_with_is_said(tmp_path):
     smaller = tiny.DISCRIMINATOR | {"steps": tiny.DISCRIMINATOR["steps"][::5]}
     other = Trainer(parse(tiny.gan(discriminator=smaller)), DistributedContext("cpu"))
     with pytest.raises(
-        IncompatibleError, match=r"whose discriminator goes before, .*\n.* has tensors without a place here: "
+        IncompatibleError, match=r"whose discriminator goes before, .*\n.* has tensors that this network lacks: "
     ):
         WarmStart(discriminator=discriminator).apply(other)
     run = dict(QUIET, kimg=0.008)

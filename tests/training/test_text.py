@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from assemblies import CheckpointError, check, load_model, parse, save_model
-from blocks.common.frozen_module import FrozenModule, without_weights
+from blocks.common.frozen_module import FrozenModule, skip_weights
 from blocks.common.guidance import random_crop, spherical_distance
 from blocks.families import Batch
 from ganblocks.cli.app import app
@@ -87,7 +87,7 @@ def test_classes_are_a_condition_too():
     with pytest.raises(ValueError, match="4 is no class; the generator knows classes 0 to 3"):
         generator.condition_of([4])
     with pytest.raises(
-        IncompatibleError, match="says 5, the condition class-labels has 4 features; leave cond_dim away"
+        IncompatibleError, match="is 5, but the condition class-labels has 4 features; omit cond_dim"
     ):
         check(parse(tiny.GENERATOR | {"cond_dim": 5, "condition": {"kind": "class-labels", "num_classes": 4}}))
 
@@ -98,7 +98,7 @@ def test_a_model_file_names_the_tower_that_it_borrows(weights, tmp_path):
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         about = json.loads(file.metadata()["ganblocks"])
         assert not [name for name in file.keys() if "tower" in name]
-    told = about["borrowed"]["condition.tower"]
+    told = about["frozen"]["condition.tower"]
     assert told["weights"] == str(weights)
     assert len(told["sha256"]) == 64
     again = load_model(tmp_path / "model.safetensors")
@@ -113,7 +113,7 @@ def test_another_tower_is_not_taken_for_the_borrowed_one(tmp_path):
     save_model(tmp_path / "model.safetensors", with_text(path).build())
     save_file(made(seed=1).state_dict(), path)
     with pytest.raises(
-        CheckpointError, match=r"was made with condition.tower of weights .* whose sha256 is \w{12}\.\.\."
+        CheckpointError, match=r"was saved with weights .* in condition.tower, whose sha256 is \w{12}\.\.\."
     ):
         load_model(tmp_path / "model.safetensors")
 
@@ -235,6 +235,6 @@ def test_crops_are_one_for_the_batch_and_no_larger_than_the_image():
 
 
 def test_no_weights_are_wanted_where_only_speed_is():
-    with without_weights():
+    with skip_weights():
         condition = OpenClipText(model=TINY, weights="nowhere.pt")
     assert condition(condition.read(CAPTIONS)).shape == (3, 6)
