@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from assemblies import check, parse
 from assemblies.models.stylegan_t.presets import mini_stylegan_t
-from blocks.common.guidance import as_seen
+from blocks.common.guidance import preprocess
 from ganblocks import DigitScore, generate, open_data, save_grid, train
-from ganblocks.data.captions import DIGITS
-from ganblocks.data.dataset import digits
+from ganblocks.data.digits import DIGIT_WORDS, digits
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import own_randomness, seed_step
 from plugins.torchvision import import_beside_torchvision
@@ -29,7 +28,7 @@ CLIP = {
     "text_cfg": {"context_length": 9, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 MEAN, STD = (torch.tensor(getattr(open_clip.constants, f"OPENAI_DATASET_{name}")) for name in ("MEAN", "STD"))
-PROMPTS = [f"a handwritten {word}" for word in DIGITS]
+PROMPTS = [f"a handwritten {word}" for word in DIGIT_WORDS]
 
 
 class Judge:
@@ -79,7 +78,7 @@ class Judge:
 
 
 def seen(images):
-    return as_seen(images, (16, 16), MEAN, STD)
+    return preprocess(images, (16, 16), MEAN, STD)
 
 
 def spec(weights, guidance, kimg):

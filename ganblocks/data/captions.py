@@ -15,20 +15,6 @@ from ganblocks.errors import DataError
 Captions = tuple[str, ...]  # one image may have several; a pass over the data set takes one of them
 KEYS = ("caption", "captions", "text", "prompt")
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEMPLATES = (
-    "a handwritten {}",
-    "the digit {}",
-    "a picture of a {}",
-    "the number {} written by hand",
-    "{}",
-)
-
-
-def digit_captions(digit: int) -> Captions:
-    """What one may say of a handwritten digit."""
-    return tuple(template.format(DIGITS[digit]) for template in TEMPLATES)
-
 
 def from_text(text: str) -> Captions:
     """The captions of a .txt file: one a line."""

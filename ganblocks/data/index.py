@@ -13,14 +13,14 @@ from ganblocks.data.decode import image_files
 from ganblocks.errors import DataError
 
 ConditionInput = Literal["classes", "captions"]
-Place = Path | Member
+Location = Path | Member
 SHOWN = 3
 
 
 class DatasetIndex(NamedTuple):
     """The images of a data set, and what is told of them where that was asked for."""
 
-    places: list[Place]
+    locations: list[Location]
     classes: list[int] | None = None
     class_names: tuple[str, ...] = ()
     captions: list[Captions] | None = None
@@ -52,11 +52,11 @@ def _folder(folder: Path, condition_input: ConditionInput | None) -> DatasetInde
         seen = Counter(path.suffix or "no suffix" for path in folder.rglob("*") if path.is_file())
         others = ", ".join(f"{count} x {suffix}" for suffix, count in seen.most_common(SHOWN)) or "it is empty"
         raise DataError(f"{folder} has no image files (PNG, JPEG, WebP, BMP, ...): {others}")
-    places: list[Place] = list(paths)
+    locations: list[Location] = list(paths)
     names = [path.relative_to(folder).as_posix() for path in paths]
     table = folder / "dataset.json"
     if condition_input and table.is_file():
-        return _by_table(places, names, table.read_text(encoding="utf-8"), str(table), condition_input)
+        return _by_table(locations, names, table.read_text(encoding="utf-8"), str(table), condition_input)
     if condition_input == "captions":
 
         def read(name: str) -> str | None:
@@ -64,8 +64,8 @@ def _folder(folder: Path, condition_input: ConditionInput | None) -> DatasetInde
             return path.read_text(encoding="utf-8") if path.is_file() else None
 
         captions = [beside(str(path.with_suffix("")), read) for path in paths]
-        return DatasetIndex(places, captions=_complete(captions, names, str(folder)))
-    return _by_folders(places, names, str(folder)) if condition_input else DatasetIndex(places)
+        return DatasetIndex(locations, captions=_complete(captions, names, str(folder)))
+    return _by_folders(locations, names, str(folder)) if condition_input else DatasetIndex(locations)
 
 
 def _zip(path: Path, condition_input: ConditionInput | None) -> DatasetIndex:
@@ -73,27 +73,27 @@ def _zip(path: Path, condition_input: ConditionInput | None) -> DatasetIndex:
         inside = members(path)[0]
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} cannot be read as a zip: {error}; cut short, or another format?") from None
-    places: list[Place] = [member for member in inside if is_image(member.inner)]
-    if not places:
+    locations: list[Location] = [member for member in inside if is_image(member.inner)]
+    if not locations:
         raise DataError(f"{path} has no image files (PNG, JPEG, WebP, BMP, ...), but {len(inside)} others")
-    names = [member.inner for member in places if isinstance(member, Member)]
+    names = [member.inner for member in locations if isinstance(member, Member)]
     files = {member.inner: member for member in inside}
     if condition_input and "dataset.json" in files:
         text = files["dataset.json"].read().decode()
-        return _by_table(places, names, text, f"{path}/dataset.json", condition_input)
+        return _by_table(locations, names, text, f"{path}/dataset.json", condition_input)
     if condition_input == "captions":
 
         def read(name: str) -> str | None:
             return files[name].read().decode() if name in files else None
 
         captions = [beside(name.rpartition(".")[0], read) for name in names]
-        return DatasetIndex(places, captions=_complete(captions, names, str(path)))
-    return _by_folders(places, names, str(path)) if condition_input else DatasetIndex(places)
+        return DatasetIndex(locations, captions=_complete(captions, names, str(path)))
+    return _by_folders(locations, names, str(path)) if condition_input else DatasetIndex(locations)
 
 
 def _shards(shards: list[Path], source: Path, condition_input: ConditionInput | None) -> DatasetIndex:
     """Samples in the order of the shards and of what they hold."""
-    places: list[Place] = []
+    locations: list[Location] = []
     told: list[dict[str, Member]] = []
     broken = []
     for shard in shards:
@@ -104,21 +104,21 @@ def _shards(shards: list[Path], source: Path, condition_input: ConditionInput | 
             samples[sample_of(member)][member.suffix.lower()] = member
         for parts in samples.values():
             if (image := next((each for each in parts.values() if is_image(each.inner)), None)) is not None:
-                places.append(image)
+                locations.append(image)
                 told.append(parts)
-    if not places:
+    if not locations:
         wrong = f"; the first: {broken[0][0]} {broken[0][1]}" if broken else ""
         raise DataError(f"{source}: {len(shards)} shards hold no samples with an image{wrong}")
-    names = [str(place) for place in places]
+    names = [str(place) for place in locations]
     if condition_input == "captions":
         captions = [_of_sample(parts) for parts in told]
-        return DatasetIndex(places, captions=_complete(captions, names, str(source)), broken=tuple(broken))
+        return DatasetIndex(locations, captions=_complete(captions, names, str(source)), broken=tuple(broken))
     if condition_input == "classes":
         if without := [name for name, parts in zip(names, told, strict=True) if ".cls" not in parts]:
             raise DataError(f"{source}: {len(without)} samples have no .cls with their class, such as {without[0]}")
         classes = [int(parts[".cls"].read()) for parts in told]
-        return DatasetIndex(places, classes, tuple(map(str, range(max(classes) + 1))), broken=tuple(broken))
-    return DatasetIndex(places, broken=tuple(broken))
+        return DatasetIndex(locations, classes, tuple(map(str, range(max(classes) + 1))), broken=tuple(broken))
+    return DatasetIndex(locations, broken=tuple(broken))
 
 
 def _of_sample(parts: dict[str, Member]) -> Captions:
@@ -129,16 +129,16 @@ def _of_sample(parts: dict[str, Member]) -> Captions:
 
 
 def _by_table(
-    places: list[Place], names: list[str], text: str, where: str, condition_input: ConditionInput
+    locations: list[Location], names: list[str], text: str, where: str, condition_input: ConditionInput
 ) -> DatasetIndex:
     labels = labels_of(text, where)
     if condition_input == "captions":
-        return DatasetIndex(places, captions=as_captions(labels, names, where))
+        return DatasetIndex(locations, captions=as_captions(labels, names, where))
     classes = as_classes(labels, names, where)
-    return DatasetIndex(places, classes, tuple(map(str, range(max(classes) + 1))))
+    return DatasetIndex(locations, classes, tuple(map(str, range(max(classes) + 1))))
 
 
-def _by_folders(places: list[Place], names: list[str], source: str) -> DatasetIndex:
+def _by_folders(locations: list[Location], names: list[str], source: str) -> DatasetIndex:
     loose = [name for name in names if "/" not in name]
     if loose:
         raise DataError(
@@ -148,7 +148,7 @@ def _by_folders(places: list[Place], names: list[str], source: str) -> DatasetIn
     tops = [name.partition("/")[0] for name in names]
     class_names = sorted(set(tops))
     number = {name: index for index, name in enumerate(class_names)}
-    return DatasetIndex(places, [number[top] for top in tops], tuple(class_names))
+    return DatasetIndex(locations, [number[top] for top in tops], tuple(class_names))
 
 
 def _complete(captions: list[Captions], names: list[str], source: str) -> list[Captions]:

@@ -10,7 +10,8 @@ import torch
 
 from assemblies import GAN, Trace, check, parse, plugins_of, read
 from assemblies.generator import cond_dim_of, condition_input
-from ganblocks.data.dataset import Images, open_data
+from ganblocks.data.dataset import Images
+from ganblocks.data.sources import open_data
 from ganblocks.data.decode import ResizeFilter
 from ganblocks.errors import RunError
 from ganblocks.precision import Precision

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ganblocks.data.dataset import open_data
 from ganblocks.data.loader import Sampler, batches
+from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
 
 SHADES = (0, 60, 120, 180, 240)

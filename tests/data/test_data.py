@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ganblocks.data.dataset import ImagesInFiles, ImagesInMemory, digits, open_data
+from ganblocks.data.dataset import ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import decode
+from ganblocks.data.digits import digits
 from ganblocks.data.loader import Sampler, Shard, batches
+from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
 from ganblocks.pixels import from_bytes, from_symmetric, to_bytes, to_symmetric
 
@@ -248,5 +250,5 @@ def test_ranges_are_what_they_say():
     assert from_bytes(ends, "unit")[0, 0, 0].tolist() == [0, 1]
     red = from_bytes(ends, "imagenet")[0, 0, 0]
     torch.testing.assert_close(red, (torch.tensor([0.0, 1.0]) - 0.485) / 0.229)
-    with pytest.raises(ValueError, match="no value range"):
+    with pytest.raises(ValueError, match="unknown value range"):
         from_bytes(ends, "bytes")

@@ -21,7 +21,7 @@ from torch import nn
 
 from assemblies import EMA, Adam, CheckpointError, check, load_model, parse, read
 from ganblocks import train
-from ganblocks.data.dataset import digits
+from ganblocks.data.digits import digits
 from ganblocks.errors import DataError, Diverged, RunError
 from ganblocks.randomness import seed_step
 from ganblocks.training import ema
