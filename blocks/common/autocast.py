@@ -1,4 +1,4 @@
-"""Where low precision would spoil a statistic, and how wide to compute it."""
+"""Full precision for single computations inside mixed-precision code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` wide enough for sums over many values; float64 stays float64, so exact tests stay exact."""
+    """`x` as float32, for sums over many values; float64 stays float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """While open, nothing on `x`'s device is computed in the low precision of an autocast around it.
+    """Disable autocast on the device of `x`.
 
-    For what costs little and is felt everywhere, such as styles; inputs have to be brought to the weights' dtype.
+    For computations that cost little and whose rounding errors are visible, such as styles. The caller casts the inputs
+    to the dtype of the weights.
     """
-    exact: AbstractContextManager[object] = torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
-    return exact
+    disabled: AbstractContextManager[object] = torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+    return disabled

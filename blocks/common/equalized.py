@@ -1,4 +1,4 @@
-"""Equalised learning rate: weights are stored at unit scale and scaled when used, so that all learn at one rate.
+"""Equalised learning rate: weights are stored at unit scale and multiplied by a constant in each forward pass.
 
 Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1; the learning-rate multiplier: StyleGAN, section 3.
 """
@@ -20,18 +20,18 @@ Activation = Literal["linear", "lrelu"]
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """StyleGAN's activation: leaky ReLU of slope 0.2 times sqrt(2), which keeps unit variance roughly."""
+    """StyleGAN's activation: leaky ReLU of slope 0.2 times sqrt(2), which roughly keeps unit variance."""
     return F.leaky_relu(x, SLOPE) * math.sqrt(2)
 
 
 class EqualLinear(nn.Module):
-    """A linear map with equalised learning rate: y = activation(x (W m / sqrt(in))^T + b m), W ~ N(0,1)/m.
+    """A linear layer with equalised learning rate: y = activation(x (W m / sqrt(in))^T + b m), W ~ N(0,1)/m at init.
 
     Args:
         in_dim: Features of x, the last axis.
         out_dim: Features of y.
-        lr_multiplier: m, by which this map learns slower or faster than the rest.
-        bias_init: Value of the effective bias b m at the start; None for a map without bias.
+        lr_multiplier: m, a factor of this layer's learning rate.
+        bias_init: Initial value of the effective bias b m; None for no bias.
         activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
     """
 
@@ -53,11 +53,12 @@ class EqualLinear(nn.Module):
         self.bias = None if bias_init is None else nn.Parameter(torch.full((out_dim,), bias_init / lr_multiplier))
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        gain = GAINS[self.activation]  # lrelu(x) g = lrelu(x g): the weights carry the gain
+        gain = GAINS[self.activation]  # lrelu(x) g = lrelu(x g), so the gain goes into the weights
         bias = None if self.bias is None else self.bias * (gain * self.lr_multiplier)
         weight, scale = self.weight, gain * self.scale
-        # the smaller of the two is what is scaled
-        y = F.linear(x * scale, weight, bias) if x.numel() < weight.numel() else F.linear(x, weight * scale, bias)
+        # scale the smaller of the two tensors; an exported program is for any batch size
+        scale_input = not torch.compiler.is_exporting() and x.numel() < weight.numel()
+        y = F.linear(x * scale, weight, bias) if scale_input else F.linear(x, weight * scale, bias)
         return F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
 
     def extra_repr(self) -> str:
@@ -72,10 +73,10 @@ class EqualConv2d(nn.Module):
         out_dim: Channels of y.
         kernel_size: Side of the kernel.
         stride: Step of the kernel.
-        padding: Zeros around the map; None for kernel_size // 2.
-        bias: Whether there is a bias, 0 at the start.
+        padding: Zeros added on each side of the map; None for kernel_size // 2.
+        bias: Whether to add a bias, 0 at init.
         activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
-        clamp: Largest magnitude of y; None for any.
+        clamp: Largest magnitude of y; None for no limit.
     """
 
     def __init__(

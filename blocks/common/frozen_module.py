@@ -1,7 +1,6 @@
-"""Networks that a model uses without owning them: frozen, unsaved, known by where they came from and by a hash.
+"""Frozen networks that a model uses and does not save, such as the text tower of a CLIP.
 
-A text tower of a hundred million weights that never changes does not have to be copied into each checkpoint, each
-average and each model file; there a reference stands for it: its name, and the hash of its tensors.
+Checkpoints, averages and model files hold no copy of their weights. A model file holds their source and a hash.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-FOLDER = "GANBLOCKS_WEIGHTS"
-_left_out: ContextVar[Literal["none", "own", "all"]] = ContextVar("left_out", default="none")
+WEIGHTS_ENV = "GANBLOCKS_WEIGHTS"
+_skipped: ContextVar[Literal["none", "embedded", "all"]] = ContextVar("skipped", default="none")
 
 
 class FrozenModule(nn.Module):
-    """Computes with a network that neither learns nor is saved with its holder; copies share it.
+    """Holds a frozen network outside the state dict; deep copies share it.
 
-    It stays in eval mode and in its own dtype, and moves between devices only. Gradients pass through it.
+    The network stays in eval mode and in its own dtype; only its device changes. Gradients pass through it.
 
     Args:
-        network: What computes.
-        source: Where its weights came from, as words by name.
+        network: The network.
+        source: Where its weights came from, as text by name.
     """
 
     network: nn.Module
 
     def __init__(self, network: nn.Module, source: Mapping[str, str]) -> None:
         super().__init__()
-        self.__dict__["network"] = network.eval().requires_grad_(False)  # no submodule: its weights are not ours
+        self.__dict__["network"] = network.eval().requires_grad_(False)  # not a submodule: not in the state dict
         self.source = dict(source)
         self._fingerprint: str | None = None
 
@@ -43,22 +42,27 @@ class FrozenModule(nn.Module):
         return self.network(*inputs)
 
     def fingerprint(self) -> str:
-        """A hash of the network's tensors, the same for each file format that they may come in."""
+        """SHA-256 of the network's tensors; it does not depend on the format of the file they were read from."""
         if self._fingerprint is None:
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             for name, value in sorted(self.network.state_dict().items()):
-                found.update(f"{name} {tuple(value.shape)}".encode())
-                numbers = value.detach().cpu()
-                found.update((numbers.float() if numbers.is_floating_point() else numbers).contiguous().numpy())
-            self._fingerprint = found.hexdigest()
+                digest.update(f"{name} {tuple(value.shape)}".encode())
+                values = value.detach().cpu()
+                digest.update((values.float() if values.is_floating_point() else values).contiguous().numpy())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenModule:
-        def moved(tensor: Tensor) -> Tensor:
+        def to_device(tensor: Tensor) -> Tensor:
             device = fn(torch.empty(0, device=tensor.device)).device
+            if tensor.is_meta and device.type != "meta":
+                raise RuntimeError(
+                    "a frozen network that was built on the meta device has no weights, and a state dict has none for "
+                    "it; build the model on a real device"
+                )
             return torch.empty_like(tensor, device=device) if device.type == "meta" else tensor.to(device)
 
-        self.network._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        self.network._apply(to_device, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -68,8 +72,8 @@ class FrozenModule(nn.Module):
         return twin
 
 
-def references(module: nn.Module) -> dict[str, dict[str, str]]:
-    """What a module borrows, by the names of the places: sources and hashes."""
+def list_frozen_modules(module: nn.Module) -> dict[str, dict[str, str]]:
+    """Source and hash of each `FrozenModule` in a module, by its name."""
     return {
         name: {**part.source, "sha256": part.fingerprint()}
         for name, part in module.named_modules()
@@ -78,34 +82,43 @@ def references(module: nn.Module) -> dict[str, dict[str, str]]:
 
 
 @contextmanager
-def weights_follow() -> Iterator[None]:
-    """While open, blocks that own published weights do not load them: those of a model file come right after."""
-    token = _left_out.set("own")
+def defer_embedded_weights() -> Iterator[None]:
+    """While open, blocks do not load published weights that their state dict holds; the caller loads one afterwards."""
+    token = _skipped.set("embedded")
     try:
         yield
     finally:
-        _left_out.reset(token)
+        _skipped.reset(token)
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
-    """While open, no weights are loaded, and networks have random ones: enough to measure how fast they are."""
-    token = _left_out.set("all")
+def skip_weights() -> Iterator[None]:
+    """While open, no published weights are loaded; networks keep random ones, which is enough to measure speed."""
+    token = _skipped.set("all")
     try:
         yield
     finally:
-        _left_out.reset(token)
+        _skipped.reset(token)
 
 
-def weights_are_wanted(*, embed_weights: bool = False) -> bool:
-    """Whether a block that is being built should load weights: not on meta, nor its own ones where they follow."""
-    left_out = _left_out.get()
-    return torch.get_default_device().type != "meta" and left_out != "all" and not (embed_weights and left_out == "own")
+def should_load_weights(*, embed_weights: bool = False) -> bool:
+    """Whether a block under construction loads its published weights.
+
+    Not on the meta device, not inside `skip_weights`, and inside `defer_embedded_weights` only if the weights are not
+    in the block's state dict.
+
+    Args:
+        embed_weights: Whether the weights are in the block's state dict.
+    """
+    skipped = _skipped.get()
+    if torch.get_default_device().type == "meta" or skipped == "all":
+        return False
+    return not (embed_weights and skipped == "embedded")
 
 
-def find_weights(*names: str) -> Path | None:
-    """A local file of weights: the first name that is a path, or lies in the folder that GANBLOCKS_WEIGHTS names."""
-    folder = os.environ.get(FOLDER)
+def find_weights_file(*names: str) -> Path | None:
+    """The first local file among `names`, each as a path and as a file name in the folder `GANBLOCKS_WEIGHTS`."""
+    folder = os.environ.get(WEIGHTS_ENV)
     for name in names:
         for path in (Path(name).expanduser(), *([Path(folder) / Path(name).name] if folder else [])):
             if path.is_file():

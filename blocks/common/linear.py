@@ -1,7 +1,7 @@
-"""The linear maps of transformer blocks: as vision transformers start them, or with equalised learning rate.
+"""The linear layers of transformer blocks, initialised as in vision transformers or with equalised learning rate.
 
-ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929: weights of a truncated normal distribution, biases zero;
-StyleNAT starts all its linear maps this way. The ViTGAN authors' code has equalised ones: `blocks.common.equalized`.
+ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929: weights from a truncated normal distribution, biases
+zero; StyleNAT does the same. The ViTGAN authors' code has equalised layers: `blocks.common.equalized`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ STD = 0.02
 
 
 def linear(in_dim: int, out_dim: int, *, bias: bool = True, equalized: bool = False) -> nn.Linear | EqualLinear:
-    """A linear map, its bias 0 at the start.
+    """A linear layer with bias 0 at init.
 
     Args:
         in_dim: Features of x, the last axis.
         out_dim: Features of y.
-        bias: Whether there is a bias.
-        equalized: Whether weights are N(0,1) and scaled when used; otherwise they have standard deviation 0.02.
+        bias: Whether to add a bias.
+        equalized: Whether to use equalised learning rate; otherwise weights have standard deviation 0.02 at init.
     """
     if equalized:
         return EqualLinear(in_dim, out_dim, bias_init=0.0 if bias else None)

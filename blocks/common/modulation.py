@@ -1,6 +1,6 @@
-"""Linear maps whose weight a style modulates, sample by sample.
+"""Linear layers whose weight is modulated by a style per sample.
 
-StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2; convolutions: the op `modulated_conv2d`.
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2. Convolutions: the op `modulated_conv2d`.
 """
 
 from __future__ import annotations
@@ -14,41 +14,42 @@ from blocks.common.autocast import at_least_float32
 from blocks.common.weight_cache import WeightCache
 
 
-def demodulation(
+def demodulation_factors(
     weight: Float[Tensor, "o i *k"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
-    """What brings each output's share of a sample's weight, W diag(style), to unit length; no such weight is made."""
+    """1 / |row| for each row of each sample's weight W diag(style), computed without the modulated weight."""
     squares = at_least_float32(style).square() @ _squares(weight).mT
     return torch.rsqrt(squares + eps).to(style.dtype)
 
 
-def _squares_of_pairs(weight: Float[Tensor, "o i *k"]) -> Float[Tensor, "o i"]:
+def _sum_of_squares(weight: Float[Tensor, "o i *k"]) -> Float[Tensor, "o i"]:
     squares = at_least_float32(weight).square()
-    return squares.sum(tuple(range(2, weight.ndim))) if weight.ndim > 2 else squares  # over the pixels of a kernel
+    return squares.sum(tuple(range(2, weight.ndim))) if weight.ndim > 2 else squares  # over a kernel's pixels
 
 
-_squares = WeightCache(_squares_of_pairs)
+_squares = WeightCache(_sum_of_squares)
 
 
 def modulated_weight(
     weight: Float[Tensor, "o i"], style: Float[Tensor, "b i"], *, demodulate: bool, eps: float = 1e-8
 ) -> Float[Tensor, "b o i"]:
-    """The weight of each sample, W diag(style): for few outputs, such as the three of an image."""
+    """The weight of each sample, W diag(style); for layers with few outputs, such as the channels of an image."""
     modulated = weight * style[:, None]
-    return modulated * demodulation(weight, style, eps=eps)[:, :, None] if demodulate else modulated
+    return modulated * demodulation_factors(weight, style, eps=eps)[:, :, None] if demodulate else modulated
 
 
-def modulated_pixels(
+def modulated_linear(
     pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], weight: Float[Tensor, "o i"], style: Float[Tensor, "t i"]
 ) -> Float[Tensor, "t p o"]:
-    """Each token's pixels by its weight, W diag(style), without making any token's weight.
+    """Each token's pixels times its weight W diag(style), computed without the modulated weights.
 
-    Pixels without a token's axis are the same for all tokens. Pixels times weights is then shared too, so that one
-    product with the styles does it all; worth it as soon as there are more tokens than outputs.
+    Pixels without a token axis are shared by all tokens. With more tokens than outputs, the product of pixels and
+    weight is computed once and multiplied by the styles.
     """
-    if pixels.ndim == 2 and style.shape[0] > weight.shape[0]:
+    # an exported program is for any number of tokens
+    if pixels.ndim == 2 and not torch.compiler.is_exporting() and style.shape[0] > weight.shape[0]:
         shared = pixels[:, None] * weight  # p o i
-        return (style @ shared.flatten(0, 1).mT).view(len(style), *shared.shape[:2])
+        return (style @ shared.flatten(0, 1).mT).view(style.shape[0], *shared.shape[:2])
     return (pixels * style[:, None]) @ weight.mT
 
 
@@ -58,9 +59,9 @@ def scaled_linear(
     scales: Float[Tensor, "b o"],
     plus: Float[Tensor, "b n o"] | None = None,
 ) -> Float[Tensor, "b n o"]:
-    """x W^T, a sample's outputs times a number each, plus `plus`. The smaller of map and weights is what is scaled."""
+    """x W^T with each sample's outputs times `scales`, plus `plus`. It scales the smaller of map and weights."""
     if x.shape[1] <= weight.shape[1]:
         y = F.linear(x, weight)
         return y * scales[:, None] if plus is None else torch.addcmul(plus, y, scales[:, None])
-    own = (weight * scales[:, :, None]).mT
-    return x @ own if plus is None else torch.baddbmm(plus, x, own)
+    scaled = (weight * scales[:, :, None]).mT
+    return x @ scaled if plus is None else torch.baddbmm(plus, x, scaled)

@@ -1,4 +1,4 @@
-"""Noise beside the styles, for what differs between pictures without meaning: where each hair lies.
+"""Per-pixel noise that a generator adds to its features, for stochastic detail such as the position of hairs.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 3.2; one learned strength per layer: StyleGAN2,
 https://arxiv.org/abs/1912.04958, section 2.2.
@@ -16,35 +16,38 @@ from torch import Tensor, nn
 
 NoiseMode = Literal["random", "const", "none"]
 
-# A plain list, since torch.compile guards on its length; context variables it cannot trace.
-_chosen: list[NoiseMode] = []
+# A plain list: torch.compile guards on its length, and cannot trace context variables.
+_modes: list[NoiseMode] = []
 
 
 @contextmanager
 def noise_mode(mode: NoiseMode | None) -> Iterator[None]:
-    """Where all noise below comes from while this is open: no block in between has to pass it on.
+    """Set the mode of every `Noise` layer that runs while this is open.
 
     Args:
-        mode: "random" draws it anew for each image, "const" takes each layer's own fixed picture, "none" leaves it
-            out; None changes nothing.
+        mode: "random" draws new noise for each image, "const" uses each layer's fixed noise, "none" adds no noise; None
+            changes nothing.
+
+    Raises:
+        ValueError: There is no such mode.
     """
     if mode is None:
         yield
         return
     if mode not in get_args(NoiseMode):
-        raise ValueError(f"noise_mode is one of {', '.join(get_args(NoiseMode))}, not {mode!r}")
-    _chosen.append(mode)
+        raise ValueError(f"unknown noise_mode {mode!r}; valid: {', '.join(get_args(NoiseMode))}")
+    _modes.append(mode)
     try:
         yield
     finally:
-        _chosen.pop()
+        _modes.pop()
 
 
 class Noise(nn.Module):
-    """Adds to all channels of a pixel the same noise, times a learned strength that starts at 0.
+    """Adds the same noise to all channels of a pixel, times a learned strength that is 0 at init.
 
-    Unless `noise_mode` says otherwise it is random while training, and constant in eval mode, so that images are
-    functions of their latents.
+    The noise is random in training and constant in eval mode, where an image is a function of its latent. `noise_mode`
+    overrides this.
 
     Args:
         resolution: Height and width of the map, in pixels.
@@ -58,7 +61,7 @@ class Noise(nn.Module):
         self.register_buffer("const", torch.randn(*resolution))
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        mode = _chosen[-1] if _chosen else "random" if self.training else "const"
+        mode = _modes[-1] if _modes else "random" if self.training else "const"
         if mode == "none":
             return x
         noise = torch.randn(x.shape[:3], dtype=x.dtype, device=x.device) if mode == "random" else self.const

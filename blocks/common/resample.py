@@ -1,4 +1,4 @@
-"""Resampling of maps and images by factors, with the low-pass filter that keeps aliases out.
+"""Resampling of maps and images by integer factors, with a low-pass filter against aliasing.
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B; the filter: binomial, after Zhang 2019,
 https://arxiv.org/abs/1904.11486.
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blocks.common.computed_buffer import computed_buffer
 from blocks.ops.upfirdn2d import Padding, Pair, pair, upfirdn2d
 
 Taps = Sequence[float] | Sequence[Sequence[float]]
@@ -20,7 +21,7 @@ BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 
 
 def fir_kernel(taps: Taps) -> Float[Tensor, "*taps"]:
-    """Taps divided by their sum: their outer product [f,f] up to 7 of them, from 8 on [f], for both axes in turn."""
+    """Taps divided by their sum: up to 7 taps as their outer product [f,f], 8 or more as [f], applied to each axis."""
     kernel = torch.tensor(taps, dtype=torch.float32)
     if kernel.ndim == 1 and len(kernel) < 8:
         kernel = torch.outer(kernel, kernel)
@@ -28,15 +29,15 @@ def fir_kernel(taps: Taps) -> Float[Tensor, "*taps"]:
 
 
 class Resample2d(nn.Module):
-    """Filters each channel of a map and changes its resolution: x [B,C,H,W] -> [B,C,H',W'], by the op upfirdn2d.
+    """Filters each channel of a map and changes its resolution: x [B,C,H,W] -> [B,C,H',W'], with the op `upfirdn2d`.
 
     Args:
-        taps: The filter, of one dimension for both axes or of two; divided by its sum.
-        up: Factor by which resolution grows; a pair is (horizontal, vertical).
-        down: Factor by which resolution shrinks.
-        padding: Zeros (left, right, top, bottom) around the map, in pixels after the growth; negative crops.
+        taps: The filter, one-dimensional (for both axes) or two-dimensional; it is divided by its sum.
+        up: Upsampling factor; a pair is (horizontal, vertical).
+        down: Downsampling factor.
+        padding: Zeros (left, right, top, bottom) around the upsampled map, in pixels; negative values crop.
         gain: Factor of the result.
-        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+        kernel: Name of the op's kernel, "auto" or "tune"; see `Op.bind`.
     """
 
     filter: Tensor
@@ -52,7 +53,7 @@ class Resample2d(nn.Module):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        self.register_buffer("filter", fir_kernel(taps), persistent=False)
+        computed_buffer(self, "filter", fir_kernel, taps)
         self.up, self.down, self.padding, self.gain = pair(up), pair(down), padding, gain
         self.resample = upfirdn2d.bind(kernel)
 
@@ -66,61 +67,60 @@ class Resample2d(nn.Module):
 
 
 class Upsample2d(Resample2d):
-    """Resolution times `factor`, brightness kept: H x W -> factor H x factor W.
+    """Upsamples by `factor` and keeps the mean: H x W -> factor H x factor W.
 
     Args:
         factor: A pair is (horizontal, vertical).
         taps: The filter.
-        gain: Factor of the result beyond the one that keeps brightness.
-        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+        gain: Further factor of the result.
+        kernel: Name of the op's kernel, "auto" or "tune"; see `Op.bind`.
     """
 
     def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
-        (across, along), (height, width) = pair(factor), _size(taps)
-        padding = (*_around(width, across), *_around(height, along))
-        super().__init__(taps, up=factor, padding=padding, gain=gain * across * along, kernel=kernel)
+        (horizontal, vertical), (height, width) = pair(factor), _size(taps)
+        padding = (*_up_padding(width, horizontal), *_up_padding(height, vertical))
+        super().__init__(taps, up=factor, padding=padding, gain=gain * horizontal * vertical, kernel=kernel)
 
 
 class Downsample2d(Resample2d):
-    """Resolution divided by `factor`: H x W -> H // factor x W // factor, for odd sizes too if the filter is even.
+    """Downsamples by `factor`: H x W -> H // factor x W // factor, for odd sizes too if the filter is even.
 
     Args:
         factor: A pair is (horizontal, vertical).
         taps: The filter.
         gain: Factor of the result.
-        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+        kernel: Name of the op's kernel, "auto" or "tune"; see `Op.bind`.
     """
 
     def __init__(self, factor: Pair = 2, taps: Taps = BINOMIAL, *, gain: float = 1.0, kernel: str = "auto") -> None:
-        (across, along), (height, width) = pair(factor), _size(taps)
-        padding = (*_inside(width, across), *_inside(height, along))
+        (horizontal, vertical), (height, width) = pair(factor), _size(taps)
+        padding = (*_down_padding(width, horizontal), *_down_padding(height, vertical))
         super().__init__(taps, down=factor, padding=padding, gain=gain, kernel=kernel)
 
 
 class Blur2d(Resample2d):
-    """Filters without changing resolution.
+    """Filters at the same resolution.
 
     Args:
         taps: The filter.
-        padding: Zeros (before, after) on both axes; None keeps the size. (2, 2) before a 3x3 convolution of stride 2.
-        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+        padding: Zeros (before, after) on both axes; None keeps the size. Before a 3x3 convolution of stride 2 (2, 2).
+        kernel: Name of the op's kernel, "auto" or "tune"; see `Op.bind`.
     """
 
     def __init__(self, taps: Taps = BINOMIAL, *, padding: tuple[int, int] | None = None, kernel: str = "auto") -> None:
         height, width = _size(taps)
-        around = (*_around(width, 1), *_around(height, 1)) if padding is None else (*padding, *padding)
-        super().__init__(taps, padding=around, kernel=kernel)
+        full = (*_up_padding(width, 1), *_up_padding(height, 1)) if padding is None else (*padding, *padding)
+        super().__init__(taps, padding=full, kernel=kernel)
 
 
 class SkipSum(nn.Module):
-    """Adds an image to the one made so far, which is first brought to its size.
+    """Adds the image so far to a new image, after resampling it to the new image's size.
 
-    A factor that is a power of two, the same for both axes, is taken by `Upsample2d`, twice for 4 and so on. Other
-    sizes are interpolated (bilinear, with a low-pass filter where the image shrinks). An image of the same size is
-    added as it is.
+    For a factor 2^n, the same on both axes, `Upsample2d` is applied n times. Other sizes are interpolated: bilinear,
+    with a low-pass filter where the image shrinks.
 
     Args:
-        kernel: Name of the op's kernel, "auto" or "tune", as `Op.bind` has it.
+        kernel: Name of the op's kernel, "auto" or "tune"; see `Op.bind`.
     """
 
     def __init__(self, *, kernel: str = "auto") -> None:
@@ -146,11 +146,11 @@ def _size(taps: Taps) -> tuple[int, int]:
     return (len(taps), len(first)) if isinstance(first, Sequence) else (len(taps), len(taps))
 
 
-def _around(taps: int, factor: int) -> tuple[int, int]:
-    """The padding of upsampling, and with factor 1 that of filtering."""
+def _up_padding(taps: int, factor: int) -> tuple[int, int]:
+    """Padding (before, after) of an axis for upsampling; with factor 1 for filtering."""
     return (taps + factor - 1) // 2, (taps - factor) // 2
 
 
-def _inside(taps: int, factor: int) -> tuple[int, int]:
-    """The padding of downsampling."""
+def _down_padding(taps: int, factor: int) -> tuple[int, int]:
+    """Padding (before, after) of an axis for downsampling."""
     return (taps - factor + 1) // 2, (taps - factor) // 2

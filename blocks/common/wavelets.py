@@ -1,7 +1,7 @@
-"""The Haar wavelet transform: an image as averages and differences of each 2x2 pixels, at half the resolution.
+"""The Haar wavelet transform: averages and differences of each 2x2 pixels of an image, at half its resolution.
 
 SWAGAN, Gal et al. 2021, https://arxiv.org/abs/2102.06108, section 3.1; in StyleSwin's discriminator, Zhang et al. 2021,
-https://arxiv.org/abs/2112.10762, section 3.5, and so in StyleNAT's.
+https://arxiv.org/abs/2112.10762, section 3.5, and in StyleNAT's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def haar(image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 4*k h//2 w//2"]:
-    """The bands LL, LH (top minus bottom), HL (left minus right) and HH, each of all channels; lengths are kept."""
+    """The bands LL, LH (top minus bottom), HL (left minus right) and HH, each with all channels. Orthonormal."""
     top, bottom = image[..., ::2, :] / 2, image[..., 1::2, :] / 2
     total, across = top + bottom, top - bottom
     low, low_across = total[..., ::2], across[..., ::2]
@@ -21,7 +21,7 @@ def haar(image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 4*k h//2 w//2"]:
 
 
 def inverse_haar(bands: Float[Tensor, "b 4*k h w"]) -> Float[Tensor, "b k 2*h 2*w"]:
-    """The image with these bands."""
+    """The image whose bands these are."""
     ll, lh, hl, hh = (bands / 2).chunk(4, dim=1)
     top, top_across = ll + lh, hl + hh
     bottom, bottom_across = ll - lh, hl - hh

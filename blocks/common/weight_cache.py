@@ -1,7 +1,7 @@
-"""What follows from a weight alone, such as its spectral norm, computed once while weights are promised to stay.
+"""A cache for values that depend on a weight alone, such as its spectral norm, for use while the weights are frozen.
 
-In training it follows anew in every step. A network that only draws samples would compute the same numbers over and
-over, which costs a small map more than the map itself.
+In training such a value is computed in every step. In sampling it stays the same, and computing it can cost more than
+the layer that uses it.
 """
 
 from __future__ import annotations
@@ -16,45 +16,44 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class WeightCache:
-    """A function of a weight that remembers what it gave, under `frozen_weights` and where no gradient is wanted.
+    """A function of a weight whose results are kept inside `frozen_weights`, unless the weight needs a gradient.
 
     Args:
-        make: The function, of the weight and of whatever else is passed, which has to be hashable.
+        compute: The function: of the weight, and of further hashable arguments.
     """
 
-    def __init__(self, make: Callable[..., Tensor]) -> None:
-        self.make = make
+    def __init__(self, compute: Callable[..., Tensor]) -> None:
+        self.compute = compute
 
     def __call__(self, weight: Tensor, *others: Any) -> Tensor:
-        """`make(weight, *others)`."""
-        if not _promises or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
-            return self.make(weight, *others)
-        by_weight = _promises[0].setdefault(self, WeakTensorKeyDictionary())
+        """`compute(weight, *others)`."""
+        if not _caches or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+            return self.compute(weight, *others)
+        by_weight = _caches[0].setdefault(self, WeakTensorKeyDictionary())
         if weight not in by_weight:
             by_weight[weight] = {}
-        kept: dict[tuple[Any, ...], Tensor] = by_weight[weight]
-        if others not in kept:
-            kept[others] = self.make(weight, *others)
-        return kept[others]
+        results: dict[tuple[Any, ...], Tensor] = by_weight[weight]
+        if others not in results:
+            results[others] = self.compute(weight, *others)
+        return results[others]
 
 
 @contextmanager
 def frozen_weights() -> Iterator[None]:
-    """A promise that no weight changes while this is open: what follows from weights is then computed once.
+    """Keep the results of every `WeightCache` while this is open. The caller must not change any weight meanwhile.
 
-    It has to be a promise: not every optimiser leaves a trace in the weights that it changes (PyTorch's fused ones do
-    not count as a new version of a tensor).
+    A change cannot be detected: PyTorch's fused optimisers, for example, do not increment a tensor's version.
     """
-    _promises.append({})
+    _caches.append({})
     try:
         yield
     finally:
-        _promises.pop()
+        _caches.pop()
 
 
 def weights_are_frozen() -> bool:
     """Whether `frozen_weights` is open."""
-    return bool(_promises)
+    return bool(_caches)
 
 
-_promises: list[dict[WeightCache, WeakTensorKeyDictionary]] = []
+_caches: list[dict[WeightCache, WeakTensorKeyDictionary]] = []

@@ -1,4 +1,4 @@
-"""The head of a vision transformer's discriminator: what its class token has gathered, as one logit.
+"""The head of a vision transformer discriminator: its class token as one logit.
 
 ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2; after ViT, https://arxiv.org/abs/2010.11929.
 """
@@ -13,20 +13,24 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from blocks.families import Head, Resolution
-from blocks.head.projection import Projection
+from blocks.head.projection import Projection, to_logits
 from registry import incompatible
 
 
 class ClassTokenHead(Head, kind="class-token"):
-    """LayerNorm and an MLP on the first token of a one-row map, to one logit or to a scalar product with the condition.
+    """LayerNorm and an MLP on the first token of a one-row map, to one logit or a scalar product with the condition.
 
     Args:
         dim: Features D of a token.
-        resolution: Height and width of the features: one row, the class token first.
-        cond_dim: Features of the condition c; with any the logit is a scalar product with its embedding.
-        hidden_dim: Features of the hidden layer, which ends in a GELU, or of several in turn; None for no hidden layer.
-        gelu_at_the_end: Whether the logit passes a GELU as well, as in the best-known re-implementation.
+        resolution: Height and width of the features: one row of tokens, the class token first.
+        cond_dim: Features of the condition c; 0 for no condition. With one, the logit is a scalar product with its
+            embedding.
+        hidden_dim: Features of one or several hidden layers, each followed by a GELU; None for no hidden layer.
+        gelu_at_the_end: Whether a GELU follows the logit, as in the best-known re-implementation.
         eps: Added to the variance in the LayerNorm.
+
+    Raises:
+        IncompatibleError: The features are not one row.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -47,8 +51,8 @@ class ClassTokenHead(Head, kind="class-token"):
     ) -> None:
         super().__init__()
         if resolution[0] != 1:
-            fact = f"a class token is the first of one row of tokens, the features are {resolution[0]}x{resolution[1]}"
-            raise incompatible((), f"{fact}; give overlapping-patches class_token: true")
+            fact = f"class-token needs one row of tokens, but the features are {resolution[0]}x{resolution[1]}"
+            raise incompatible((), f"{fact}; set class_token: true in overlapping-patches")
         self.norm = nn.LayerNorm(dim, eps=eps)
         widths = (hidden_dim,) if isinstance(hidden_dim, int) else hidden_dim or ()
         self.hidden = nn.Sequential()
@@ -61,5 +65,5 @@ class ClassTokenHead(Head, kind="class-token"):
 
     def forward(self, x: Float[Tensor, "b c 1 n"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
         y: Tensor = self.out(self.hidden(self.norm(x[:, :, 0, 0])))
-        logit: Tensor = self.end(y if self.projection is None else self.projection(y, c)[:, None])
+        logit: Tensor = self.end(to_logits(y, c, self.projection)[:, None])
         return logit

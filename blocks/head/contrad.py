@@ -1,7 +1,7 @@
-"""The dense head with two projections besides, which a contrastive loss trains.
+"""The dense head with two additional projections for a contrastive loss.
 
-ContraD, Jeong and Shin 2021, https://arxiv.org/abs/2103.09742, section 3: in its code, which the authors of ViTGAN
-(https://arxiv.org/abs/2107.04589) train with, every discriminator has them.
+ContraD, Jeong and Shin 2021, https://arxiv.org/abs/2103.09742, section 3. Every discriminator in its code has them, and
+the authors of ViTGAN (https://arxiv.org/abs/2107.04589) train with that code.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from registry import Slot
 
 
 class ContraDHead(LinearHead, kind="contrad"):
-    """The head `linear`, and two networks of one hidden layer from the same features to vectors for a contrastive loss.
+    """The head `linear` plus two networks with one hidden layer, from the same features to contrastive embeddings.
 
-    The logit takes no part of the projections: `projections` gives them, and they are frozen until a loss of its own
-    thaws them (`head.requires_grad_()`).
+    The logit does not depend on the projections, which `projections` computes. They are frozen until
+    `head.requires_grad_()` is called.
 
     Args:
         dim: Channels C of the features.
         resolution: Height and width of the features, in pixels.
-        cond_dim: Features of the condition c; with any the logit is a scalar product with its embedding.
+        cond_dim: Features of the condition c; 0 for no condition. With one, the logit is a scalar product with its
+            embedding.
         hidden_dim: Features of the hidden layer, and of the embedding; None for no hidden layer and an embedding of C.
         mapping: Embeds the condition; None for a linear embedding.
-        num_biases: How many biases the hidden layer has.
+        num_biases: Number of biases of the hidden layer.
         projection_hidden_dim: Features of the projections' hidden layers.
         projection_dim: Features of the projections.
     """
@@ -58,6 +59,6 @@ class ContraDHead(LinearHead, kind="contrad"):
         )
 
     def projections(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"]]:
-        """What the contrastive losses look at, that of real images first."""
+        """Embeddings for the contrastive losses: for real images, and for generated ones."""
         flat = x.flatten(1)
         return self.project1(flat), self.project2(flat)

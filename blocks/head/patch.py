@@ -1,4 +1,4 @@
-"""A patch head judges each place of the map by itself, so that the discriminator looks at texture all over the image.
+"""A patch head: one logit per position of the map, so that each logit depends on a patch of the image.
 
 pix2pix's PatchGAN, Isola et al. 2017, https://arxiv.org/abs/1611.07004, section 3.2.2.
 """
@@ -12,15 +12,16 @@ from torch import Tensor
 
 from blocks.common.equalized import EqualConv2d
 from blocks.families import Head
-from blocks.head.projection import Projection
+from blocks.head.projection import Projection, to_logits
 
 
 class PatchHead(Head, kind="patch"):
-    """One logit for each pixel of the map by a 1x1 convolution, or by its scalar product with the embedded condition.
+    """One logit per pixel of the map, by a 1x1 convolution or a scalar product with the condition.
 
     Args:
         dim: Channels C of the features.
-        cond_dim: Features of the condition c; with any each logit is a scalar product with its embedding.
+        cond_dim: Features of the condition c; 0 for no condition. With one, each logit is a scalar product with its
+            embedding.
     """
 
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {}},)
@@ -32,4 +33,4 @@ class PatchHead(Head, kind="patch"):
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
         y: Tensor = self.out(x).flatten(2)  # b d n
-        return y[:, 0] if self.projection is None else self.projection(y.mT, c)
+        return to_logits(y.mT, c, self.projection)

@@ -1,4 +1,4 @@
-"""A head that reads tokens in a row: what StyleGAN-T puts on each depth of a frozen vision transformer.
+"""Convolutions over a row of tokens: the head that StyleGAN-T puts on each depth of a frozen vision transformer.
 
 StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.2; heads on several depths of a frozen
 network: Projected GANs, Sauer et al. 2021, https://arxiv.org/abs/2111.01007.
@@ -15,26 +15,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.families import Head, Norm, OddInt, Resolution, WeightNorm
-from blocks.head.projection import Projection
+from blocks.head.projection import Projection, to_logits
 from blocks.weight_norm.apply import normalize_weights
 from registry import Slot, incompatible
 
 
 class TokenConvHead(Head, kind="token-conv"):
-    """Two convolutions along the row of all tokens, the second residual, and a logit for each token.
+    """Two convolutions over the row of all tokens, the second one residual, and a logit for each token.
 
-    Tokens stand in raster order, whatever the map's shape: a kernel reaches from one row of patches into the next, and
-    from the last token round to the first. With a condition a logit is the scalar product of the token's features with
-    the condition's embedding.
+    A map is flattened in raster order, so a kernel spans the end of one row and the start of the next. The padding is
+    circular. With a condition, a logit is the scalar product of the token's features and the condition's embedding.
 
     Args:
         dim: Channels C of the features.
         resolution: Height and width of the features; one row of tokens, or a map.
-        cond_dim: Features of the condition c; 0 for none.
-        kernel_size: Tokens that the second convolution sees, at most all of them.
-        embed_dim: Features of a token's and of the condition's embedding.
-        norm: What follows both convolutions, before leaky ReLU of slope 0.2.
-        weight_norm: Reparametrises the weights of the convolutions; null for none.
+        cond_dim: Features of the condition c; 0 for no condition.
+        kernel_size: Tokens that the second convolution covers.
+        embed_dim: Features of the token and condition embeddings.
+        norm: Follows both convolutions, before leaky ReLU of slope 0.2.
+        weight_norm: Reparametrises the weights of the convolutions; None for none.
+
+    Raises:
+        IncompatibleError: The kernel covers the row more than twice.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -56,8 +58,9 @@ class TokenConvHead(Head, kind="token-conv"):
         super().__init__()
         tokens = resolution[0] * resolution[1]
         if kernel_size // 2 > tokens:
-            raise incompatible("kernel_size", f"a kernel of {kernel_size} goes round more than once on {tokens} tokens")
-        self.reach = kernel_size // 2
+            fact = f"circular padding of {kernel_size // 2} needs at least as many tokens, and there are {tokens}"
+            raise incompatible("kernel_size", f"{fact}; take {2 * tokens + 1} or less")
+        self.padding = kernel_size // 2
         self.conv1 = nn.Conv1d(dim, dim, 1)
         self.norm1 = self.fill("norm", norm, dim=dim)
         self.conv2 = nn.Conv1d(dim, dim, kernel_size)
@@ -65,16 +68,16 @@ class TokenConvHead(Head, kind="token-conv"):
         self.out = nn.Conv1d(dim, embed_dim if cond_dim else 1, 1)
         self.projection = Projection(embed_dim, cond_dim) if cond_dim else None
         if weight_norm is not None:
-            for each in (self.conv1, self.conv2, self.out):
-                normalize_weights(each, weight_norm)
+            for conv in (self.conv1, self.conv2, self.out):
+                normalize_weights(conv, weight_norm)
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
-        x = self.bend(self.conv1(x.flatten(2)), self.norm1)
-        round_about = F.pad(x, (self.reach, self.reach), mode="circular") if self.reach else x
-        x = (self.bend(self.conv2(round_about), self.norm2) + x) / math.sqrt(2)
+        x = self.activate(self.conv1(x.flatten(2)), self.norm1)
+        padded = F.pad(x, (self.padding, self.padding), mode="circular") if self.padding else x
+        x = (self.activate(self.conv2(padded), self.norm2) + x) / math.sqrt(2)
         y: Tensor = self.out(x)
-        return y[:, 0] if self.projection is None else self.projection(y.mT, c)
+        return to_logits(y.mT, c, self.projection)
 
     @staticmethod
-    def bend(x: Float[Tensor, "b c n"], norm: nn.Module) -> Float[Tensor, "b c n"]:
+    def activate(x: Float[Tensor, "b c n"], norm: nn.Module) -> Float[Tensor, "b c n"]:
         return F.leaky_relu(norm(x.mT[:, None])[:, 0].mT, 0.2)

@@ -1,4 +1,4 @@
-"""Patches drawn by implicit networks: functions from pixel coordinates to colours, one for each token.
+"""Implicit neural representation: each token modulates a network from pixel coordinates to the colours of its patch.
 
 ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3; modulated as in CIPS, Anokhin et al. 2020,
 https://arxiv.org/abs/2011.13775.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
-from blocks.common.modulation import demodulation, modulated_pixels
+from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.noise import Noise
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
@@ -28,29 +28,32 @@ from registry import incompatible
 
 
 class INRPatches(ImageHead, kind="inr-patches"):
-    """A small network per token from Fourier features of a pixel's place to its colour, added to the image so far.
+    """A network from Fourier features of a pixel's coordinates to its colour, modulated by each token.
 
-    The networks share their weights, and the token modulates them; no token's weights are ever made.
+    The result is added to the image so far. Modulation is computed without the modulated weights.
 
     Args:
         dim: Features of a token.
         image_channels: Channels of the image.
-        resolution: Rows and columns of tokens; only noise has to know.
-        patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
-        hidden_dims: Features of the network's hidden layers, each modulated and demodulated; the paper has one, the
-            authors' code three.
-        fourier_dim: Fourier features of a pixel; as many as the token has if None.
-        mapping_layers: Linear maps with leaky ReLU that a token, normalised, goes through first; the authors' code
-            has 4.
-        mapping_lr_multiplier: By how much slower than the rest these learn.
-        noise: Whether noise of a learned strength, 0 at the start, is added to each pixel before a hidden layer's
-            activation, as in the authors' code.
-        rgb_every: After how many hidden layers, beyond the first, colours are read and summed, as in CIPS, and in the
-            authors' code with 2; None for after the last alone.
-        weight_init: Standard deviation of the last layer's weights at the start; below 1, patches start out faint.
-        value_range: "unit" gives half of each colour plus 0.5, for images in [0,1]: the authors' code.
-        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
-            call, "tune" the quickest.
+        resolution: Rows and columns of tokens; needed only with `noise`.
+        patch_size: Side of a patch, in pixels: the factor between the map of tokens and the image.
+        hidden_dims: Features of the network's hidden layers, each modulated and demodulated; one in the paper, three in
+            the authors' code.
+        fourier_dim: Fourier features of a pixel; None for as many as a token has.
+        mapping_layers: Linear layers with leaky ReLU that are applied to the normalised token first; 4 in the authors'
+            code.
+        mapping_lr_multiplier: Factor of the learning rate of these layers.
+        noise: Whether noise times a learned strength, 0 at init, is added to each pixel before the activation of a
+            hidden layer, as in the authors' code.
+        rgb_every: Adds a colour output after every so many hidden layers beyond the first, as in CIPS; 2 in the
+            authors' code. None: one output after the last layer.
+        weight_init: Standard deviation of the weights of the colour outputs at init.
+        value_range: Range of the image; "unit" returns 0.5 x + 0.5 of each colour x, as in the authors' code.
+        kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
+            by measured speed.
+
+    Raises:
+        IncompatibleError: `noise` needs the resolution, and there is none.
     """
 
     examples: ClassVar = (
@@ -96,7 +99,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         self.noise: nn.ModuleList | None = None
         if noise:
             if resolution is None:
-                raise incompatible("noise", "needs to know how many tokens there are, which this place does not say")
+                raise incompatible("noise", "noise needs the resolution of the map of tokens, and there is none here")
             size = resolution[0] * patch_size, resolution[1] * patch_size
             self.noise = nn.ModuleList(Noise(size) for _ in hidden_dims)
         last = len(hidden_dims) - 1
@@ -120,7 +123,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         pixels = self.fourier().flatten(0, 1)  # the same for all tokens, before the first layer
         colours: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            pixels = layer(pixels, tokens, None if self.noise is None else self.field(index, x))
+            pixels = layer(pixels, tokens, None if self.noise is None else self.patch_noise(index, x))
             if str(index) in self.early_rgb:
                 colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
         colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
@@ -132,21 +135,21 @@ class INRPatches(ImageHead, kind="inr-patches"):
     def maps(self, pixels: Float[Tensor, "t p o"]) -> Float[Tensor, "t o i j"]:
         return pixels.mT.reshape(*pixels.mT.shape[:2], self.patch_size, self.patch_size)
 
-    def field(self, index: int, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "t p 1"]:
-        """A layer's noise times its strength, drawn for the image and cut into patches."""
+    def patch_noise(self, index: int, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "t p 1"]:
+        """A layer's noise times its strength, cut from the whole image into patches."""
         assert self.noise is not None
         batch, _, height, width = x.shape
         size = self.patch_size
-        drawn = to_nchw(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
-        return to_nhwc(F.pixel_unshuffle(drawn, size)).flatten(0, 2)[..., None]
+        noise = to_nchw(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
+        return to_nhwc(F.pixel_unshuffle(noise, size)).flatten(0, 2)[..., None]
 
 
 class TokenLinear(nn.Module):
-    """A linear map of each token's pixels, modulated by the token and demodulated, with leaky ReLU.
+    """A linear layer on each token's pixels, modulated by the token and demodulated, with leaky ReLU.
 
     Args:
         in_dim: Features of a pixel.
-        out_dim: Features it gets.
+        out_dim: Features of a pixel after it.
         style_dim: Features of a token.
     """
 
@@ -164,9 +167,9 @@ class TokenLinear(nn.Module):
         noise: Float[Tensor, "t p 1"] | None = None,
     ) -> Float[Tensor, "t p o"]:
         weight, style = self.weight * self.scale, self.affine(tokens)
-        y = modulated_pixels(pixels, weight, style)
-        # the activation's gain sqrt(2) goes into what is small, and the activation into memory at hand
-        bias, factor = self.bias * GAINS["lrelu"], demodulation(weight, style)[:, None] * GAINS["lrelu"]
+        y = modulated_linear(pixels, weight, style)
+        # the gain sqrt(2) goes into the small tensors, and the activation works in place
+        bias, factor = self.bias * GAINS["lrelu"], demodulation_factors(weight, style)[:, None] * GAINS["lrelu"]
         y = torch.addcmul(bias.to(y.dtype), y, factor.to(y.dtype))
         if noise is not None:
             y = y.add_(noise.to(y.dtype), alpha=GAINS["lrelu"])

@@ -18,14 +18,14 @@ from blocks.families import ImageHead, to_nchw, to_nhwc
 
 
 class LinearPatches(ImageHead, kind="linear-patches"):
-    """One linear map from each token to its patch of the image, added to the image so far.
+    """A linear map from each token to its patch of the image, added to the image so far.
 
     Args:
         dim: Features of a token.
         image_channels: Channels of the image.
-        patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
-        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
-            call, "tune" the quickest.
+        patch_size: Side of a patch, in pixels: the factor between the map of tokens and the image.
+        kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
+            by measured speed.
     """
 
     examples: ClassVar = ({"spec": {"patch_size": 2}}, {"spec": {"patch_size": 3}, "context": {"image_channels": 1}})

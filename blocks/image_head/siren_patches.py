@@ -1,7 +1,7 @@
-"""Patches drawn by networks of sines, modulated by their tokens.
+"""SIREN patches: each token modulates a network with sine activations from pixel coordinates to colours.
 
-SIREN, Sitzmann et al. 2020, https://arxiv.org/abs/2006.09661, section 3; as the readout of ViTGAN (Lee et al. 2021,
-https://arxiv.org/abs/2107.04589) in its best-known re-implementation.
+SIREN, Sitzmann et al. 2020, https://arxiv.org/abs/2006.09661, section 3; as the image head of ViTGAN (Lee et al.
+2021, https://arxiv.org/abs/2107.04589) in its best-known re-implementation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
-from blocks.common.modulation import demodulation, modulated_pixels
+from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
 from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
@@ -27,25 +27,30 @@ Modulation = Literal["modulate", "demodulate", "add"]
 
 
 class SirenPatches(ImageHead, kind="siren-patches"):
-    """A network of sines per token from Fourier features of a pixel's place to its colour, added to the image so far.
+    """A network with sine activations from Fourier features of a pixel's coordinates to its colour, per token.
 
-    The networks share their weights; the token says how these are modulated. No token's weights are ever made.
+    The token modulates the network, and the result is added to the image so far. Modulation is computed without the
+    modulated weights.
 
     Args:
         dim: Features of a token.
         image_channels: Channels of the image.
-        resolution: Rows and columns of tokens; only `whole` has to know.
-        patch_size: Side of a patch, in pixels; the image is this many times as large as the map of tokens.
+        resolution: Rows and columns of tokens; needed only with `whole`.
+        patch_size: Side of a patch, in pixels: the factor between the map of tokens and the image.
         hidden_dims: Features of the network's hidden layers.
-        fourier_dim: Fourier features of a pixel; as many as the token has if None.
-        omega: What each hidden layer's argument of the sine is multiplied by.
-        modulation: How a token acts on a layer: "modulate" scales its inputs; "demodulate" brings the weights to unit
-            length besides; "add" adds a linear map of the token to its inputs.
-        whole: Whether one network draws the whole image, by all tokens mapped to one, instead of one each patch.
-        scrambled: Whether pixels and their features are confused on the way in, colours and pixels on the way out, as
-            in the published code, which reshapes where it should transpose.
-        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
-            call, "tune" the quickest.
+        fourier_dim: Fourier features of a pixel; None for as many as a token has.
+        omega: Factor of the argument of each sine.
+        modulation: How a token modulates a layer: "modulate" scales the layer's inputs; "demodulate" also normalises
+            the weights; "add" adds a linear map of the token to the inputs.
+        whole: Whether one network draws the whole image, modulated by a linear map of all tokens, instead of a network
+            per patch.
+        scrambled: Whether to reshape where a transpose is meant, as in the published code: it mixes pixels with their
+            features before the network, and pixels with colours after it.
+        kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
+            by measured speed.
+
+    Raises:
+        IncompatibleError: `whole` needs the resolution, and there is none.
     """
 
     examples: ClassVar = (
@@ -82,7 +87,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         self.join: EqualLinear | None = None
         if whole:
             if resolution is None:
-                raise incompatible("whole", "needs to know how many tokens there are, which this place does not say")
+                raise incompatible("whole", "whole needs the resolution of the map of tokens, and there is none here")
             size = patch_size * resolution[0], patch_size * resolution[1]
             self.join = EqualLinear(dim * resolution[0] * resolution[1], dim)
         fourier_dim = dim if fourier_dim is None else fourier_dim
@@ -99,32 +104,32 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         batch, _, height, width = x.shape
         tokens = to_nhwc(x).flatten(0, 2)
         if self.join is not None:
-            tokens = F.gelu(self.join(tokens.view(batch, -1)))
+            tokens = F.gelu(self.join(to_nhwc(x).flatten(1)))
         pixels = self.fourier().flatten(0, 1)  # the same for all tokens
         if self.scrambled:
             pixels = pixels.reshape(pixels.mT.shape).mT
         colours = self.network(pixels, tokens)
         if self.scrambled:
             colours = colours.mT.reshape(colours.shape)
-        summed: Tensor = self.skip(self.placed(colours.mT, (batch, height, width)), image)
+        summed: Tensor = self.skip(self.to_image(colours.mT, (batch, height, width)), image)
         return summed
 
-    def placed(self, colours: Float[Tensor, "t k p"], tokens: tuple[int, int, int]) -> Float[Tensor, "b k u v"]:
-        """The image of what the networks drew."""
+    def to_image(self, colours: Float[Tensor, "t k p"], tokens: tuple[int, int, int]) -> Float[Tensor, "b k u v"]:
+        """Colours of all pixels as an image."""
         if self.join is not None:
-            return colours.reshape(*colours.shape[:2], *self.fourier.places.shape[:2])
-        patches = colours.reshape(*tokens, -1)
+            return colours.reshape(*colours.shape[:2], *self.fourier.coordinates.shape[:2])
+        patches = colours.flatten(1).unflatten(0, tokens)
         return F.pixel_shuffle(to_nchw(patches), self.patch_size)
 
 
 class Siren(nn.Module):
-    """Layers sin(omega W x), the last without its sine, whose weights W a token modulates: pixels, tokens -> values.
+    """Layers sin(omega W x), the last one without the sine; tokens modulate the weights W.
 
     Args:
-        widths: Features of a pixel, of each hidden layer, and of the result.
+        widths: Features of the input, of each hidden layer, and of the output.
         style_dim: Features of a token.
-        omega: The factor of the sines' arguments.
-        modulation: How a token acts on a layer.
+        omega: Factor of the argument of each sine.
+        modulation: How a token modulates a layer; see `SirenPatches`.
     """
 
     def __init__(self, widths: tuple[int, ...], style_dim: int, *, omega: float, modulation: Modulation) -> None:
@@ -147,14 +152,14 @@ class Siren(nn.Module):
 
 
 class StyledLinear(nn.Module):
-    """A linear map without bias of each token's pixels, whose weights, or inputs, the token changes.
+    """A linear layer without bias on each token's pixels, modulated by the token.
 
     Args:
         in_dim: Features of a pixel.
-        out_dim: Features it gets.
-        style_dim: Features of a token, which scale the pixel's as they are if there are as many.
-        modulation: "modulate", "demodulate" or "add".
-        spread: Weights are drawn between -spread and spread.
+        out_dim: Features of a pixel after it.
+        style_dim: Features of a token. If equal to `in_dim`, the token is the style; otherwise a linear map of it.
+        modulation: How a token modulates the layer; see `SirenPatches`.
+        spread: Effective weights are uniform between -spread and spread at init.
     """
 
     def __init__(self, in_dim: int, out_dim: int, style_dim: int, modulation: Modulation, *, spread: float) -> None:
@@ -168,7 +173,7 @@ class StyledLinear(nn.Module):
         self, pixels: Float[Tensor, "p i"] | Float[Tensor, "t p i"], tokens: Float[Tensor, "t s"]
     ) -> Float[Tensor, "t p o"]:
         weight, style = self.weight * self.scale, tokens if self.affine is None else self.affine(tokens)
-        if self.add:  # both parts go through the weight by themselves: the sum is smaller after it
+        if self.add:  # by parts: the sum is smaller after the weight than before it
             return pixels @ weight.mT + (style @ weight.mT)[:, None]
-        y = modulated_pixels(pixels, weight, style)
-        return y * demodulation(weight, style)[:, None] if self.demodulate else y
+        y = modulated_linear(pixels, weight, style)
+        return y * demodulation_factors(weight, style)[:, None] if self.demodulate else y

@@ -1,4 +1,4 @@
-"""The sum of images: each resolution of a generator adds what its features say.
+"""To RGB: the features of each resolution become an image, and the images are summed.
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1; without styles in StyleSwin,
 https://arxiv.org/abs/2112.10762, and StyleNAT, https://arxiv.org/abs/2211.05770; demodulated in Styleformer,
@@ -27,23 +27,23 @@ from registry import incompatible
 class ToRGB(ImageHead, kind="to-rgb"):
     """A linear map from each pixel's features to its colour, added to the image so far.
 
-    An image of lower resolution is upsampled by the filter [1,3,3,1], bilinearly where the factor is no power of two.
+    An image of lower resolution is upsampled with the filter [1,3,3,1], or bilinearly if the factor is not a power of
+    two.
 
     Args:
         dim: Channels of the features.
-        style_dim: Features S of the style, which the next step's block uses as well.
+        style_dim: Features S of the style; the block of the next step uses the same style vector.
         image_channels: Channels of the image.
-        modulation: "none" uses no style, as in StyleNAT; "modulate" scales the features by it, as in StyleGAN;
-            "demodulate" brings the modulated weights to unit length besides, as in Styleformer.
-        weight_init: Standard deviation of the weights of "modulate" at the start; StyleGAN-T takes 0.1, so that images
-            start out faint.
-        num_biases: How many biases are added. StyleSwin and StyleNAT have 2, which together learn as one of twice the
-            rate would.
-        style_order: Whether the style comes from w by an affine map (1) or by StyleGAN-T's polynomial (2).
-        clamp: Largest magnitude of what is added to the image, for half precision; StyleGANs take 256.
-        clamp: Largest magnitude of what is added, for half precision; StyleGAN2-ADA takes 256.
-        kernel: Kernel of the filter that brings the image so far to size; "auto" takes the best that can serve each
-            call, "tune" the quickest.
+        modulation: "none" uses no style, as in StyleNAT; "modulate" scales the features by it, as in StyleGAN2;
+            "demodulate" also normalises the modulated weights, as in Styleformer.
+        weight_init: Standard deviation of the weights at init, for "modulate"; StyleGAN-T uses 0.1, for a small first
+            image.
+        num_biases: Number of biases. StyleSwin and StyleNAT have 2, which is equivalent to one bias with twice the
+            learning rate.
+        style_order: Order of the map from w to the style: 1 is affine, 2 is StyleGAN-T's polynomial.
+        clamp: Largest magnitude of the image that is added, for half precision; StyleGAN2-ADA uses 256.
+        kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
+            by measured speed.
     """
 
     examples: ClassVar = (
@@ -70,7 +70,6 @@ class ToRGB(ImageHead, kind="to-rgb"):
         self.bias = nn.Parameter(torch.zeros(image_channels))
         self.bias2 = nn.Parameter(torch.zeros(image_channels)) if num_biases == 2 else None
         self.skip = SkipSum(kernel=kernel)
-        self.clamp = clamp
         self.demodulate = modulation == "demodulate"
         self.scale = 1 / math.sqrt(dim) if modulation == "modulate" else 1.0
         self.clamp = clamp
@@ -79,7 +78,9 @@ class ToRGB(ImageHead, kind="to-rgb"):
             nn.init.xavier_normal_(self.weight, gain=0.02)
         else:
             if style_dim is None:
-                raise incompatible("modulation", "there is no style here to modulate by; take none")
+                raise incompatible(
+                    "modulation", f"{modulation} needs style vectors, and there are none here; take modulation: none"
+                )
             self.affine = style_map(style_dim, dim, style_order)
             self.num_styles, self.shares_next_style = 1, True
         if modulation == "modulate":
@@ -93,14 +94,14 @@ class ToRGB(ImageHead, kind="to-rgb"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k h w"]:
-        with no_autocast(x):  # few numbers, and whatever is rounded off them is seen
+        with no_autocast(x):  # cheap, and rounding errors are visible in the image
             pixels = to_nhwc(x).to(self.weight.dtype)
             if self.affine is None:
                 colours = F.linear(pixels, self.weight)
             else:
                 style = self.affine(ws[:, 0].to(self.weight.dtype))
                 weight = modulated_weight(self.weight * self.scale, style, demodulate=self.demodulate)
-                colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], len(self.weight))
+                colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], self.weight.shape[0])
         bias = self.bias if self.bias2 is None else self.bias + self.bias2
         colours = colours + bias
         if self.clamp is not None:

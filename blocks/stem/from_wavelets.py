@@ -1,7 +1,7 @@
-"""From wavelets: a 1x1 convolution turns the Haar bands of an image into features.
+"""From wavelets: a 1x1 convolution from the Haar bands of an image to features.
 
 StyleSwin, Zhang et al. 2021, https://arxiv.org/abs/2112.10762, section 3.5, against artifacts of attention in windows,
-which show in the high bands; after SWAGAN, https://arxiv.org/abs/2102.06108. StyleNAT's discriminator is the same.
+visible in the high bands; after SWAGAN, https://arxiv.org/abs/2102.06108. StyleNAT's discriminator is the same.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from registry import incompatible
 
 
 class FromWavelets(FromRGB, kind="from-wavelets"):
-    """Features of each 2x2 pixels, half the image's size; added to the features that are there.
+    """Features of each 2x2 pixels, at half the image's resolution; they are added to given features.
 
-    The image is shrunk to twice the size of the features first. (The papers keep bands between intakes, and go back to
-    the image to shrink it; that is the same.)
+    The image is first downsampled to twice the size of the features. (The papers keep the bands and transform them back
+    to downsample, which is equivalent.)
 
     Args:
         image_channels: Channels of the image.
         resolution: Height and width of the image, in pixels, both even.
-        in_dim: Channels of the features to add to; None for the first intake.
-        dim: Channels C of the features; None for as many as those it adds to.
-        clamp: Largest magnitude of what comes in, for half precision.
-        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
+        in_dim: Channels of the features to add to; None for the first stem.
+        dim: Channels C of the result; None for `in_dim`.
+        clamp: Largest magnitude of the features of the image, for half precision.
+        kernel: Kernel of the resampling filter: "auto" chooses by priority for each call, "tune" by measured speed.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -1,7 +1,7 @@
-"""Overlapping patches: the tokens of a vision transformer, cut so that neighbours share their borders.
+"""Overlapping patches: tokens of a vision transformer from patches that share their borders.
 
-ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: overlap gives the transformer a sense of
-locality and keeps it from learning the images by heart.
+ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: overlap adds locality and reduces
+overfitting of the discriminator.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from registry import incompatible
 
 
 class OverlappingPatches(Stem, kind="overlapping-patches"):
-    """One token for each square patch of the image, seen with a margin around it, plus a learned position.
+    """One token for each square patch of the image and a margin around it, plus a learned position embedding.
 
-    The best-known re-implementation pads nothing (`padding` "none"), so that it has fewer tokens, and adds the sine of
-    what it learns (`position` "sine").
+    The best-known re-implementation uses no padding (`padding` "none"), which gives fewer tokens, and the sine of a
+    learned angle (`position` "sine").
 
     Args:
         image_channels: Channels of the image.
         resolution: Height and width of the image, in pixels.
-        in_dim: Channels of features that are there already; there must be none.
+        in_dim: Channels of given features; must be None.
         dim: Features D of a token.
-        patch_size: Side P of a patch and step between patches, in pixels.
-        overlap: Margin o around each patch, in pixels: it is seen as a square of side P + 2 o, zeros outside the image.
-        window_size: Side of that square, in place of P + 2 o; what is odd about the margins comes last.
-        padding: "zeros" sees zeros around the image, and has a token for each patch; "none" has a token only where the
-            whole square lies in the image.
-        position: What is added to a token: "learned" numbers, N(0, 0.02^2) at the start, or the "sine" of learned
-            angles, N(0,1) at the start.
-        pos_init: Standard deviation of those numbers or angles at the start, in place of 0.02 and 1. Where positions
-            are small beside patches, a LayerNorm that follows divides a patch's contrast out, and nothing sees it.
-        class_token: Whether a learned token comes first. The features are then the one-row map [B,D,1,1+N] of all
-            tokens, otherwise the map [B,D,H/P,W/P].
+        patch_size: Side P of a patch and stride between patches, in pixels.
+        overlap: Margin o around each patch, in pixels: the window of a token has side P + 2 o.
+        window_size: Side of the window, in place of P + 2 o; of an odd margin the larger part is right and below.
+        padding: "zeros" pads the image with zeros and has a token for each patch; "none" has a token only where the
+            whole window lies in the image.
+        position: Position embedding: "learned" values, N(0, 0.02^2) at init, or the "sine" of learned angles, N(0,1) at
+            init.
+        pos_init: Standard deviation of these values or angles at init, in place of 0.02 and 1. If positions are small
+            compared with patches, a LayerNorm that follows removes the contrast of a patch.
+        class_token: Whether a learned token comes first. The result is then the one-row map [B,D,1,1+N] of all tokens,
+            otherwise the map [B,D,H/P,W/P].
 
     Raises:
-        IncompatibleError: The image does not divide into patches or is smaller than the square, or there are features
-            already.
+        IncompatibleError: The image does not divide into patches or is smaller than the window, or there are given
+            features.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -80,7 +80,7 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
         height, width = resolution
         if in_dim is not None:
             raise incompatible(
-                (), f"patches start a discriminator, but {in_dim} channels of features are there already"
+                (), f"overlapping-patches must be the first stem, but there are features of {in_dim} channels already"
             )
         side = patch_size + 2 * overlap if window_size is None else window_size
         margin = max(side - patch_size, 0) if padding == "zeros" else 0
@@ -88,11 +88,11 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
             raise incompatible("patch_size", f"{height}x{width} pixels do not divide into patches of {patch_size}")
         if padding == "none" and side > min(resolution):
             raise incompatible(
-                "padding", f"a square of {side} pixels does not lie in {height}x{width}; take padding: zeros"
+                "padding", f"a window of {side} pixels does not fit into {height}x{width}; take padding: zeros"
             )
         self.margins = (margin // 2, margin - margin // 2)  # before and after, on both axes
-        even = self.margins[0] if margin % 2 == 0 else 0
-        self.proj = nn.Conv2d(image_channels, dim, side, stride=patch_size, padding=even)
+        symmetric = self.margins[0] if margin % 2 == 0 else 0
+        self.proj = nn.Conv2d(image_channels, dim, side, stride=patch_size, padding=symmetric)
         rows, columns = ((size + margin - side) // patch_size + 1 for size in resolution)
         self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
         self.sine = position == "sine"
@@ -103,8 +103,10 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b k i j"]]:
         before, after = self.margins
-        seen = image if before == after else F.pad(image, (before, after, before, after))
-        patches = self.proj(seen.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)  # b rows columns d
+        padded = image if before == after else F.pad(image, (before, after, before, after))
+        patches = self.proj(padded.contiguous(memory_format=torch.channels_last)).permute(
+            0, 2, 3, 1
+        )  # b rows columns d
         position = torch.sin(self.pos_embed) if self.sine else self.pos_embed
         if self.class_token is None:
             tokens = patches + position.view(patches.shape[1:])

@@ -1,4 +1,4 @@
-"""A learned constant in place of a first layer on z.
+"""A learned constant as the input of the synthesis network.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2.
 """
@@ -16,7 +16,7 @@ from blocks.families import Resolution, SynthesisInput
 
 
 class Constant(SynthesisInput, kind="constant"):
-    """A learned map [C,H,W], the same for every image; N(0,1) at the start.
+    """A learned map [C,H,W], the same for every image; N(0,1) at init.
 
     Args:
         dim: Channels C of the map.
@@ -30,4 +30,4 @@ class Constant(SynthesisInput, kind="constant"):
         self.value = nn.Parameter(torch.randn(dim, *resolution))
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
-        return self.value.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        return self.value.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)

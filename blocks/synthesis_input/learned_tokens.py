@@ -1,4 +1,4 @@
-"""Tokens that a transformer starts from: one for each patch of the image, made from its coordinates.
+"""The input tokens of a transformer generator: one for each patch of the image, computed from its coordinates.
 
 ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3.
 """
@@ -18,18 +18,18 @@ from registry import incompatible
 
 
 class LearnedTokens(SynthesisInput, kind="learned-tokens"):
-    """Learned Fourier features: sin(A p + a) of a token's place p in [-1,1]^2, the same for every image or plus w.
+    """Learned Fourier features sin(A p + a) of a token's coordinates p in [-1,1]^2; the style w may be added.
 
     Args:
-        style_dim: Features S of the style, if it is added.
+        style_dim: Features S of the style; used with `latent` "add".
         dim: Channels C of a token.
         resolution: Rows and columns of tokens.
-        coordinates: "affine" learns A and a, the paper's way; "free" learns the angle of each token, without a place.
-        latent: "none" leaves the style to the layers' norms, the paper's choice; "add" adds it to every token, which
-            the paper compares with.
+        coordinates: "affine" learns A and a, as in the paper; "free" learns the angles of each token directly.
+        latent: "none" uses no style here, the paper's choice; "add" adds the style to every token, one of the variants
+            that the paper compares.
 
     Raises:
-        IncompatibleError: The style that is added has another width than the tokens, or there is none.
+        IncompatibleError: With `latent` "add" there is no style, or it has another width than the tokens.
     """
 
     examples: ClassVar = (
@@ -51,8 +51,8 @@ class LearnedTokens(SynthesisInput, kind="learned-tokens"):
     ) -> None:
         super().__init__()
         if latent == "add" and style_dim != dim:
-            there = "there is no style here" if style_dim is None else f"the style has {style_dim} features"
-            raise incompatible("latent", f"{there}, a token {dim}: what is added is as wide; set w_dim to {dim}")
+            fact = "there are no style vectors" if style_dim is None else f"style vectors have {style_dim} features"
+            raise incompatible("latent", f"{fact}, but tokens have {dim}; set w_dim to {dim}")
         self.num_styles = int(latent == "add")
         free = coordinates == "free"
         self.fourier = None if free else LearnedFourier(dim, resolution)
@@ -62,4 +62,4 @@ class LearnedTokens(SynthesisInput, kind="learned-tokens"):
         tokens: Tensor = torch.sin(self.angles) if self.fourier is None else self.fourier()
         if self.num_styles:
             return to_nchw(tokens + ws[:, 0, None, None])
-        return to_nchw(tokens.expand(len(ws), -1, -1, -1).contiguous())
+        return to_nchw(tokens.expand(ws.shape[0], -1, -1, -1).contiguous())
