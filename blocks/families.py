@@ -250,7 +250,17 @@ class Networks(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training step has at hand; None where a phase has no such thing."""
+    """Tensors of a training step; None for those that a phase does not have.
+
+    Args:
+        real: Real images [B,K,H,W] in the generator's value range.
+        fake: Generated images [B,K,H,W] in the same range.
+        z: Latents [B,Z].
+        c: Condition vectors [B,D].
+        real_logits: Logits [B,...] of the real images.
+        fake_logits: Logits [B,...] of the generated images.
+        tokens: Class indices [B] or token ids [B,n], which a generator whose condition is trained encodes itself.
+    """
 
     real: Tensor | None = None
     fake: Tensor | None = None
@@ -258,6 +268,12 @@ class Batch(NamedTuple):
     c: Tensor | None = None
     real_logits: Tensor | None = None
     fake_logits: Tensor | None = None
+    tokens: Tensor | None = None
+
+    @property
+    def generator_c(self) -> Tensor | None:
+        """The condition to call the generator with: `tokens` if it encodes them itself, otherwise `c`."""
+        return self.c if self.tokens is None else self.tokens
 
 
 class Regularizer(Block, nn.Module, family="regularizer"):

@@ -49,7 +49,7 @@ class PathLength(Regularizer, kind="path-length"):
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.z is not None, "the path length is that of latents"
         num = max(1, len(batch.z) // self.batch_shrink)
-        c = None if batch.c is None else batch.c[:num]
+        c = None if batch.generator_c is None else batch.generator_c[:num]
         generator: Any = networks.generator
         lengths = self.lengths(generator.synthesis, generator.mapping(batch.z[:num], c))
         return self.penalties(lengths).mean() * self.weight
