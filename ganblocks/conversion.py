@@ -1,4 +1,4 @@
-"""Turns checkpoints that other libraries wrote into models of ours, without running anything in them."""
+"""Converts checkpoints of other libraries to model files, without running anything in them."""
 
 from __future__ import annotations
 
@@ -21,43 +21,48 @@ def convert(
     overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Write a network of a foreign checkpoint as a .safetensors model; gives back what became of it, as data.
+    """Convert a network of another library's checkpoint to a .safetensors model file.
 
     Args:
         source: The checkpoint.
-        target: The file to write, whole or not at all.
+        target: The model file; an interrupted write leaves no partial file.
         network: G_ema, G or D; by default the averaged generator if there is one.
-        settings: What the file does not tell, each as name=value.
-        overwrite: Whether a file at `target` may be replaced.
-        command: What made the file, kept in it.
+        settings: Options that the checkpoint lacks, each as name=value.
+        overwrite: Whether to replace an existing file at `target`.
+        command: The command line, recorded in the model file.
+
+    Returns:
+        A report of the conversion as JSON data.
 
     Raises:
-        CheckpointError: The source cannot be read, would run code, or is of no form known here.
-        SpecError: Its tensors are not those of the network that it describes.
-        UsageError: The target is no .safetensors file to be, or exists.
+        CheckpointError: The source cannot be read, would run code, or has an unknown layout.
+        SpecError: Its tensors do not match the network that it describes.
+        UsageError: The target has another suffix than .safetensors, or exists.
     """
     target = Path(target)
     if target.suffix != ".safetensors":
-        raise UsageError(f"{target} would be a model of ours: give it the suffix .safetensors")
+        raise UsageError(f"{target} is a model file: give it the suffix .safetensors")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists; choose another name, or --overwrite it")
-    found = import_network(source, network, parse_settings(settings))
+        raise UsageError(f"{target} exists; choose another name, or pass --overwrite")
+    imported = import_network(source, network, parse_settings(settings))
     target.parent.mkdir(parents=True, exist_ok=True)
-    found.save(target, {"source": Path(source).name, "form": found.form, "network": found.role, "command": command})
-    return report(found, source, target)
+    extra = {"source": Path(source).name, "form": imported.form, "network": imported.role, "command": command}
+    imported.save(target, extra)
+    return report(imported, source, target)
 
 
-def report(found: Imported, source: str | Path, target: str | Path) -> dict[str, Any]:
+def report(imported: Imported, source: str | Path, target: str | Path) -> dict[str, Any]:
+    """What was converted, as JSON data."""
     return {
         "source": str(source),
         "file": str(target),
-        "form": found.form,
-        "network": found.role,
-        "layout": found.layout,
-        "tensors": len(found.state),
-        "numbers": sum(value.numel() for value in found.state.values()),
-        "value_range": found.value_range,
-        "notes": list(found.notes),
+        "form": imported.form,
+        "network": imported.role,
+        "layout": imported.layout,
+        "tensors": len(imported.state),
+        "numbers": sum(value.numel() for value in imported.state.values()),
+        "value_range": imported.value_range,
+        "notes": list(imported.notes),
     }
 
 
@@ -65,28 +70,26 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Options from text such as dilations=[[1],[1],[1,2]]; the values are YAML.
 
     Raises:
-        UsageError: A setting is not of that form.
+        UsageError: A setting has another form.
     """
-    found = {}
+    options = {}
     for setting in settings:
-        name, sign, value = setting.partition("=")
-        if not sign or not name:
-            raise UsageError(f"--set {setting!r} is not of the form NAME=VALUE")
+        name, separator, value = setting.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--set {setting!r} does not have the form NAME=VALUE")
         try:
-            found[name] = yaml.safe_load(value)
+            options[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UsageError(
-                f"--set {setting!r}: {value!r} is no value in YAML, such as 3, true or [[1], [1, 2]]"
-            ) from None
-    return found
+            raise UsageError(f"--set {setting!r}: the value is not YAML, such as 3, true or [[1], [1, 2]]") from None
+    return options
 
 
-def in_words(told: dict[str, Any]) -> list[str]:
-    """What `convert` did, in lines for a reader."""
+def summary(report: dict[str, Any]) -> list[str]:
+    """The report of a conversion as lines of text."""
     lines = [
-        f"{told['source']}: {told['form']} ({told['network']} of {told['layout']})",
-        f"wrote {told['file']}: {told['tensors']} tensors, {told['numbers']:,} numbers",
+        f"{report['source']}: {report['form']} ({report['network']} of {report['layout']})",
+        f"wrote {report['file']}: {report['tensors']} tensors, {report['numbers']:,} numbers",
     ]
-    if told["value_range"]:
-        lines[1] += f", images {told['value_range']}"
-    return lines + [f"note: {note}" for note in told["notes"]]
+    if report["value_range"]:
+        lines[1] += f", images {report['value_range']}"
+    return lines + [f"note: {note}" for note in report["notes"]]

@@ -1,4 +1,4 @@
-"""What an importer is: it knows one form of network by its tensors' names, and says how ours is made of it."""
+"""An importer: recognises networks of one layout by the names of their tensors, and converts them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from registry import Spec
 Names = frozenset[str]
 
 
-def nothing(name: str) -> bool:
+def no_tensor(name: str) -> bool:
     return False
 
 
 class Conversion(NamedTuple):
-    """How a network becomes ours.
+    """The translation of one network.
 
     Args:
-        spec: Ours.
-        moves: Where its tensors come from.
-        tensors: Theirs, perhaps with some that the file lacks and the importer knows.
-        ignored: Says of a name of theirs that nothing here corresponds to it.
-        notes: What a user has to know, such as what was guessed.
-        wiring: What a discriminator's neighbours fix: resolution, image_channels, cond_dim.
+        spec: Our network.
+        rules: The weight rules of all its tensors.
+        tensors: The checkpoint's tensors, including those that the file lacks and the importer adds.
+        ignored: Whether a tensor of the checkpoint has no counterpart in our network.
+        notes: Remarks for the user, such as assumptions that were made.
+        context: A discriminator's context: resolution, image_channels, cond_dim.
     """
 
     spec: Spec
     rules: Iterable[WeightRule]
     tensors: Mapping[str, Tensor]
-    ignored: Callable[[str], bool] = nothing
+    ignored: Callable[[str], bool] = no_tensor
     notes: tuple[str, ...] = ()
     context: Mapping[str, Any] = {}
 
 
 class Importer(NamedTuple):
-    """One form of network.
+    """The importer of one layout.
 
     Args:
-        form: Its name, such as "stylenat generator".
-        recognises: Whether tensors of these names are of this form.
-        recipe: From the tensors and the options (of the file, overridden by the user's) to what becomes of them.
-        options: What a user may set, by name, with a description each.
-        roles: What such a network may be in a file of several: G and G_ema, or D.
+        form: Name of the layout, such as "stylenat generator".
+        recognises: Whether tensors of these names are of this layout.
+        conversion: The conversion, from the tensors and the options (those of the file, overridden by the user's).
+        options: Options that a user may set, with a description each.
+        roles: Roles of such a network in a file of several: G and G_ema, or D.
     """
 
     form: str
@@ -56,36 +56,31 @@ class Importer(NamedTuple):
     roles: tuple[str, ...] = ("G_ema", "G")
 
 
-MEAN_STYLE = "the file tracks no mean style, which truncation draws to: it was estimated from the mapping"
+class MissingOptionError(CheckpointError):
+    """A file lacks an option that its user has to set.
 
-
-class Lacking(CheckpointError):
-    """A file that does not say something, which only its user can know."""
+    Args:
+        name: The option.
+        why: Why the file lacks it.
+    """
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"the file does not say {name} ({why}): give it as --set {name}=VALUE")
+        super().__init__(f"the file does not contain {name} ({why}); set it by --set {name}=VALUE")
 
 
 def require(args: Mapping[str, Any], name: str, why: str) -> Any:
-    """An option that has to be known.
+    """An option that has no default.
 
     Raises:
-        Lacking: It is not.
+        MissingOptionError: It is missing.
     """
     if args.get(name) is None:
-        raise Lacking(name, why)
+        raise MissingOptionError(name, why)
     return args[name]
 
 
-def with_mean_style(rules: Iterable[WeightRule], names: Iterable[str], make: Callable[..., Tensor]) -> list[WeightRule]:
-    """The moves, but the mean style, which truncation draws to and the file does not track, is made of the mapping's
-    tensors.
-    """
-    return [*(each for each in rules if each.ours != "mapping.w_avg"), WeightRule("mapping.w_avg", tuple(names), make)]
-
-
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers from 0 on stand at the braces of a pattern such as "layers.{}.weight"."""
+    """The number of names of a pattern such as "layers.{}.weight", with indices 0, 1, ... in its braces."""
     names, number = set(names), 0
     while pattern.format(number) in names:
         number += 1
@@ -93,7 +88,7 @@ def count(names: Iterable[str], pattern: str) -> int:
 
 
 def gather(config: Any, wanted: Iterable[str]) -> dict[str, Any]:
-    """Options by name from a nested configuration, where two sections tell one from the section that tells more."""
+    """Options from all sections of a nested configuration; the section with most of the names takes precedence."""
     names = set(wanted)
     sections = sorted(_sections(config), key=lambda section: len(names & set(section)))
     return {name: section[name] for section in sections for name in names & set(section)}
@@ -102,5 +97,5 @@ def gather(config: Any, wanted: Iterable[str]) -> dict[str, Any]:
 def _sections(config: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(config, Mapping):
         yield config
-        for inside in config.values():
-            yield from _sections(inside)
+        for entry in config.values():
+            yield from _sections(entry)

@@ -1,4 +1,4 @@
-"""A published checkpoint as one of our networks: file, networks in it, form, and the translation of all its tensors."""
+"""Converts a network of a published checkpoint: reads the file, recognises the layout and translates the tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assemblies.conversion.importer import Importer, Lacking
+from assemblies.conversion.importer import Importer, MissingOptionError
 from assemblies.conversion.weight_map import translate
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
@@ -17,40 +17,27 @@ from assemblies.models.styleformer import checkpoint as styleformer_files
 from assemblies.models.stylegan2 import checkpoint as stylegan2_files
 from assemblies.models.stylegan_t import checkpoint as stylegan_t_files
 from assemblies.models.stylenat import checkpoint as stylenat_files
-from assemblies.models.vitgan import checkpoint as vitgan_files
-from assemblies.models.vitgan import reimplementation_checkpoint as vitgan_reimplementation_files
+from assemblies.models.vitgan.official import checkpoint as vitgan_files
+from assemblies.models.vitgan.reimplementation import checkpoint as vitgan_reimplementation_files
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
 from registry import Spec, SpecError
 from registry.errors import nearest
 
-IMPORTERS: list[Importer] = [
-    stylenat_files.GENERATOR,
-    stylenat_files.DISCRIMINATOR,
-    vitgan_files.GENERATOR,
-    vitgan_files.DISCRIMINATOR,
-    vitgan_reimplementation_files.GENERATOR,
-    vitgan_reimplementation_files.DISCRIMINATOR,
-    styleformer_files.GENERATOR,
-    stylegan2_files.GENERATOR,
-    stylegan2_files.DISCRIMINATOR,
-    stylegan_t_files.GENERATOR,
-    stylegan_t_files.DISCRIMINATOR,
-]
 ROLES = ("G_ema", "G", "D")
 
 
 class Imported(NamedTuple):
-    """A network of ours with the tensors of a foreign file.
+    """A converted network.
 
     Args:
-        spec: What it is.
-        state: Its tensors, by our names.
-        wiring: What a discriminator is built with besides: resolution, image_channels, cond_dim.
-        form: What form the file's network is of.
-        role: Which of the file's networks it is: G_ema, G or D.
-        layout: How the file holds it.
-        notes: What its user has to know.
+        spec: The network.
+        state: Its state dict.
+        context: A discriminator's context: resolution, image_channels, cond_dim.
+        form: The layout that was recognised.
+        role: Role of the network in the file: G_ema, G or D.
+        layout: How the file stores it.
+        notes: Remarks for the user.
     """
 
     spec: Spec
@@ -63,13 +50,13 @@ class Imported(NamedTuple):
 
     @property
     def value_range(self) -> str | None:
-        """What the numbers of the images mean; None of a discriminator."""
+        """Range of a generator's images; None for a discriminator."""
         return self.spec.value_range if issubclass(self.spec.block, Generator) else None
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
-        """Write it as a .safetensors file, whole or not at all."""
-        told = {"context": dict(self.context)} if self.context else {"value_range": self.value_range}
-        save_tensors(path, self.spec, self.state, told, extra)
+        """Write it as a model file; an interrupted write leaves no partial file."""
+        metadata = {"context": dict(self.context)} if self.context else {"value_range": self.value_range}
+        save_tensors(path, self.spec, self.state, metadata, extra)
 
     def build(self) -> nn.Module:
         """The network, in eval mode."""
@@ -79,83 +66,101 @@ class Imported(NamedTuple):
 
 
 def import_network(path: str | Path, role: str | None = None, options: Mapping[str, Any] | None = None) -> Imported:
-    """Read a network from a file that another library wrote. Nothing in the file is run.
+    """Convert a network of a file that another library wrote. Nothing in the file is run.
 
     Args:
-        path: A torch file, a pickle, or a foreign .safetensors.
-        role: Which network, where there are several: G_ema, G or D; the averaged generator if there is one.
-        options: What the file does not tell, or tells wrongly, by the names of the form's options.
+        path: A file of torch.save, a pickle, or a .safetensors file.
+        role: Role of the network in a file of several: G_ema, G or D; by default the first of these that it has.
+        options: Options of the layout that the file lacks or has wrong.
 
     Raises:
         RefusedError: The file would run code.
-        CheckpointError: It cannot be read, or is of no form known here, or does not say enough.
-        SpecError: Its tensors are not those of the network that it describes; all of them are listed.
+        CheckpointError: It cannot be read, its layout is unknown, or an option is missing.
+        SpecError: Its tensors do not match the network that it describes; all of them are listed.
     """
     try:
         contents = contents_of(read_file(path), str(path))
     except RecursionError:
-        raise CheckpointError(f"{path} is no checkpoint: what it holds is nested without end") from None
+        raise CheckpointError(f"{path} is not a checkpoint: its objects are nested without end") from None
     role, importer = choose(contents, role, str(path))
     tensors, args = contents.networks[role]
     role = role or importer.roles[0]
     subject = f"{path} ({importer.form})"
     if unknown := [name for name in options or {} if name not in importer.options]:
-        valid = f"has no option {unknown[0]}; {nearest(unknown[0], list(importer.options))}"
-        raise CheckpointError(f"{subject} {valid}")
+        fact = f"has no option {unknown[0]}; {nearest(unknown[0], list(importer.options))}"
+        raise CheckpointError(f"{subject} {fact}")
     try:
         conversion = importer.conversion(tensors, dict(args) | dict(options or {}))
         with torch.device("meta"):
             network = conversion.spec.build(**conversion.context)
-        found = translate(conversion.rules, conversion.tensors, network, ignored=conversion.ignored, subject=subject)
+        state = translate(conversion.rules, conversion.tensors, network, ignored=conversion.ignored, subject=subject)
     except SpecError as error:
         raise error.about(subject) from None
-    except Lacking as error:
+    except MissingOptionError as error:
         raise CheckpointError(f"{subject}: {error}") from None
     except KeyError as error:
-        raise CheckpointError(f"{subject} lacks {error}: another version of this form, or not all of it") from None
-    wanted = network.state_dict()
-    state = {name: value.detach().to(wanted[name].dtype).clone() for name, value in found.items()}
+        raise CheckpointError(f"{subject} lacks {error}: incomplete, or another version of this layout") from None
+    expected = network.state_dict()
+    state = {name: value.detach().to(expected[name].dtype).clone() for name, value in state.items()}
     notes = list(conversion.notes)
-    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
-        notes.append(f"{len(wrong)} tensors hold values that are not finite, the first is {wrong[0]}: it had diverged")
+    if names := [name for name, value in state.items() if not value.isfinite().all()]:
+        notes.append(f"{len(names)} tensors have values that are not finite, first {names[0]}: the training diverged")
     return Imported(conversion.spec, state, conversion.context, importer.form, role, contents.layout, tuple(notes))
 
 
 def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, Importer]:
-    """Which network of a file, and its form.
+    """The role of the network to convert, and its importer.
 
     Raises:
-        CheckpointError: The file has no such network, or it is of no known form.
+        CheckpointError: The file has no such network, or its layout is unknown.
     """
     networks = contents.networks
     if "" in networks:
         importer = form_of(networks[""].tensors, subject)
         if role is not None and role not in importer.roles:
-            raise CheckpointError(f"{subject} holds a {importer.form}, no {role}")
+            raise CheckpointError(f"{subject} is a {importer.form}, not {role}")
         return "", importer
-    chosen = role or next(each for each in ROLES if each in networks)
+    chosen = role or next(role for role in ROLES if role in networks)
     if chosen not in networks:
-        raise CheckpointError(f"{subject} holds {', '.join(networks)}, but no {chosen}")
+        raise CheckpointError(f"{subject} contains {', '.join(networks)}, but no {chosen}")
     importer = form_of(networks[chosen].tensors, f"{chosen} in {subject}")
     return chosen, importer
 
 
+def importers() -> list[Importer]:
+    """The importers of all layouts."""
+    modules: tuple[Any, ...] = (
+        stylenat_files,
+        vitgan_files,
+        vitgan_reimplementation_files,
+        styleformer_files,
+        stylegan2_files,
+        stylegan_t_files,
+    )
+    return [importer for module in modules for importer in getattr(module, "IMPORTERS", ())]
+
+
 def form_of(tensors: Mapping[str, Tensor], subject: str) -> Importer:
+    """The importer that recognises these tensors.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     names = frozenset(tensors)
-    for importer in IMPORTERS:
+    for importer in importers():
         if importer.recognises(names):
             return importer
-    for sign, why in STRANGERS.items():
-        if any(sign in name for name in names):
-            raise CheckpointError(f"{subject} cannot be imported: {why}")
+    for part, reason in UNSUPPORTED.items():
+        if any(part in name for name in names):
+            raise CheckpointError(f"{subject} cannot be converted: {reason}")
     some = ", ".join(sorted(names)[:4])
     raise CheckpointError(
-        f"{subject} is of no form known here ({len(names)} tensors: {some} ...); known: "
-        + ", ".join(importer.form for importer in IMPORTERS)
+        f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
+        + ", ".join(importer.form for importer in importers())
     )
 
 
-STRANGERS = {
-    "synthesis.L": "it is a StyleGAN3 generator, whose alias-free layers have no block here",
-    "superres": "it is a generator with a superresolution stage, as StyleGAN-XL's and EG3D's, which has no block here",
+UNSUPPORTED = {
+    "synthesis.L": "it is a StyleGAN3 generator, and no block here has its alias-free layers",
+    "superres": "it is a generator with superresolution, as StyleGAN-XL's and EG3D's, for which there is no block here",
 }

@@ -1,4 +1,4 @@
-"""How the tensors of a published checkpoint become ours: a list of moves, applied all at once or not at all."""
+"""Translates the tensors of a checkpoint by a list of weight rules, completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from torch import Tensor, nn
 from registry import IncompatibleError, Problem
 
 
-def as_it_is(tensor: Tensor) -> Tensor:
+def unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 
 class WeightRule(NamedTuple):
-    """One tensor of ours, made from one of theirs or from several; `make` is differentiable."""
+    """How one tensor of our network is computed from tensors of the checkpoint.
 
-    ours: str
-    theirs: tuple[str, ...]
-    make: Callable[..., Tensor] = as_it_is
+    Args:
+        target: Name of the tensor in our state dict.
+        sources: Names of the checkpoint's tensors.
+        convert: Computes the target from the sources; differentiable.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    convert: Callable[..., Tensor] = unchanged
 
 
-def rule(ours: str, *theirs: str, make: Callable[..., Tensor] = as_it_is) -> WeightRule:
-    """A move; without `theirs` the name is the same on both sides."""
-    return WeightRule(ours, theirs or (ours,), make)
+def rule(target: str, *sources: str, convert: Callable[..., Tensor] = unchanged) -> WeightRule:
+    """A weight rule; without `sources` the name is the same on both sides."""
+    return WeightRule(target, sources or (target,), convert)
 
 
 def translate(
@@ -35,45 +41,45 @@ def translate(
     ignored: Callable[[str], bool] = lambda name: False,
     subject: str = "",
 ) -> dict[str, Tensor]:
-    """Our state dict for `network` (on any device, meta too) from the tensors of a checkpoint.
+    """The state dict of `network` (on any device, also meta) from the tensors of a checkpoint.
 
     Args:
-        moves: Which of our tensors comes from which of theirs.
-        tensors: Theirs, by name.
-        network: Ours, whose state dict says which names and shapes are wanted.
-        ignored: Says of a name in the checkpoint that nothing here corresponds to it.
-        subject: What an error calls the checkpoint.
+        rules: The weight rules.
+        tensors: The checkpoint's tensors by name.
+        network: The target; its state dict determines the names and shapes.
+        ignored: Whether a tensor of the checkpoint has no counterpart here.
+        subject: Name of the checkpoint in errors.
 
     Raises:
-        IncompatibleError: Names that are missing, unexpected or have another shape, all together.
+        IncompatibleError: Lists all missing and unexpected names and all wrong shapes.
     """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found: dict[str, Tensor] = {}
-    told: set[str] = set()
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    targets: set[str] = set()
     used: set[str] = set()
     problems: list[Problem] = []
-    for ours, theirs, make in rules:
-        told.add(ours)
-        used.update(theirs)
-        if missing := [name for name in theirs if name not in tensors]:
-            problems += [Problem((name,), f"is missing; {ours} is made of it") for name in missing]
+    for target, sources, convert in rules:
+        targets.add(target)
+        used.update(sources)
+        if missing := [name for name in sources if name not in tensors]:
+            problems += [Problem((name,), f"is missing; {target} needs it") for name in missing]
             continue
-        if ours not in wanted:
-            problems.append(Problem((*theirs[:1],), f"would become {ours}, which the model does not have"))
+        if target not in expected:
+            problems.append(Problem(sources[:1], f"would become {target}, which the network does not have"))
             continue
         try:
-            made = make(*(tensors[name] for name in theirs))
-        except (RuntimeError, IndexError, ValueError) as error:  # of a shape that `make` is not written for
-            shapes = ", ".join(str(list(tensors[name].shape)) for name in theirs)
-            problems.append(Problem((*theirs[:1],), f"has shape {shapes}, of which {ours} cannot be made ({error})"))
+            converted = convert(*(tensors[name] for name in sources))
+        except (RuntimeError, IndexError, ValueError) as error:  # of a shape that `convert` does not support
+            shapes = ", ".join(str(list(tensors[name].shape)) for name in sources)
+            problems.append(Problem(sources[:1], f"has shape {shapes}; {target} cannot be computed from it ({error})"))
             continue
-        if tuple(made.shape) != wanted[ours]:
-            fact = f"has shape {list(made.shape)}, {ours} wants {list(wanted[ours])}"
-            problems.append(Problem((*theirs[:1],), fact))
-        found[ours] = made
-    problems += [Problem((name,), "has no counterpart in the checkpoint") for name in wanted if name not in told]
+        if tuple(converted.shape) != expected[target]:
+            fact = f"has shape {list(converted.shape)}; {target} has {list(expected[target])}"
+            problems.append(Problem(sources[:1], fact))
+        state[target] = converted
+    problems += [Problem((name,), "has no counterpart in the checkpoint") for name in expected if name not in targets]
     unexpected = [name for name in tensors if name not in used and not ignored(name)]
     problems += [Problem((name,), "is not expected") for name in unexpected]
     if problems:
         raise IncompatibleError(problems, subject)
-    return found
+    return state

@@ -1,4 +1,4 @@
-"""What networks a checkpoint holds, whatever wraps them: their tensors by name, and what they were made with."""
+"""Finds the networks in a checkpoint: their tensors by name, and their constructors' arguments."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from torch import Tensor
 from assemblies.unpickling.records import Record, UnreadableError, fields
 
 ROLES = {"g": "G", "d": "D", "g_ema": "G_ema", "G": "G", "D": "D", "G_ema": "G_ema"}
-SIGMAS = {"multiplier", "w_init_sigma"}  # what improved spectral norm multiplies by, in ViTGAN's two codes
-MOST_OPTIONS, MOST_MODULES = 200_000, 20_000
+SIGMAS = {"multiplier", "w_init_sigma"}  # factors of improved spectral norm in the two ViTGAN implementations
+MAX_OPTIONS, MAX_MODULES = 200_000, 20_000
 
 
 class Stored(NamedTuple):
-    """A network in a file: its tensors, and the options of its constructor as far as the file tells them."""
+    """A network in a file: its tensors by name, and its constructor's arguments as far as the file has them."""
 
     tensors: dict[str, Tensor]
     args: dict[str, Any]
 
 
 class Contents(NamedTuple):
-    """The networks of a file by role (G, G_ema, D; "" where the file holds one network and does not say which)."""
+    """The networks of a file by role: G, G_ema or D, or "" for a single network of unknown role."""
 
     networks: dict[str, Stored]
     layout: str
 
 
-def contents_of(found: Any, subject: str) -> Contents:
-    """Looks for networks in what a file holds.
+def contents_of(checkpoint: Any, subject: str) -> Contents:
+    """The networks in the object of a checkpoint.
 
     Raises:
         UnreadableError: There are none.
     """
-    top = fields(found)
-    for name, inside in (("state_dicts", top.get("state_dicts")), ("", top)):
-        states = {ROLES[key]: fields(value) for key, value in fields(inside).items() if key in ROLES}
+    top = fields(checkpoint)
+    for name, section in (("state_dicts", top.get("state_dicts")), ("", top)):
+        states = {ROLES[key]: fields(value) for key, value in fields(section).items() if key in ROLES}
         if states and all(is_state_dict(state) for state in states.values()):
             args, layout = plain(top.get("args")), f"state dicts {', '.join(states)}"
             if not name and isinstance(top.get("args"), Record):
@@ -48,41 +48,41 @@ def contents_of(found: Any, subject: str) -> Contents:
     modules = {ROLES[key]: value for key, value in top.items() if key in ROLES and is_module(value)}
     if modules:
         return Contents({role: stored(module) for role, module in modules.items()}, "whole networks G, G_ema, D")
-    if is_module(found):
-        return Contents({"": stored(found)}, "a whole network")
+    if is_module(checkpoint):
+        return Contents({"": stored(checkpoint)}, "a whole network")
     if is_state_dict(top):
         return Contents({"": Stored(tensors_in(top), {})}, "a state dict")
-    raise UnreadableError(f"{subject} holds no network that is known here, but {summary(found)}")
+    raise UnreadableError(f"{subject} has no networks in a known layout; it holds {summary(checkpoint)}")
 
 
 def stored(module: Record) -> Stored:
-    """A pickled module's state dict, and what it was made with where that is kept (StyleGAN2-ADA's classes do)."""
+    """The state dict of a pickled module, and its constructor's arguments where its class keeps them."""
     state = fields(module)
     args: dict[str, Any] = {}
-    for name in ("_init_kwargs", "init_kwargs"):
+    for name in ("_init_kwargs", "init_kwargs"):  # StyleGAN2-ADA's classes
         args |= {key: value for key, value in fields(plain(state.get(name))).items()}
     numbers = {name: value for name, value in state.items() if isinstance(value, int | float | str | bool)}
     return Stored(dict(state_of(module)), args or plain(numbers))
 
 
 def state_of(module: Any, prefix: str = "", left: list[int] | None = None) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a pickled module and all modules inside it, as its state dict would name them."""
-    left = left if left is not None else [MOST_MODULES]
+    """Parameters and buffers of a pickled module and its submodules, under their names in a state dict."""
+    left = left if left is not None else [MAX_MODULES]
     left[0] -= 1
     if left[0] < 0:
-        raise UnreadableError(f"a network in the file has more than {MOST_MODULES:,} modules")
+        raise UnreadableError(f"a network in the file has more than {MAX_MODULES:,} modules")
     state = fields(module if isinstance(module, Record) else None)
-    passing = state.get("_non_persistent_buffers_set") or ()
+    non_persistent = state.get("_non_persistent_buffers_set") or ()
     for group in ("_parameters", "_buffers"):
         for name, value in fields(state.get(group)).items():
-            if isinstance(value, Tensor) and not (group == "_buffers" and name in passing):
+            if isinstance(value, Tensor) and not (group == "_buffers" and name in non_persistent):
                 yield f"{prefix}{name}", value
-    for name in SIGMAS & set(state):  # an attribute, which no state dict has
+    for name in SIGMAS & set(state):  # attributes, which a state dict does not contain
         value = np.asarray(state[name].detach() if isinstance(state[name], Tensor) else state[name])
         if value.size and value.dtype.kind in "fiu":
             yield f"{prefix}{name}", torch.tensor(float(value.flat[0]))
-    for name, inside in fields(state.get("_modules")).items():
-        yield from state_of(inside, f"{prefix}{name}.", left)
+    for name, submodule in fields(state.get("_modules")).items():
+        yield from state_of(submodule, f"{prefix}{name}.", left)
 
 
 def is_module(value: Any) -> bool:
@@ -90,14 +90,14 @@ def is_module(value: Any) -> bool:
 
 
 def is_state_dict(state: Mapping[Any, Any]) -> bool:
-    """Whether all that is in a dictionary are tensors by names."""
+    """Whether a dictionary maps names to tensors only."""
     return bool(state) and all(
         isinstance(name, str) and isinstance(value, Tensor | np.ndarray) for name, value in state.items()
     )
 
 
 def tensors_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors by name; `module.` before all of them is what DistributedDataParallel left."""
+    """Tensors by name, without the prefix `module.` that DistributedDataParallel adds to all names."""
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module.") if wrapped else name: as_tensor(value) for name, value in state.items()}
 
@@ -109,27 +109,29 @@ def as_tensor(value: Any) -> Tensor:
 
 
 def plain(value: Any, left: list[int] | None = None) -> Any:
-    """Options as plain data: records become dictionaries, arrays lists, and names of types their text."""
-    left = left if left is not None else [MOST_OPTIONS]
-    left[0] -= 1  # a list may hold another twice, which holds a third twice, and so on
+    """Options as plain data: records become dictionaries, arrays become lists, and types become their names."""
+    left = left if left is not None else [MAX_OPTIONS]
+    left[0] -= 1  # a list may contain another one twice, which contains a third one twice, and so on
     if left[0] < 0:
-        raise UnreadableError(f"the options in the file have more than {MOST_OPTIONS:,} parts")
+        raise UnreadableError(f"the options in the file have more than {MAX_OPTIONS:,} parts")
     if isinstance(value, Record):
         value = fields(value) or value.elements
     if isinstance(value, dict):
-        return {name: plain(each, left) for name, each in value.items()}
+        return {name: plain(entry, left) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each, left) for each in value]
+        return [plain(element, left) for element in value]
     if isinstance(value, np.ndarray | Tensor):
         return value.tolist()
     return value if isinstance(value, int | float | str | bool | None) else str(value)
 
 
-def summary(found: Any) -> str:
-    """What an unknown file holds, in a few words."""
-    if isinstance(found, Record):
-        return f"an object of {found.name}"
-    if isinstance(found, dict):
-        names = ", ".join(str(name) for name in list(found)[:6])
-        return f"a dictionary of {names}{' and more' if len(found) > 6 else ''}" if names else "an empty dictionary"
-    return f"a {type(found).__name__}"
+def summary(checkpoint: Any) -> str:
+    """The object of an unknown file in a few words."""
+    if isinstance(checkpoint, Record):
+        return f"an object of {checkpoint.name}"
+    if isinstance(checkpoint, dict):
+        names = ", ".join(str(name) for name in list(checkpoint)[:6])
+        return (
+            f"a dictionary of {names}{' and more' if len(checkpoint) > 6 else ''}" if names else "an empty dictionary"
+        )
+    return f"a {type(checkpoint).__name__}"

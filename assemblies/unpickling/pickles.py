@@ -1,8 +1,8 @@
-"""Reads a pickle as data: what it names is neither imported nor called, and a call that is not known is refused.
+"""Reads a pickle as data: nothing that it names is imported or called, and an unknown call is refused.
 
-A pickle is a program for a small stack machine, and `pickle.load` runs whatever function the program names. This is
-the same machine without that ability. Tensors, arrays and containers are made by code of ours (`makers.py`); an object
-of a foreign class, such as a whole network with its layers, stays a `Record`: the name of its class and its state.
+A pickle is a program for a stack machine, and `pickle.load` runs whatever function the program names. This machine runs
+the same programs, but makes tensors, arrays and containers by its own functions (`reducers.py`) only. An object of any
+other class, such as a layer of a network that was pickled whole, becomes a `Record` of its class's name and its state.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from assemblies.model_file import CheckpointError
 from assemblies.unpickling.records import Global, Record, RefusedError, UnreadableError
 
 Reducer = Callable[..., Any]
-LOADED_TYPE = "dill._dill._load_type"
+DILL_TYPE = "dill._dill._load_type"
 
 
 class Mark:
-    """The stack's mark."""
+    """Marks a position on the stack: the start of a container's elements."""
 
 
 def read_pickle(
     file: IO[bytes],
-    makers: Mapping[str, Reducer],
+    reducers: Mapping[str, Reducer],
     inert: frozenset[str],
-    persistent: Reducer | None = None,
+    load_persistent: Reducer | None = None,
     subject: str = "the file",
 ) -> Any:
-    """The object of one pickle; `file` is left behind its end.
+    """The object of one pickle; afterwards `file` is positioned behind the pickle.
 
     Args:
-        file: Where the pickle starts.
-        makers: What is made, by the name that the pickle calls; nothing else is called.
-        inert: Names whose call stays a record: functions and types that came along with a network.
-        persistent: Gives the object of a reference to outside the pickle, such as to a tensor's storage.
-        subject: What errors call the file.
+        file: Positioned at the pickle.
+        reducers: The functions that make objects, by the names that pickles call; nothing else is called.
+        inert: Names of functions and types whose calls become records.
+        load_persistent: The object of a reference to outside the pickle, such as to a tensor's storage.
+        subject: Name of the file in errors.
 
     Raises:
-        RefusedError: The pickle would call something else, which the message names.
-        UnreadableError: It is cut short or no pickle.
+        RefusedError: The pickle would call another function; the message names it.
+        UnreadableError: It is truncated or not a pickle.
     """
-    machine = Machine(makers, inert, persistent, subject)
+    machine = StackMachine(reducers, inert, load_persistent, subject)
     try:
-        for opcode, argument, place in pickletools.genops(file):
-            machine.place = place or 0
+        for opcode, argument, position in pickletools.genops(file):
+            machine.position = position or 0
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
     except CheckpointError:
         raise
-    except Exception as error:  # each way in which a damaged program can fail
-        fact = "it takes up what it never put down" if isinstance(error, LookupError) else str(error)
-        said = f"{subject} is damaged, cut short or no checkpoint: {fact} (byte {machine.place})"
-        raise UnreadableError(said) from None
-    raise UnreadableError(f"{subject} is cut short: the pickle in it does not end")
+    except Exception as error:  # a damaged program can fail in any way
+        fact = "an object is missing on the stack" if isinstance(error, LookupError) else str(error)
+        message = f"{subject} is damaged, truncated or not a checkpoint: {fact} (byte {machine.position})"
+        raise UnreadableError(message) from None
+    raise UnreadableError(f"{subject} is truncated: its pickle has no end")
 
 
 NUMBERS = "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT"
@@ -76,23 +76,27 @@ EMPTY: dict[str, Callable[[], Any]] = {
 }
 
 
-class Machine:
-    """The stack machine; see `read_pickle`."""
+class StackMachine:
+    """The machine that pickles are programs of; see `read_pickle`."""
 
     def __init__(
-        self, makers: Mapping[str, Reducer], inert: frozenset[str], persistent: Reducer | None, subject: str
+        self,
+        reducers: Mapping[str, Reducer],
+        inert: frozenset[str],
+        load_persistent: Reducer | None,
+        subject: str,
     ) -> None:
-        self.makers, self.inert, self.persistent, self.subject = makers, inert, persistent, subject
+        self.reducers, self.inert, self.load_persistent, self.subject = reducers, inert, load_persistent, subject
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.place = 0
+        self.position = 0
 
     def step(self, name: str, argument: Any) -> None:
-        """Do one instruction."""
+        """Execute one instruction."""
         if name in PUSHED:
             self.stack.append(argument)
-        elif make := EMPTY.get(name):
-            self.stack.append(make())
+        elif constructor := EMPTY.get(name):
+            self.stack.append(constructor())
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
@@ -100,31 +104,31 @@ class Machine:
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             self.stack.append(tuple(self.take(int(name[-1]))))
         elif name not in ("PROTO", "FRAME"):
-            act = getattr(self, f"do_{name.lower()}", None)
-            if act is None:
+            execute = getattr(self, f"do_{name.lower()}", None)
+            if execute is None:
                 raise self.refuse(f"the instruction {name}, which no checkpoint uses")
-            act(argument)
+            execute(argument)
 
-    def until_mark(self) -> list[Any]:
-        found: list[Any] = []
+    def pop_to_mark(self) -> list[Any]:
+        elements: list[Any] = []
         while not isinstance(top := self.stack.pop(), Mark):
-            found.append(top)
-        return found[::-1]
+            elements.append(top)
+        return elements[::-1]
 
     def take(self, count: int) -> list[Any]:
-        found = self.stack[-count:]
-        if len(found) < count:
-            raise ValueError("nothing on the stack")
+        elements = self.stack[-count:]
+        if len(elements) < count:
+            raise ValueError("the stack is empty")
         del self.stack[-count:]
-        return found
+        return elements
 
     def refuse(self, name: str) -> RefusedError:
         return RefusedError(
-            f"{self.subject} is refused: it would run {name} (byte {self.place}). A checkpoint holds tensors and "
+            f"{self.subject} is refused: it would run {name} (byte {self.position}). A checkpoint holds tensors and "
             "settings and needs no such call; nothing of the file was run"
         )
 
-    # what the instructions do
+    # one method per instruction
 
     def do_memoize(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -133,98 +137,99 @@ class Machine:
         self.stack.pop()
 
     def do_pop_mark(self, _: Any) -> None:
-        self.until_mark()
+        self.pop_to_mark()
 
     def do_dup(self, _: Any) -> None:
         self.stack.append(self.stack[-1])
 
     def do_tuple(self, _: Any) -> None:
-        self.stack.append(tuple(self.until_mark()))
+        self.stack.append(tuple(self.pop_to_mark()))
 
     def do_list(self, _: Any) -> None:
-        self.stack.append(self.until_mark())
+        self.stack.append(self.pop_to_mark())
 
     def do_dict(self, _: Any) -> None:
-        self.stack.append(pairs(self.until_mark()))
+        self.stack.append(pairs(self.pop_to_mark()))
 
     def do_frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(self.until_mark()))
+        self.stack.append(frozenset(self.pop_to_mark()))
 
     def do_append(self, _: Any) -> None:
         [value] = self.take(1)
         extend(self.stack[-1], [value])
 
     def do_appends(self, _: Any) -> None:
-        values = self.until_mark()
+        values = self.pop_to_mark()
         extend(self.stack[-1], values)
 
     do_additems = do_appends
 
     def do_setitem(self, _: Any) -> None:
-        given = pairs(self.take(2))
-        update(self.stack[-1], given)
+        entries = pairs(self.take(2))
+        update(self.stack[-1], entries)
 
     def do_setitems(self, _: Any) -> None:
-        given = pairs(self.until_mark())
-        update(self.stack[-1], given)
+        entries = pairs(self.pop_to_mark())
+        update(self.stack[-1], entries)
 
     def do_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self.stack.append(self.named(module, name))
+        self.stack.append(self.resolve(module, name))
 
     def do_stack_global(self, _: Any) -> None:
         module, name = self.take(2)
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name is not text")
-        self.stack.append(self.named(module, name))
+            raise ValueError("a global's name is not text")
+        self.stack.append(self.resolve(module, name))
 
-    def named(self, module: str, name: str) -> Global:
-        """What a pickle mentions by name; a name of Python's own library has to be one of those we know."""
+    def resolve(self, module: str, name: str) -> Global:
+        """A global by name; one of Python's standard library must be among the known names."""
         top, _, rest = module.partition(".")
         module = RENAMED.get(top, top) + (f".{rest}" if rest else "")
         full = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         standard = top in sys.stdlib_module_names or top in RENAMED
-        if standard and full not in self.makers and full not in self.inert:
+        if standard and full not in self.reducers and full not in self.inert:
             raise self.refuse(f"{module}.{name}")
         return Global(full)
 
     def do_reduce(self, _: Any) -> None:
-        called, arguments = self.take(2)
-        self.stack.append(self.call(called, arguments))
+        function, arguments = self.take(2)
+        self.stack.append(self.call(function, arguments))
 
-    def call(self, called: Any, arguments: Any) -> Any:
-        if isinstance(called, Record) and called.name == LOADED_TYPE:  # dill's word for a type such as MethodType
-            return Record(f"types.{called.args[0]}", arguments)
-        if not isinstance(called, Global):
-            raise self.refuse(f"{briefly(called)}, which the file itself makes")
+    def call(self, function: Any, arguments: Any) -> Any:
+        """The object that a reducer makes, or a record of an inert call."""
+        if isinstance(function, Record) and function.name == DILL_TYPE:  # a type that dill names, such as MethodType
+            return Record(f"types.{function.args[0]}", arguments)
+        if not isinstance(function, Global):
+            raise self.refuse(f"{describe(function)} made by the file itself")
         if not isinstance(arguments, tuple):
-            raise ValueError(f"arguments of {called.name} are no tuple")
-        if maker := self.makers.get(called.name):
-            made = maker(*arguments)
+            raise ValueError(f"the arguments of {function.name} are not a tuple")
+        if reducer := self.reducers.get(function.name):
+            made = reducer(*arguments)
             if made is NotImplemented:
-                raise self.refuse(f"{called.name}({', '.join(map(briefly, arguments))})")
+                raise self.refuse(f"{function.name}({', '.join(map(describe, arguments))})")
             return made
-        if called.name in self.inert:
-            return Record(called.name, arguments)
-        raise self.refuse(called.name)
+        if function.name in self.inert:
+            return Record(function.name, arguments)
+        raise self.refuse(function.name)
 
     def do_newobj(self, _: Any) -> None:
-        made, arguments = self.take(2)
-        self.stack.append(self.instance(made, arguments))
+        kind, arguments = self.take(2)
+        self.stack.append(self.instance(kind, arguments))
 
     def do_newobj_ex(self, _: Any) -> None:
-        made, arguments, options = self.take(3)
+        kind, arguments, options = self.take(3)
         if options:
-            raise self.refuse(f"{briefly(made)} with options")
-        self.stack.append(self.instance(made, arguments))
+            raise self.refuse(f"{describe(kind)} with keyword arguments")
+        self.stack.append(self.instance(kind, arguments))
 
-    def instance(self, made: Any, arguments: Any) -> Any:
-        """An object whose class's `__init__` a pickle does not call: a record, unless we know the class."""
-        if isinstance(made, Global) and made.name in self.makers:
-            return self.call(made, arguments)
-        if not isinstance(made, Global) or made.name.partition(".")[0] in sys.stdlib_module_names - {"argparse"}:
-            raise self.refuse(briefly(made))
-        return Record(made.name, tuple(arguments))
+    def instance(self, kind: Any, arguments: Any) -> Any:
+        """An object without a call of its class's `__init__`: a record, except for classes that reducers make."""
+        if isinstance(kind, Global) and kind.name in self.reducers:
+            return self.call(kind, arguments)
+        if not isinstance(kind, Global) or kind.name.partition(".")[0] in sys.stdlib_module_names - {"argparse"}:
+            raise self.refuse(describe(kind))
+        return Record(kind.name, tuple(arguments))
 
     def do_build(self, _: Any) -> None:
         [state] = self.take(1)
@@ -235,25 +240,25 @@ class Machine:
             set_array(made, state)
         elif isinstance(made, np.dtype):
             set_byte_order(made, state)
-        elif not isinstance(made, dict):  # of a dictionary, such as a state dict, these are remarks of torch's
+        elif not isinstance(made, dict):  # a dictionary's state is torch's annotation of a state dict
             raise ValueError(f"a {type(made).__name__} takes no state")
 
     def do_binpersid(self, _: Any) -> None:
         [reference] = self.take(1)
-        if self.persistent is None:
-            raise UnreadableError(f"{self.subject} refers to data outside of it (byte {self.place})")
-        self.stack.append(self.persistent(reference))
+        if self.load_persistent is None:
+            raise UnreadableError(f"{self.subject} refers to data outside of it (byte {self.position})")
+        self.stack.append(self.load_persistent(reference))
 
     def do_persid(self, argument: str) -> None:
         self.stack.append(argument)
         self.do_binpersid(None)
 
 
-RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as Python 2 called them
+RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # from Python 2
 
 
-def briefly(value: Any) -> str:
-    """What an error says of an object; a list may hold itself a million times."""
+def describe(value: Any) -> str:
+    """An object in an error; never its whole `repr`, which may be endless."""
     if isinstance(value, Global | Record):
         return value.name
     return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
@@ -263,10 +268,10 @@ def pairs(values: list[Any]) -> dict[Any, Any]:
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
-def update(target: Any, given: dict[Any, Any]) -> None:
+def update(target: Any, entries: dict[Any, Any]) -> None:
     if not isinstance(target, Record | dict):
         raise ValueError(f"a {type(target).__name__} takes no entries")
-    (target.entries if isinstance(target, Record) else target).update(given)
+    (target.entries if isinstance(target, Record) else target).update(entries)
 
 
 def extend(target: Any, values: list[Any]) -> None:
@@ -283,7 +288,7 @@ def extend(target: Any, values: list[Any]) -> None:
 def set_array(array: np.ndarray[Any, Any], state: Any) -> None:
     _, shape, dtype, _, content = state
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biufc" or not isinstance(content, bytes | str):
-        raise ValueError("an array of something else than numbers")
+        raise ValueError("an array of other things than numbers")
     raw = content.encode("latin-1") if isinstance(content, str) else content
     array.__setstate__((1, tuple(int(size) for size in shape), dtype, bool(state[3]), raw))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What is left of a pickle's objects when nothing is imported: names, and records of what objects were made of."""
+"""What unpickling yields in place of objects that it does not make: names, and records of the objects' state."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from assemblies.model_file import CheckpointError
 
 
 class RefusedError(CheckpointError):
-    """A file that would have run code."""
+    """A file would run code."""
 
 
 class UnreadableError(CheckpointError):
-    """A file that is cut short, damaged or of another format."""
+    """A file is truncated, damaged or of an unknown format."""
 
 
 class Global:
-    """A name in a module that a pickle mentions. It is a name only: nothing is imported."""
+    """The name of a function or class that a pickle mentions; nothing is imported.
+
+    Args:
+        name: The name with its module, such as torch.FloatStorage.
+    """
 
     __slots__ = ("name",)
 
@@ -28,11 +32,11 @@ class Global:
 
 
 class Record:
-    """An object of a class that is not known here: what it was made of, as data.
+    """An object of an unknown class, as data.
 
     Args:
-        name: The class, with its module.
-        args: What it was made with.
+        name: The class with its module.
+        args: The arguments that it was made with.
     """
 
     __slots__ = ("args", "elements", "entries", "name", "state")
@@ -40,18 +44,19 @@ class Record:
     def __init__(self, name: str, args: tuple[Any, ...] = ()) -> None:
         self.name, self.args = name, args
         self.state: Any = None
-        self.entries: dict[Any, Any] = {}  # of a class that is a dictionary
-        self.elements: list[Any] = []  # of a class that is a list or a set
+        self.entries: dict[Any, Any] = {}  # of a subclass of dict
+        self.elements: list[Any] = []  # of a subclass of list or set
 
     def __repr__(self) -> str:
         return f"<object of {self.name}>"
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """The entries of a dictionary, or of an object that is one or keeps them as its state."""
+    """The entries of a dictionary, or of an object that is a dictionary or has one as its state; else nothing."""
     if isinstance(value, Record):
         state = value.state
         if isinstance(state, tuple) and state:  # state and slots, of classes that have slots
             state = state[0]
-        return {str(name): each for name, each in (value.entries or (state if isinstance(state, dict) else {})).items()}
+        entries = value.entries or (state if isinstance(state, dict) else {})
+        return {str(name): entry for name, entry in entries.items()}
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What a checkpoint's pickle may make: containers, numbers, NumPy arrays and torch tensors, all by code of ours."""
+"""The functions that make objects of a pickle: containers, numbers, NumPy arrays and torch tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assemblies.unpickling.pickles import Reducer
+from assemblies.unpickling.pickles import Reducer, describe
 from assemblies.unpickling.records import Global, Record
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
@@ -34,17 +34,17 @@ STORAGES = {
 
 
 def storage_dtype(kind: Any) -> torch.dtype:
-    """The dtype of a storage that a pickle names, such as torch.FloatStorage."""
-    found = re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", kind.name if isinstance(kind, Global) else "")
-    if found is None or found[1] not in STORAGES:
-        raise ValueError(f"no storage is called {kind!r}")
-    return STORAGES[found[1]]
+    """The dtype of a storage class, such as torch.FloatStorage."""
+    match = re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", kind.name if isinstance(kind, Global) else "")
+    if match is None or match[1] not in STORAGES:
+        raise ValueError(f"unknown storage {describe(kind)}")
+    return STORAGES[match[1]]
 
 
 def make_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """A view of a storage (a tensor of one axis), if it lies within."""
+    """A view of a storage, which is a tensor of one axis; ValueError where it does not lie within the storage."""
     if not isinstance(storage, Tensor):
-        raise ValueError("a tensor without storage")
+        raise ValueError("a tensor has no storage")
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     beyond = 0 not in size and last >= len(storage)
@@ -62,14 +62,14 @@ def make_typed_tensor(
 
 def make_parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise ValueError("a parameter without tensor")
+        raise ValueError("a parameter has no tensor")
     return data
 
 
 def make_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
-    """A tensor that carries attributes; those are left behind."""
+    """A tensor with attributes; these are dropped."""
     if not isinstance(function, Global) or function.name not in TENSORS:
-        raise ValueError(f"a tensor made by {function!r}")
+        raise ValueError(f"a tensor made by {describe(function)}")
     made: Tensor = TENSORS[function.name](*arguments)
     return made
 
@@ -89,35 +89,35 @@ def make_array_to_fill(kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]
 
 def make_numpy_dtype(code: Any, *_: Any) -> np.dtype[Any]:
     if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biufc]\d{1,2}", code):
-        raise ValueError(f"an array of {code!r}, which are no numbers")
+        raise ValueError(f"an array of dtype {describe(code)}, which are not numbers")
     return np.dtype(code, copy=True)
 
 
 def make_scalar(dtype: Any, content: Any) -> Any:
     raw = content.encode("latin-1") if isinstance(content, str) else content
     if not isinstance(dtype, np.dtype) or len(raw) != dtype.itemsize:
-        raise ValueError("a damaged number")
+        raise ValueError("a number has the wrong size")
     return np.frombuffer(raw, dtype)[0].item()
 
 
 def make_from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     if not isinstance(dtype, np.dtype):
-        raise ValueError("an array without dtype")
+        raise ValueError("an array has no dtype")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def encode(text: Any, encoding: Any = "latin1") -> bytes:
     if str(encoding).replace("-", "").lower() not in ("latin1", "utf8", "ascii"):
-        raise ValueError(f"bytes as {encoding!r}")
+        raise ValueError(f"text in the encoding {describe(encoding)}")
     return str(text).encode(encoding)
 
 
-def of(kind: Callable[[Any], Any]) -> Reducer:
-    """Makes a container of elements that a pickle has listed, or an empty one."""
+def container(kind: Callable[[Any], Any]) -> Reducer:
+    """A function that makes a container of that kind from elements that a pickle lists, or an empty one."""
 
     def make(elements: Any = ()) -> Any:
         if not isinstance(elements, list | tuple | set | frozenset | dict):
-            raise ValueError(f"a {kind} of {type(elements).__name__}")
+            raise ValueError(f"a container of {describe(elements)}")
         return kind(elements)
 
     return make
@@ -135,11 +135,11 @@ def make_path(*parts: Any) -> str:
     return "/".join(map(str, parts))
 
 
-def make_instance(made: Any, base: Any, state: Any) -> Record:
-    """An object as the oldest pickles write it: class, built-in base, and that base's value."""
-    if not isinstance(made, Global) or made.name in REDUCERS or made.name.startswith("builtins."):
-        raise ValueError(f"an object of {made!r}")
-    record = Record(made.name)
+def make_instance(kind: Any, base: Any, state: Any) -> Record:
+    """An object in the oldest protocols: its class, the built-in base class, and the value of the latter."""
+    if not isinstance(kind, Global) or kind.name in REDUCERS or kind.name.startswith("builtins."):
+        raise ValueError(f"an object of {describe(kind)}")
+    record = Record(kind.name)
     if isinstance(state, dict):
         record.entries = state
     elif isinstance(state, list | tuple | set):
@@ -147,18 +147,18 @@ def make_instance(made: Any, base: Any, state: Any) -> Record:
     return record
 
 
-def make_persistent(about: Any) -> Record:
-    """An object of a class whose source text lies in the pickle (StyleGAN2-ADA's way): the source is left aside."""
-    told = about.entries if isinstance(about, Record) else about
-    if not isinstance(told, dict) or "state" not in told or "class_name" not in told:
-        raise ValueError("a class with its source, but without name or state")
-    record = Record(f"torch_utils.persistence.{told['class_name']}")
-    record.state = told["state"]
+def make_persistent(content: Any) -> Record:
+    """An object whose class's source code is in the pickle, as in StyleGAN2-ADA; the source is ignored."""
+    entries = content.entries if isinstance(content, Record) else content
+    if not isinstance(entries, dict) or "state" not in entries or "class_name" not in entries:
+        raise ValueError("an object with its class's source, but without state or class_name")
+    record = Record(f"torch_utils.persistence.{entries['class_name']}")
+    record.state = entries["state"]
     return record
 
 
 def make_attribute(owner: Any, name: Any, *default: Any) -> Any:
-    """A bound method of an object in the file stays a record; of a module, only what dill itself asks for."""
+    """A bound method of an object in the file becomes a record; of a module, only what dill writes is allowed."""
     if isinstance(owner, Record):
         return Record(f"{owner.name}.{name}")
     if isinstance(owner, Global) and owner.name == "dill._dill" and name == "_setattr":
@@ -166,8 +166,8 @@ def make_attribute(owner: Any, name: Any, *default: Any) -> Any:
     return NotImplemented
 
 
-def not_called(*_: Any) -> Any:
-    """Of what a file may name, as dill does, but never call."""
+def refuse(*_: Any) -> Any:
+    """For functions that dill names but never calls."""
     return NotImplemented
 
 
@@ -185,7 +185,7 @@ PATHS: dict[str, Reducer] = {
 REDUCERS: dict[str, Reducer] = {
     **TENSORS,
     "torch._utils._rebuild_from_type_v2": make_subclass,
-    "torch.Size": of(tuple),
+    "torch.Size": container(tuple),
     "torch.device": make_device,
     "numpy.core.multiarray._reconstruct": make_array_to_fill,
     "numpy.core.multiarray.scalar": make_scalar,
@@ -194,14 +194,14 @@ REDUCERS: dict[str, Reducer] = {
     "builtins.bytearray": make_bytes,
     "builtins.bytes": make_bytes,
     "builtins.complex": make_complex,
-    "builtins.dict": of(dict),
-    "builtins.frozenset": of(frozenset),
+    "builtins.dict": container(dict),
+    "builtins.frozenset": container(frozenset),
     "builtins.getattr": make_attribute,
-    "builtins.list": of(list),
-    "builtins.set": of(set),
-    "builtins.setattr": not_called,
-    "builtins.tuple": of(tuple),
-    "collections.OrderedDict": of(OrderedDict),
+    "builtins.list": container(list),
+    "builtins.set": container(set),
+    "builtins.setattr": refuse,
+    "builtins.tuple": container(tuple),
+    "collections.OrderedDict": container(OrderedDict),
     "collections.defaultdict": make_default_dict,
     "copyreg._reconstructor": make_instance,
     "_codecs.encode": encode,
@@ -209,13 +209,13 @@ REDUCERS: dict[str, Reducer] = {
     **PATHS,
 }
 
-# A network that was pickled whole brings functions and types along, as hooks and activations. They stay records, and
-# so does code that dill wrote out; nobody ever calls a record.
+# A network that was pickled whole contains functions and types, as hooks and activations, and dill writes out code.
+# These calls become records, which are never called.
 INERT = frozenset(
     [
         "argparse.Namespace",
         "builtins.NoneType",
-        "builtins.__main__",  # how dill writes the names of a script
+        "builtins.__main__",  # dill's name for the module of a script
         "builtins.bool",
         "builtins.float",
         "builtins.int",
