@@ -13,12 +13,7 @@ from assemblies.conversion.importer import Importer, MissingOptionError
 from assemblies.conversion.weight_map import translate
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
-from assemblies.models.styleformer import checkpoint as styleformer_files
-from assemblies.models.stylegan2 import checkpoint as stylegan2_files
-from assemblies.models.stylegan_t import checkpoint as stylegan_t_files
-from assemblies.models.stylenat import checkpoint as stylenat_files
-from assemblies.models.vitgan.official import checkpoint as vitgan_files
-from assemblies.models.vitgan.reimplementation import checkpoint as vitgan_reimplementation_files
+from assemblies.models import importers
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
 from registry import Spec, SpecError
@@ -125,19 +120,6 @@ def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, Imp
         raise CheckpointError(f"{subject} contains {', '.join(networks)}, but no {chosen}")
     importer = form_of(networks[chosen].tensors, f"{chosen} in {subject}")
     return chosen, importer
-
-
-def importers() -> list[Importer]:
-    """The importers of all layouts."""
-    modules: tuple[Any, ...] = (
-        stylenat_files,
-        vitgan_files,
-        vitgan_reimplementation_files,
-        styleformer_files,
-        stylegan2_files,
-        stylegan_t_files,
-    )
-    return [importer for module in modules for importer in getattr(module, "IMPORTERS", ())]
 
 
 def form_of(tensors: Mapping[str, Tensor], subject: str) -> Importer:
