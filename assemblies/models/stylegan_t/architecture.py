@@ -1,194 +1,183 @@
-"""StyleGAN-T's networks as specs, and the names of their tensors.
+"""StyleGAN-T's networks as lists of steps.
 
-StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515. Options are called here as the reference's constructors
-call them.
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515. The functions that take `args` take the constructor
+arguments of the published code.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor
-
-from assemblies.conversion.weight_map import WeightRule, rule
 from assemblies.generator import LayeredGenerator
-from assemblies.models.stylegan2.architecture import flat, pair, understood
-from assemblies.models.stylegan_t import presets as stylegan_t
+from assemblies.models.options import Options, check_options, check_power_of_two, renamed, without
+from assemblies.models.stylegan2.architecture import BINOMIAL, CLAMP, Step, width
 from assemblies.projected import ProjectedDiscriminator
 from registry import Spec, incompatible
 
-Options = Mapping[str, Any]
-# the precision they were computed in; and the clamp, which is read apart
-IDLE = ("num_fp16_res", "conv_clamp", "verbose")
+Z_DIM = 64
+LITE: dict[str, int] = {"channel_base": 32768, "channel_max": 512, "num_pairs": 2}
+FULL: dict[str, int] = {"channel_base": 65536, "channel_max": 2048, "num_pairs": 3}
+DINO = "vit_small_patch16_224.dino"
 HOOKS = (2, 5, 8, 11)  # blocks of the vision transformer that the heads read, counted from 0
+Architecture = Literal["skip", "orig"]
+
+
+def synthesis_steps(
+    resolution: int,
+    *,
+    channel_base: int = LITE["channel_base"],
+    channel_max: int = LITE["channel_max"],
+    num_pairs: int = LITE["num_pairs"],
+    num_groups: int = 32,
+    architecture: Architecture = "skip",
+    clamp: float | None = CLAMP,
+) -> dict[str, Step]:
+    """The generator's steps, keyed by the names that the published code gives its parts.
+
+    Args:
+        resolution: Height and width of the images, a power of two from 8 on.
+        channel_base: Channels at a resolution, times the resolution.
+        channel_max: Upper limit of the channels.
+        num_pairs: Pairs of a plain and a residual convolution at each resolution.
+        num_groups: Groups of the group norms of the residual convolutions.
+        architecture: "skip" adds to the image at each resolution, "orig" makes the image at the last.
+        clamp: Largest magnitude of a convolution's output.
+    """
+    steps: dict[str, Step] = {}
+    for size in (1 << power for power in range(3, resolution.bit_length())):
+        dim = width(size, channel_base, channel_max)
+        conv: Step = {"kind": "modulated-conv", "dim": dim, "style_order": 2, "clamp": clamp}
+        half = conv | {"gain": 0.5**0.5}
+        if size == 8:
+            steps["b8.input"] = {"kind": "fourier-features", "dim": dim}
+        else:
+            steps[f"b{size}.conv0"] = conv | {"up": 2}
+        for pair in range(num_pairs):
+            norm = {"kind": "group-norm", "num_groups": num_groups}
+            steps[f"b{size}.convs1.{2 * pair}"] = half
+            steps[f"b{size}.convs1.{2 * pair + 1}"] = {"kind": "residual", "norm": norm, "layer": half}
+        if architecture == "skip" or size == resolution:
+            steps[f"b{size}.torgb"] = {
+                "kind": "to-rgb",
+                "modulation": "modulate",
+                "weight_init": 0.1,
+                "style_order": 2,
+                "clamp": clamp,
+            }
+    return steps
+
+
+def generator(
+    resolution: int, *, cond_dim: int = 0, condition: dict[str, Any] | None = None, z_dim: int = Z_DIM, **options: Any
+) -> dict[str, Any]:
+    """A generator, conditional or not.
+
+    Args:
+        resolution: Height and width of the images.
+        cond_dim: Features of the condition: 768 for captions encoded by ViT-L-14, or the number of classes.
+        condition: Options of the block that encodes captions or classes.
+        z_dim: Features of the latent, which the style concatenates with the condition.
+        options: Those of `synthesis_steps`.
+    """
+    return {
+        "kind": "layered",
+        "z_dim": z_dim,
+        "w_dim": z_dim + cond_dim,
+        "cond_dim": cond_dim,
+        "condition": condition,
+        "mapping": {"kind": "bypass-mapping"},
+        "synthesis": list(synthesis_steps(resolution, **options).values()),
+    }
+
+
+def discriminator() -> dict[str, Any]:
+    """Heads on five depths of DINO's small vision transformer, the same for all sizes and resolutions."""
+    depths = [*(hook + 1 for hook in HOOKS), 0]
+    return {"kind": "projected", "networks": [{"kind": "timm", "network": DINO, "depths": depths}]}
 
 
 def generator_spec(args: Options) -> Spec:
-    """The generator of these options: z_dim, c_dim, img_resolution, img_channels and so on.
+    """The generator of the published code's arguments: z_dim, c_dim, img_resolution, img_channels and so on.
 
     Raises:
-        IncompatibleError: Options that nothing here corresponds to.
+        IncompatibleError: No block has one of these options.
     """
     return LayeredGenerator.Spec(
         z_dim=args["z_dim"],
         w_dim=args["z_dim"] + args.get("c_dim", 0),
         cond_dim=args.get("c_dim", 0),
         mapping=mapping_options(args),
-        synthesis=list(synthesis_steps(args).values()),
+        synthesis=list(reference_synthesis(args).values()),
         image_channels=args.get("img_channels", 3),
     )
 
 
-def generator_rules(args: Options) -> list[WeightRule]:
-    """Where the generator's tensors come from."""
-    rules = list(mapping_rules("mapping.", "mapping.", args))
-    for index, name in enumerate(synthesis_steps(args)):
-        rules += step_rules(f"synthesis.{index}.", f"synthesis.{name}.", name)
-    return rules
+def mapping_options(args: Options) -> dict[str, Any]:
+    """The mapping network of these arguments: num_layers, lr_multiplier and x_avg_beta."""
+    names = {"num_layers": "num_layers", "lr_multiplier": "lr_multiplier", "x_avg_beta": "w_avg_beta"}
+    return {"kind": "bypass-mapping"} | renamed(args, names)
 
 
-def generator_ignored(name: str) -> bool:
-    """Whether a tensor of the reference's generator holds nothing that was learnt, or belongs to CLIP's text tower."""
-    return name.rpartition(".")[2] == "resample_filter" or name.startswith("mapping.clip.")
+def reference_synthesis(args: Options) -> dict[str, Step]:
+    """`synthesis_steps` of the published code's arguments.
+
+    Raises:
+        IncompatibleError: No block has one of these options, or the resolution is no power of two.
+    """
+    options = args.get("synthesis_kwargs", {})
+    names = {"num_res_blocks": "num_pairs", "gn_groups": "num_groups", "architecture": "architecture"}
+    names |= {"channel_base": "channel_base", "channel_max": "channel_max"}
+    check_options(
+        ("synthesis_kwargs",),
+        without(options, *names, "conv_clamp", "verbose"),
+        kernel_size=3,
+        activation="lrelu",
+        resample_filter=BINOMIAL,
+        use_noise=True,
+    )
+    # "orig" is the default of the class; the published command line sets "skip"
+    known = {"architecture": "orig"} | renamed(options, names)
+    if known["architecture"] not in ("skip", "orig"):
+        raise incompatible(("synthesis_kwargs", "architecture"), f"is skip or orig, not {known['architecture']!r}")
+    check_power_of_two("img_resolution", args["img_resolution"], 8)
+    return synthesis_steps(args["img_resolution"], clamp=options.get("conv_clamp", CLAMP), **known)
 
 
 def discriminator_spec(args: Options) -> Spec:
-    """The discriminator of these options: c_dim, cmap_dim, virtual_bs and vit, the vision transformer's sizes.
+    """The discriminator of the published code's arguments.
+
+    Args:
+        args: c_dim, cmap_dim, virtual_bs, and vit: sizes of the vision transformer.
 
     Raises:
-        IncompatibleError: Options that nothing here corresponds to.
+        IncompatibleError: No block has one of these options.
     """
-    return ProjectedDiscriminator.Spec(networks=[network_options(args.get("vit", {}))], head=head_options(args))
+    return ProjectedDiscriminator.Spec(networks=[backbone_options(args.get("vit", {}))], head=head_options(args))
 
 
 def discriminator_context(args: Options) -> dict[str, int]:
-    """What the discriminator of these options is built with beside its spec."""
+    """The arguments that a discriminator is built with beside its spec."""
     channels = args.get("img_channels", 3)
     return {"resolution": args["img_resolution"], "image_channels": channels, "cond_dim": args.get("c_dim", 0)}
 
 
-def discriminator_rules(args: Options, names: Mapping[str, Any]) -> list[WeightRule]:
-    """Where the discriminator's tensors come from.
-
-    Args:
-        args: Options.
-        names: The reference's tensors, of which those of the vision transformer keep their names.
-    """
-    rules = list(network_rules("networks.0.", "dino.model.model.", names))
-    for index in range(len(HOOKS) + 1):
-        rules += head_rules(f"heads.0.{index}.", f"heads.{index}.", args)
-    return rules
-
-
-def synthesis_steps(args: Options) -> dict[str, Any]:
-    """The generator's steps by their names there."""
-    options = {name: value for name, value in args.get("synthesis_kwargs", {}).items() if name not in IDLE}
-    clamp = args.get("synthesis_kwargs", {}).get("conv_clamp", stylegan_t.CLAMP)
-    names = {"num_res_blocks": "num_pairs", "gn_groups": "num_groups", "architecture": "architecture"}
-    names |= {"channel_base": "channel_base", "channel_max": "channel_max"}
-    understood(
-        "synthesis_kwargs",
-        {name: value for name, value in options.items() if name not in names},
-        kernel_size=3,
-        activation="lrelu",
-        resample_filter=[1, 3, 3, 1],
-        use_noise=True,
-    )
-    told = {ours: options[theirs] for theirs, ours in names.items() if theirs in options}
-    told.setdefault("architecture", "orig")  # the class's own default; its command line says skip
-    if told["architecture"] not in ("skip", "orig"):
-        raise incompatible(("synthesis_kwargs", "architecture"), f"is skip or orig, not {told['architecture']!r}")
-    size = args["img_resolution"]
-    if size < 8 or size & (size - 1):
-        raise incompatible("img_resolution", f"the reference has powers of two from 8 on, not {size}")
-    return stylegan_t.synthesis_steps(size, clamp=clamp, **told)
-
-
-def mapping_options(args: Options) -> dict[str, Any]:
-    """The mapping of these options: num_layers, lr_multiplier and x_avg_beta."""
-    names = {"num_layers": "num_layers", "lr_multiplier": "lr_multiplier", "x_avg_beta": "w_avg_beta"}
-    return {"kind": "bypass-mapping"} | {ours: args[theirs] for theirs, ours in names.items() if theirs in args}
-
-
-def mapping_rules(ours: str, theirs: str, args: Options) -> Iterator[WeightRule]:
-    """Where a mapping's tensors come from."""
-    yield rule(f"{ours}w_avg", f"{theirs}x_avg")
-    for layer in range(args.get("num_layers", 2)):
-        yield from pair(f"{ours}layers.{layer}", f"{theirs}mlp.fc{layer}")
-
-
-def step_rules(ours: str, theirs: str, name: str) -> list[WeightRule]:
-    """Where the tensors of a step come from; its name there says what it is."""
-    if name.endswith("input"):
-        return [
-            *pair(f"{ours}affine", f"{theirs}affine"),
-            *(rule(ours + part, theirs + part) for part in ("weight", "freqs", "phases", "transform")),
-        ]
-    if name.endswith("torgb"):
-        return [
-            *pair(f"{ours}affine.proj", f"{theirs}affine.proj"),
-            rule(f"{ours}weight", f"{theirs}weight", make=flat),
-            rule(f"{ours}bias", f"{theirs}bias"),
-        ]
-    if re.search(r"convs1\.\d*[13579]$", name):  # the second of each pair
-        return [
-            *pair(f"{ours}norm", f"{theirs}norm"),
-            rule(f"{ours}scale.gamma", f"{theirs}gamma", make=Tensor.flatten),
-            *conv_rules(f"{ours}layer.", theirs),
-        ]
-    return conv_rules(ours, theirs)
-
-
-def conv_rules(ours: str, theirs: str) -> list[WeightRule]:
-    """Where a modulated convolution's tensors come from."""
-    return [
-        *pair(f"{ours}affine.proj", f"{theirs}affine.proj"),
-        *(rule(ours + part, theirs + part) for part in ("weight", "bias")),
-        rule(f"{ours}noise.strength", f"{theirs}noise_strength"),
-        rule(f"{ours}noise.const", f"{theirs}noise_const"),
-    ]
-
-
-def network_options(vit: Options, hooks: tuple[int, ...] = HOOKS) -> dict[str, Any]:
-    """The frozen network: DINO's small vision transformer, or one of other sizes."""
-    sizes = {name: vit[name] for name in ("embed_dim", "depth", "num_heads", "mlp_ratio") if name in vit}
-    sizes |= {"patch_size": vit["patch"]} if "patch" in vit else {}
+def backbone_options(vit: Options, hooks: tuple[int, ...] = HOOKS) -> dict[str, Any]:
+    """The frozen backbone: DINO's small vision transformer, or one of other sizes."""
+    names = {"embed_dim": "embed_dim", "depth": "depth", "num_heads": "num_heads", "mlp_ratio": "mlp_ratio"}
     return {
         "kind": "timm",
-        "network": "vit_small_patch16_224.dino",
-        "weights": None,  # they come with the discriminator's
+        "network": DINO,
+        "weights": None,  # the checkpoint of the discriminator has them
         "depths": [*(hook + 1 for hook in hooks), 0],
         "image_size": vit.get("img_size"),
-        "arguments": sizes,
+        "arguments": renamed(vit, names | {"patch": "patch_size"}),
     }
 
 
-def network_rules(ours: str, theirs: str, names: Mapping[str, Any]) -> Iterator[WeightRule]:
-    """Where the frozen network's tensors come from: they keep timm's names."""
-    for name in names:
-        if name.startswith(theirs):
-            yield rule(f"{ours}network.network.{name.removeprefix(theirs)}", name)
-
-
 def head_options(args: Options) -> dict[str, Any]:
-    """A head of these options: cmap_dim and virtual_bs."""
+    """A head of these arguments: cmap_dim and virtual_bs."""
     return {
         "kind": "token-conv",
         "embed_dim": args.get("cmap_dim", 64),
         "norm": {"kind": "batch-norm-local", "group_size": args.get("virtual_bs", 8)},
     }
-
-
-def head_rules(ours: str, theirs: str, args: Options) -> list[WeightRule]:
-    """Where a head's tensors come from."""
-    rules = [*pair(f"{ours}norm1", f"{theirs}main.0.1"), *pair(f"{ours}norm2", f"{theirs}main.1.fn.1")]
-    for mine, name in (("conv1", "main.0.0"), ("conv2", "main.1.fn.0"), ("out", "cls")):
-        weight = f"{ours}{mine}.parametrizations.weight"
-        rules.append(rule(f"{ours}{mine}.bias", f"{theirs}{name}.bias"))
-        rules.append(rule(f"{weight}.original", f"{theirs}{name}.weight_orig"))
-        rules += [rule(f"{weight}.0.{each}", f"{theirs}{name}.weight_{each}") for each in "uv"]
-    if args.get("c_dim", 0):
-        rules += pair(f"{ours}projection.embed", f"{theirs}cmapper")
-    return rules

@@ -1,105 +1,44 @@
-"""StyleGAN-T: text to image at 64 pixels and above, in the paper's size and in the light one of its ablations.
+"""StyleGAN-T: text to image at 64 pixels and above, in the paper's size and in the light size of its ablations.
 
-StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515; values that are no argument are those of the published
-code's command line, which are the same for all sizes.
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515; the training in stages: section 3, and the published
+code's README. Values that are no argument of a function are those of the published code's command line, which are the
+same for all sizes. [P?] marks values of the paper from memory.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from assemblies.gan import GAN
-from assemblies.models.stylegan2.presets import Step, width
+from assemblies.models.stylegan2.architecture import Step
+from assemblies.models.stylegan_t.architecture import FULL, LITE, discriminator, generator
+from assemblies.multi_stage import MultiStage
 from registry import Spec
 
-CLAMP = 256.0  # conv_clamp, for half precision
-Z_DIM = 64
-LITE: dict[str, int] = {"channel_base": 32768, "channel_max": 512, "num_pairs": 2}
-FULL: dict[str, int] = {"channel_base": 65536, "channel_max": 2048, "num_pairs": 3}
+__all__ = [
+    "mini_stylegan_t",
+    "stylegan_t_64",
+    "stylegan_t_256",
+    "stylegan_t_512",
+    "stylegan_t_lite_64",
+    "stylegan_t_lite_256",
+    "stylegan_t_lite_512",
+    "stylegan_t_lite_multi_stage_256",
+    "stylegan_t_multi_stage_512",
+]
+
 CLIP: dict[str, Any] = {"model": "ViT-L-14", "weights": "openai"}
-# 0.2 is the paper's weight in its first phase as it is remembered, [P?] not read again. The published code divides its
-# adversarial loss, not the guidance, by the images that a GPU has at once; with its 8 that is 1.6 here
+# 0.2 is the paper's weight in the first phase [P?]. The published code divides its adversarial loss, but not the
+# guidance, by the images that a GPU has at once; with its 8 images the relative weight is 1.6.
 GUIDANCE = 0.2 * 8
-Architecture = Literal["skip", "orig"]
+# The paper has far stronger guidance in the text encoder's phase [P?]; the code leaves it to the command line.
+STRONG_GUIDANCE = 5 * GUIDANCE
+TEXT_ENCODER_LR = 3e-6  # published code, training loop; the discriminator keeps its 0.002
+# A resumed training has no ramp-up of the half-life (published code, training loop).
+NO_RAMP_UP: dict[str, Any] = {"ramp_up": None}
 
 
-def synthesis_steps(
-    resolution: int,
-    *,
-    channel_base: int = LITE["channel_base"],
-    channel_max: int = LITE["channel_max"],
-    num_pairs: int = LITE["num_pairs"],
-    num_groups: int = 32,
-    architecture: Architecture = "skip",
-    clamp: float | None = CLAMP,
-) -> dict[str, Step]:
-    """The generator's steps by the names that the published code gives its parts.
-
-    Args:
-        resolution: Height and width of the images, a power of two from 8 on.
-        channel_base: Channels at a resolution, times the resolution.
-        channel_max: Channels at most.
-        num_pairs: Pairs of a plain and a residual convolution at each resolution.
-        num_groups: Groups of the residual ones' group norms.
-        architecture: "skip" adds to the image at each resolution, "orig" makes it at the last.
-        clamp: Largest magnitude of a convolution's output.
-    """
-    steps: dict[str, Step] = {}
-    for size in (1 << power for power in range(3, resolution.bit_length())):
-        dim = width(size, channel_base, channel_max)
-        conv: Step = {"kind": "modulated-conv", "dim": dim, "style_order": 2, "clamp": clamp}
-        half = conv | {"gain": 0.5**0.5}
-        if size == 8:
-            steps["b8.input"] = {"kind": "fourier-features", "dim": dim}
-        else:
-            steps[f"b{size}.conv0"] = conv | {"up": 2}
-        for pair in range(num_pairs):
-            norm = {"kind": "group-norm", "num_groups": num_groups}
-            steps[f"b{size}.convs1.{2 * pair}"] = half
-            steps[f"b{size}.convs1.{2 * pair + 1}"] = {"kind": "residual", "norm": norm, "layer": half}
-        if architecture == "skip" or size == resolution:
-            steps[f"b{size}.torgb"] = {
-                "kind": "to-rgb",
-                "modulation": "modulate",
-                "weight_init": 0.1,
-                "style_order": 2,
-                "clamp": clamp,
-            }
-    return steps
-
-
-def generator(
-    resolution: int, *, cond_dim: int = 0, condition: dict[str, Any] | None = None, z_dim: int = Z_DIM, **options: Any
-) -> dict[str, Any]:
-    """A generator of that condition, or of none.
-
-    Args:
-        resolution: Height and width of the images.
-        cond_dim: Features of the condition: 768 of ViT-L-14's captions, or as many as there are classes.
-        condition: What makes it of captions or classes.
-        z_dim: Features of the latent, which share a style with the condition.
-        options: Those of `synthesis_steps`.
-    """
-    return {
-        "kind": "layered",
-        "z_dim": z_dim,
-        "w_dim": z_dim + cond_dim,
-        "cond_dim": cond_dim,
-        "condition": condition,
-        "mapping": {"kind": "bypass-mapping"},
-        "synthesis": list(synthesis_steps(resolution, **options).values()),
-    }
-
-
-def discriminator() -> dict[str, Any]:
-    """Heads on the depths of DINO's small vision transformer, the same for all sizes and resolutions."""
-    return {
-        "kind": "projected",
-        "networks": [{"kind": "timm", "network": "vit_small_patch16_224.dino", "depths": [3, 6, 9, 12, 0]}],
-    }
-
-
-def trained(
+def gan_spec(
     generator: dict[str, Any],
     discriminator: dict[str, Any],
     *,
@@ -117,12 +56,12 @@ def trained(
         generator: The generator.
         discriminator: The discriminator.
         guidance: Options of the guidance by CLIP; None for none.
-        batch_size: Images in a step, over all GPUs; the README's example has 128, the paper 2048 [P?].
-        kimg: Length.
-        lr: Trainable rate of both networks.
-        ema_kimg: Half-life of the generator's average; None for 10 thousand images for each 32 in a step.
-        blur_sigma: Of the blur on what the discriminator sees at first, in pixels.
-        blur_kimg: Thousands of images over which it fades.
+        batch_size: Images per step, over all GPUs; 128 in the README's example, 2048 in the paper [P?].
+        kimg: Length, in thousands of images.
+        lr: Learning rate of both networks.
+        ema_kimg: Half-life of the generator's average, in thousands of images; None for 10 per 32 images of the batch.
+        blur_sigma: Sigma of the blur of the discriminator's input at the start, in pixels.
+        blur_kimg: Thousands of images after which the blur has faded.
     """
     optimizer = {"lr": lr, "betas": (0.0, 0.99), "eps": 1e-8}
     augment: dict[str, Any] = {"kind": "diffaugment"}
@@ -131,7 +70,7 @@ def trained(
     return GAN.Spec(
         generator=generator,
         discriminator=discriminator,
-        loss="hinge",  # no gradient penalty, no path length, no style mixing
+        loss="hinge",  # no gradient penalty, no path length penalty, no style mixing
         regularizers=[] if guidance is None else [{"kind": "clip-guidance", **guidance}],
         augment=augment,
         generator_optimizer=optimizer,
@@ -142,54 +81,99 @@ def trained(
     )
 
 
-def of_captions(resolution: int, size: dict[str, int]) -> Spec:
+def text_to_image(resolution: int, size: dict[str, int]) -> Spec:
     """The model of captions at a resolution."""
     condition = {"kind": "open-clip-text", **CLIP}
-    made = generator(resolution, cond_dim=768, condition=condition, **size)
-    return trained(made, discriminator(), guidance={**CLIP, "weight": GUIDANCE})
+    network = generator(resolution, cond_dim=768, condition=condition, **size)
+    return gan_spec(network, discriminator(), guidance={**CLIP, "weight": GUIDANCE})
 
 
 def stylegan_t_lite_64() -> Spec:
     """StyleGAN-T, light (75 million parameters), captions to images of 64 px."""
-    return of_captions(64, LITE)
+    return text_to_image(64, LITE)
 
 
 def stylegan_t_lite_256() -> Spec:
     """StyleGAN-T, light (86 million parameters), captions to images of 256 px."""
-    return of_captions(256, LITE)
+    return text_to_image(256, LITE)
 
 
 def stylegan_t_lite_512() -> Spec:
     """StyleGAN-T, light (87 million parameters), captions to images of 512 px."""
-    return of_captions(512, LITE)
+    return text_to_image(512, LITE)
 
 
 def stylegan_t_64() -> Spec:
     """StyleGAN-T (976 million parameters), captions to images of 64 px."""
-    return of_captions(64, FULL)
+    return text_to_image(64, FULL)
 
 
 def stylegan_t_256() -> Spec:
     """StyleGAN-T (1.02 billion parameters), captions to images of 256 px."""
-    return of_captions(256, FULL)
+    return text_to_image(256, FULL)
 
 
 def stylegan_t_512() -> Spec:
     """StyleGAN-T (1.02 billion parameters), captions to images of 512 px."""
-    return of_captions(512, FULL)
+    return text_to_image(512, FULL)
+
+
+def multi_stage(resolution: int, size: dict[str, int]) -> Spec:
+    """Three stages: 64 px, the layers above 64 px, the text encoder.
+
+    Args:
+        resolution: Height and width of the final images, 128 or more.
+        size: Width and depth of the generator.
+    """
+    # the text tower is trained at the end, so it is a part of the model
+    condition = {"kind": "open-clip-text", "embed_weights": True, **CLIP}
+    low = generator(64, cond_dim=768, condition=condition, **size)
+    high = generator(resolution, cond_dim=768, condition=condition, **size)
+
+    def resumed(network: dict[str, Any], weight: float, **changes: Any) -> dict[str, Any]:
+        document = gan_spec(network, discriminator(), guidance={**CLIP, "weight": weight}, blur_kimg=0.0).to_dict()
+        return document | {name: document.get(name, {}) | value for name, value in changes.items()}
+
+    first = gan_spec(low, discriminator(), guidance={**CLIP, "weight": GUIDANCE}).to_dict()
+    grown = resumed(high, GUIDANCE, trainable={"mapping": False, "above": 64}, ema=NO_RAMP_UP)
+    only_text_encoder = {"mapping": False, "synthesis": False, "condition": True, "above": 0}
+    tuned = resumed(
+        high,
+        STRONG_GUIDANCE,
+        trainable=only_text_encoder,
+        generator_optimizer={"lr": TEXT_ENCODER_LR},
+        ema=NO_RAMP_UP,
+    )
+    return MultiStage.Spec(
+        stages=[
+            {"name": "low", "gan": first},
+            {"name": "high", "gan": grown},
+            {"name": "text-encoder", "gan": tuned},
+        ]
+    )
+
+
+def stylegan_t_lite_multi_stage_256() -> Spec:
+    """StyleGAN-T, light, in three stages: 64 px, then the layers up to 256 px alone, then the text encoder alone."""
+    return multi_stage(256, LITE)
+
+
+def stylegan_t_multi_stage_512() -> Spec:
+    """StyleGAN-T in three stages: 64 px, then the layers up to 512 px alone, then the text encoder alone."""
+    return multi_stage(512, FULL)
 
 
 def mini_stylegan_t(condition: dict[str, Any] | None = None, cond_dim: int = 10) -> Spec:
     """StyleGAN-T for the classes of the built-in digits at 16 px: trains in minutes on two CPU cores."""
     condition = condition or {"kind": "class-labels", "num_classes": cond_dim}
     size = {"channel_base": 512, "channel_max": 64, "num_pairs": 1, "num_groups": 8}
-    made = generator(16, condition=condition, cond_dim=cond_dim, z_dim=32, **size)
+    network = generator(16, condition=condition, cond_dim=cond_dim, z_dim=32, **size)
     pool: Step = {"kind": "downsample", "method": "average"}
     optimizer = {"lr": 0.004, "decay_kimg": 8.0}
     return GAN.Spec(
-        generator=made | {"image_channels": 1},
-        # no frozen network, as one with published weights would have to be downloaded; so the discriminator learns
-        # from the pixels on, and wants the gradient penalty that frozen features do without
+        generator=network | {"image_channels": 1},
+        # A frozen backbone would need a download, so this discriminator is trained from scratch. Hence it needs the
+        # gradient penalty, which a discriminator over frozen features does without.
         discriminator={
             "kind": "layered",
             "steps": [

@@ -1,0 +1,1 @@
+"""ViTGAN as its best-known re-implementation has it (teodorToshkov/ViTGAN-pytorch): transformers on both sides."""
