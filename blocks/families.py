@@ -206,6 +206,9 @@ class WeightNorm(Block, nn.Module, family="weight-norm"):
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         raise NotImplementedError
 
+    def converge(self, weight: Float[Tensor, "o ..."]) -> None:
+        """Set buffers that training passes update step by step, such as singular vectors, to their limit."""
+
 
 class Augment(Block, nn.Module, family="augment"):
     """Changes images at random, differentiably: image [B,K,H,W] in [-1,1] -> the same shape. No wiring.

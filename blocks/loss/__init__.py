@@ -1,1 +1,4 @@
-"""Family loss."""
+"""The family `loss`: adversarial losses of the generator and the discriminator.
+
+One file per kind.
+"""

@@ -1,6 +1,6 @@
-"""The hinge loss: logits beyond the margin of 1 teach the discriminator nothing more.
+"""The hinge loss: logits beyond a margin of 1 have no gradient for the discriminator.
 
-Geometric GAN, Lim and Ye 2017, https://arxiv.org/abs/1705.02894, section 3; also SAGAN's and StyleGAN-T's.
+Geometric GAN, Lim and Ye 2017, https://arxiv.org/abs/1705.02894, section 3; used by SAGAN and StyleGAN-T.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blocks.families import Loss
 
 
 class Hinge(Loss, kind="hinge"):
-    """Hinge loss: relu(1 - D(real)) + relu(1 + D(fake)) against -D(fake), means over all logits."""
+    """Hinge loss: relu(1 - D(real)) + relu(1 + D(fake)) for D, -D(fake) for G; means over all logits."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The non-saturating loss: the discriminator classifies, the generator maximises the chance that its images pass.
+"""The non-saturating loss: D is a logistic classifier, G maximises the probability that D assigns to its images.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 3; in the form of StyleGAN (with softplus).
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 3; with softplus, as in StyleGAN.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blocks.families import Loss
 
 
 class NonSaturating(Loss, kind="non-saturating"):
-    """Logistic loss: softplus(-D(real)) + softplus(D(fake)) against softplus(-D(fake)), means over all logits."""
+    """Logistic loss: softplus(-D(real)) + softplus(D(fake)) for D, softplus(-D(fake)) for G; means over all logits."""
 
     def __init__(self) -> None:
         super().__init__()

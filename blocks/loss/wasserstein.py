@@ -1,7 +1,7 @@
-"""The Wasserstein loss: how far apart the critic can hold the means of its scores.
+"""The Wasserstein loss: the difference between the critic's mean scores of generated and of real images.
 
-WGAN, Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, section 3. It wants a Lipschitz critic: add
-`gradient-penalty`, or take a weight norm.
+WGAN, Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, section 3. The critic has to be Lipschitz: add
+`gradient-penalty` or a weight norm.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blocks.families import Loss
 
 
 class Wasserstein(Loss, kind="wasserstein"):
-    """Wasserstein loss: D(fake) - D(real) against -D(fake), means over all logits."""
+    """Wasserstein loss: D(fake) - D(real) for D, -D(fake) for G; means over all logits."""
 
     def __init__(self) -> None:
         super().__init__()

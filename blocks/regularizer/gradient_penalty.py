@@ -1,4 +1,4 @@
-"""Gradient penalty: between real and generated images the discriminator's slope is held at one.
+"""Gradient penalty: the gradient norm of the discriminator should be 1 between real and generated images.
 
 WGAN-GP, Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, section 4.
 """
@@ -13,20 +13,19 @@ from pydantic import Field
 from torch import Tensor
 
 from blocks.families import Batch, Networks, Regularizer
-from blocks.regularizer.fakes import fakes
+from blocks.regularizer.fake_images import fake_images
 
 
 class GradientPenalty(Regularizer, kind="gradient-penalty"):
     """weight (|gradient of D at a x + (1-a) g| - target)^2, mean over the batch, a ~ U(0,1) drawn for each pair.
 
-    x and g are the images as the discriminator sees them in training, so with an augmentation they are augmented first
-    unless told otherwise. Of several logits per image the gradient is of their mean, which is what the Wasserstein loss
-    is made of.
+    x and g are real and generated images, by default after the GAN's augmentation. If there are several logits per
+    image, the gradient is that of their mean, as in the Wasserstein loss.
 
     Args:
         weight: Weight of the penalty.
-        target: The slope to hold; 0 only forbids steep places.
-        augmented: Whether images pass through the GAN's augmentation first; the ViTGAN authors' code spares them.
+        target: Target of the gradient norm.
+        augmented: Whether images are augmented by the GAN's augmentation first; not in the ViTGAN authors' code.
     """
 
     side = "discriminator"
@@ -46,20 +45,20 @@ class GradientPenalty(Regularizer, kind="gradient-penalty"):
         self.target = target
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        assert batch.real is not None, "the penalty looks at real images"
+        assert batch.real is not None, "the gradient penalty needs real images"
         with torch.no_grad():
-            real, fake = batch.real, fakes(networks, batch)
+            real, fake = batch.real, fake_images(networks, batch)
             if self.augmented:
                 real, fake = networks.augment(real), networks.augment(fake)
-            share = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
-            between = share * real + (1 - share) * fake
+            weight = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
+            between = weight * real + (1 - weight) * fake
         return self.penalty(networks, between, batch.c)
 
     def penalty(self, networks: Networks, image: Float[Tensor, "b k h w"], c: Tensor | None) -> Float[Tensor, ""]:
-        """The penalty at given images."""
+        """The penalty at these images."""
         image = image.detach().requires_grad_()
         logits = networks.discriminator(image, c)
         means = logits.sum() / (logits.numel() // image.shape[0])  # of each image's logits, summed over the batch
         (gradient,) = torch.autograd.grad(means, image, create_graph=True)
-        slope: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-        return (slope - self.target).square().mean() * self.weight
+        norm: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        return (norm - self.target).square().mean() * self.weight

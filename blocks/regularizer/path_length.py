@@ -1,4 +1,4 @@
-"""Path length: a step of fixed size in the space of styles shall change the image by a fixed amount, from anywhere.
+"""Path length regularisation: a step of fixed size in style space should change the image by a fixed amount.
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.2 and appendix B.
 """
@@ -18,15 +18,16 @@ from blocks.families import Batch, Networks, Regularizer
 
 
 class PathLength(Regularizer, kind="path-length"):
-    """weight (|J^T y| - a)^2, mean over the batch; J is the image's derivative by its styles, y an image of noise.
+    """weight (|J^T y| - a)^2, mean over the batch; J is the Jacobian of the image by its styles, y is N(0,1) noise.
 
-    |J^T y| is the root of the squared gradient's mean over the style vectors, summed over their features; its running
-    mean a moves first, and with a gradient. The image counts in the generator's own range.
+    |J^T y| is the square root of the squared gradient, summed over the features of a style vector and averaged over the
+    vectors. a is its running mean, updated before it is used and part of the graph. The image is in the generator's
+    range.
 
     Args:
         weight: Weight of the penalty.
-        decay: Share of the batch's mean in the running mean of the lengths.
-        batch_shrink: Only the first of so many parts of the batch is looked at, to save memory.
+        decay: Weight of the batch's mean in the running mean of the lengths.
+        batch_shrink: Divisor of the batch: only its first part is used, to save memory.
     """
 
     side = "generator"
@@ -47,8 +48,8 @@ class PathLength(Regularizer, kind="path-length"):
         self.register_buffer("mean", torch.zeros(()))
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        assert batch.z is not None, "the path length is that of latents"
-        num = max(1, len(batch.z) // self.batch_shrink)
+        assert batch.z is not None, "path length needs latents"
+        num = max(1, batch.z.shape[0] // self.batch_shrink)
         c = None if batch.generator_c is None else batch.generator_c[:num]
         generator: Any = networks.generator
         lengths = self.lengths(generator.synthesis, generator.mapping(batch.z[:num], c))
@@ -60,8 +61,8 @@ class PathLength(Regularizer, kind="path-length"):
         ws: Float[Tensor, "b n s"],
         noise: Float[Tensor, "b k h w"] | None = None,
     ) -> Float[Tensor, " b"]:
-        """How fast each image moves with its styles, in the direction of some noise, N(0,1) in each pixel."""
-        ws = ws if ws.requires_grad else ws.detach().requires_grad_()  # a mapping may be frozen
+        """|J^T y| of each image; `noise` is y, N(0,1) in each pixel if None."""
+        ws = ws if ws.requires_grad else ws.detach().requires_grad_()  # the mapping may be frozen
         image = synthesis(ws)
         noise = torch.randn_like(image) if noise is None else noise
         pixels = math.sqrt(image.shape[2] * image.shape[3])
@@ -69,9 +70,9 @@ class PathLength(Regularizer, kind="path-length"):
         return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
     def penalties(self, lengths: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """(length - mean)^2 by the running mean, which these lengths move; not where they are not finite."""
+        """(length - mean)^2 after these lengths have updated the running mean; non-finite ones do not update it."""
         mean = self.mean + self.decay * (lengths.mean() - self.mean)
-        moved = mean.detach().to(self.mean.dtype)
+        updated = mean.detach().to(self.mean.dtype)
         with torch.no_grad():
-            self.mean.copy_(torch.where(moved.isfinite(), moved, self.mean))
+            self.mean.copy_(torch.where(updated.isfinite(), updated, self.mean))
         return (lengths - mean).square()

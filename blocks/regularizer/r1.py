@@ -1,7 +1,6 @@
-"""R1: the discriminator's gradient at real images is kept small, so that training converges.
+"""R1: a penalty on the gradient of the discriminator at real images, for convergence.
 
-Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1; lazily, every so many steps: StyleGAN2, section
-3.1.
+Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1; lazy, every so many steps: StyleGAN2, section 3.1.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from blocks.families import Batch, Networks, Regularizer
 
 
 class R1(Regularizer, kind="r1"):
-    """gamma / 2 times the squared gradient of D at real images, mean over the batch.
+    """gamma / 2 times the squared gradient norm of D at real images, mean over the batch.
 
-    The gradient is of the sum of all logits D(T(x)), by the image x before the augmentation T.
+    The gradient is that of the sum of all logits D(T(x)) by the image x before the GAN's augmentation T.
 
     Args:
         gamma: Weight of the penalty.
@@ -34,13 +33,13 @@ class R1(Regularizer, kind="r1"):
         self.gamma = gamma
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        assert batch.real is not None, "R1 looks at real images"
+        assert batch.real is not None, "R1 needs real images"
         return self.penalties(networks, batch.real, batch.c).mean() * (self.gamma / 2)
 
     def penalties(
         self, networks: Networks, real: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
     ) -> Float[Tensor, " b"]:
-        """The squared gradient at each image."""
+        """Squared gradient norm at each image."""
         real = real.detach().requires_grad_()
         logits = networks.discriminator(networks.augment(real), c)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)

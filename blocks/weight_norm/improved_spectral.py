@@ -1,7 +1,7 @@
-"""Improved spectral normalisation: weights keep the largest singular value they were initialised with.
+"""Improved spectral normalisation: weights keep the largest singular value that they have at init.
 
-ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: spectral norm one slows a transformer's
-discriminator down too much, so the normalised weight is scaled back: W <- sigma(W_init) W / sigma(W).
+ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.2: a spectral norm of 1 makes a transformer
+discriminator train too slowly, so the normalised weight is rescaled: W <- sigma(W_init) W / sigma(W).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import Tensor
 from blocks.common.autocast import at_least_float32
 from blocks.common.weight_cache import WeightCache
 from blocks.families import WeightNorm
-from blocks.weight_norm.spectral import power_iteration, settled
+from blocks.weight_norm.spectral import initial_vectors, power_iteration, singular_vectors
 
 
 class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
-    """The weight W times sigma_init / sigma(W), sigma the largest singular value of W seen as a matrix [O, rest].
+    """The weight W times sigma_init / sigma(W), where sigma is the largest singular value of W flattened to [O, rest].
 
-    `sigma_init` is exact and travels in checkpoints. Ways to sigma(W):
+    `sigma_init` is exact and part of the state dict. Methods to compute sigma(W):
 
-    - exact: from the eigenvalues of W W^T or W^T W, at every pass.
-    - tracked: u . W v of singular vectors that are kept and brought up to date in each forward pass in training; nearly
-      exact at a fraction of the cost. For the gradient u and v are constants.
-    - power-iteration: the authors' code. It starts afresh from the same random vector u in each pass, so that sigma
-      comes out too small and the norm about 1.4 sigma_init; the gradient goes through the iterations.
+    - exact: from the eigenvalues of W W^T or W^T W, in every pass.
+    - tracked: u . W v of stored singular vectors, which each training pass updates by power iteration; nearly exact at
+      a fraction of the cost. The gradient treats u and v as constants.
+    - power-iteration: the authors' code. Each pass starts from the same random vector u, so sigma is too small and the
+      norm is about 1.4 sigma_init. The gradient flows through the iterations.
 
     Args:
-        weight: The weight at the start.
-        sigma: How sigma(W) is found.
-        power_iterations: How many per pass, unless sigma is exact.
-        eps: Added to the lengths of vectors in power iterations that start afresh.
+        weight: The weight at init.
+        sigma: Method to compute sigma(W).
+        power_iterations: Power iterations per pass, unless sigma is exact.
+        eps: Added to the lengths of vectors by "power-iteration".
     """
 
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"sigma": "tracked"}}, {"spec": {"sigma": "power-iteration"}})
@@ -56,7 +56,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
         matrix = weight.detach().flatten(1)
         self.register_buffer("sigma_init", largest_singular_value(matrix))
         if sigma == "tracked":
-            u, v = settled(matrix)
+            u, v = initial_vectors(matrix)
             self.register_buffer("u", u)
             self.register_buffer("v", v)
         elif sigma == "power-iteration":
@@ -71,12 +71,12 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
         if self.sigma == "exact":
             sigma = largest_singular_value(matrix)
         else:
-            u, v = self.fresh(matrix) if self.sigma == "power-iteration" else self.tracked(matrix)
+            u, v = self.restarted(matrix) if self.sigma == "power-iteration" else self.tracked(matrix)
             sigma = u @ (matrix @ v)
         return weight * (self.sigma_init / sigma)
 
-    def fresh(self, matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
-        """Vectors from the stored u, which stays as it is."""
+    def restarted(self, matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
+        """Singular vectors by power iteration from the stored u, which is not changed."""
         u = self.u
         for _ in range(self.power_iterations):
             v = matrix.mT @ u
@@ -87,7 +87,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
 
     @torch.no_grad()
     def tracked(self, matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
-        """Vectors as they are kept, in training brought up to date first."""
+        """The stored singular vectors; training updates them first."""
         u, v = self.u, self.v
         if self.training:
             for _ in range(self.power_iterations):
@@ -96,12 +96,18 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
             self.v.copy_(v)
         return u, v
 
+    def converge(self, weight: Float[Tensor, "o ..."]) -> None:
+        if self.sigma == "tracked":
+            u, v = singular_vectors(weight.flatten(1))
+            self.u.copy_(u)
+            self.v.copy_(v)
+
 
 _normalized = WeightCache(lambda weight, norm: norm.normalized(weight))
 
 
 def largest_singular_value(matrix: Float[Tensor, "o i"]) -> Float[Tensor, ""]:
-    """From the smaller of the two Gram matrices, several times faster than all singular values would be."""
+    """Computed from the smaller Gram matrix, several times faster than all singular values."""
     wide = at_least_float32(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT)
     squares: Tensor = torch.linalg.eigvalsh(wide @ wide.mT)  # ascending
     return squares[-1].sqrt().to(matrix.dtype)

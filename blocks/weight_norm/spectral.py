@@ -1,4 +1,4 @@
-"""Spectral normalisation: weights of largest singular value one, so that each map is Lipschitz with constant one.
+"""Spectral normalisation: weights have largest singular value 1, so that each layer is Lipschitz with constant 1.
 
 Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1.
 """
@@ -13,21 +13,22 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.autocast import at_least_float32
 from blocks.families import WeightNorm
 
 EPS = 1e-12
 
 
 class SpectralNorm(WeightNorm, kind="spectral-norm"):
-    """The weight over its largest singular value, tracked by one power iteration per forward pass in training.
+    """The weight divided by its largest singular value, estimated by one power iteration per training pass.
 
-    The weight is seen as the matrix W [O, rest], sigma = u . W v. In training first v <- W^T u / |W^T u|, then
-    u <- W v / |W v|; evaluation takes u and v as they are. For the gradient both are constants. (The parametrisation
-    that torch has iterates in the other order.)
+    The weight is flattened to a matrix W [O, rest], and sigma = u . W v. A training pass first computes
+    v <- W^T u / |W^T u| and u <- W v / |W v|; evaluation uses the stored u and v. The gradient treats both as
+    constants. (torch's own parametrisation iterates in the other order.)
 
     Args:
-        weight: The weight at the start.
-        eps: Smallest length that a vector is divided by.
+        weight: The weight at init.
+        eps: Lower bound of the lengths that vectors are divided by.
     """
 
     sets_scale = True
@@ -37,7 +38,7 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
     def __init__(self, weight: Tensor, *, eps: Annotated[float, Field(gt=0)] = EPS) -> None:
         super().__init__()
         self.eps = eps
-        u, v = settled(weight.detach().flatten(1))
+        u, v = initial_vectors(weight.detach().flatten(1))
         self.register_buffer("u", u)
         self.register_buffer("v", v)
 
@@ -51,6 +52,11 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
                 self.v.copy_(v)
         return weight / (u @ (matrix @ v))
 
+    def converge(self, weight: Float[Tensor, "o ..."]) -> None:
+        u, v = singular_vectors(weight.flatten(1))
+        self.u.copy_(u)
+        self.v.copy_(v)
+
 
 def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: float = EPS) -> tuple[Tensor, Tensor]:
     """One step towards the singular vectors u [o] and v [i] of the largest singular value, v first."""
@@ -58,9 +64,20 @@ def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: f
     return F.normalize(matrix @ v, dim=0, eps=eps), v
 
 
-def settled(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
-    """Vectors to begin with: some iterations from a random u, so that evaluation before training is near the truth."""
+def initial_vectors(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
+    """u and v after some power iterations from a random u, so that evaluation before training is nearly right."""
     u = torch.randn_like(matrix[:, 0])
     for _ in range(iterations):
         u, v = power_iteration(matrix, u)
     return u, v
+
+
+def singular_vectors(matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
+    """u [o] and v [i] of the largest singular value, the limit of power iteration."""
+    exact = at_least_float32(matrix)
+    wide = exact if exact.shape[0] <= exact.shape[1] else exact.mT
+    eigenvectors = torch.linalg.eigh(wide @ wide.mT)[1]  # of ascending eigenvalues
+    shorter = eigenvectors[:, -1]
+    longer = F.normalize(wide.mT @ shorter, dim=0, eps=EPS)
+    u, v = (shorter, longer) if wide is exact else (longer, shorter)
+    return u.to(matrix.dtype), v.to(matrix.dtype)
