@@ -9,7 +9,7 @@ PACKAGES = {"registry", "blocks", "assemblies", "plugins", "ganblocks"}
 DATA = {str(path) for path in Path("blocks").rglob("*.cpp")}  # sources that are compiled where they run
 ALSO = (
     "tests/blocks/test_conformance.py",
-    "docs/design.md",
+    "docs/architecture.md",
     "examples/build_custom_gan.py",
     "Makefile",
     "constraints.txt",

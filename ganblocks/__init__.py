@@ -1,32 +1,85 @@
-"""Runs things: train, sample, show, doctor; one command, `ganblocks`."""
+"""ganblocks: compose, train, sample and convert transformer- and style-based GANs.
+
+The public API; everything is imported when it is first used, so that `import ganblocks` needs no torch.
+
+    read(source)                    the spec in a file or preset
+    check(spec)                     shapes and sizes of its networks, or all that does not fit
+    build(spec)                     the networks themselves, with random weights
+    train(spec, data, out)          train a GAN; returns its `Run`
+    load(source)                    the generator of a run folder or model file
+    generate(model, seeds)          images from a generator, run folder or model file
+    convert(source, target)         a published checkpoint as a model file
+    blocks(), presets(), doctor()   what is installed, and what can run here
+    open_data(source, ...)          a data set; save_grid(images, path), a picture; DigitScore, a metric
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganblocks.data.dataset import open_data as open_data
+    from assemblies import check as check
+    from assemblies import read as read
+    from ganblocks.conversion import convert as convert
+    from ganblocks.data.sources import open_data as open_data
+    from ganblocks.describe import families as blocks
+    from ganblocks.describe import presets as presets
+    from ganblocks.diagnosis import diagnose as doctor
     from ganblocks.metrics.digit_score import DigitScore as DigitScore
+    from ganblocks.networks import build as build
     from ganblocks.sampling.generate import generate as generate
     from ganblocks.sampling.grids import save_grid as save_grid
+    from ganblocks.sampling.load import load as load
     from ganblocks.training.run_folder import Run as Run
     from ganblocks.training.train import train as train
 
-# imported when first asked for, so that the command line starts without torch
-HOMES = {
-    "DigitScore": "ganblocks.metrics.digit_score",
-    "Run": "ganblocks.training.run_folder",
-    "generate": "ganblocks.sampling.generate",
-    "open_data": "ganblocks.data.dataset",
-    "save_grid": "ganblocks.sampling.grids",
-    "train": "ganblocks.training.train",
+    __version__: str
+
+LAZY = {
+    "DigitScore": "ganblocks.metrics.digit_score:DigitScore",
+    "Run": "ganblocks.training.run_folder:Run",
+    "blocks": "ganblocks.describe:families",
+    "build": "ganblocks.networks:build",
+    "check": "assemblies:check",
+    "convert": "ganblocks.conversion:convert",
+    "doctor": "ganblocks.diagnosis:diagnose",
+    "generate": "ganblocks.sampling.generate:generate",
+    "load": "ganblocks.sampling.load:load",
+    "open_data": "ganblocks.data.sources:open_data",
+    "presets": "ganblocks.describe:presets",
+    "read": "assemblies:read",
+    "save_grid": "ganblocks.sampling.grids:save_grid",
+    "train": "ganblocks.training.train:train",
 }
 
-__all__ = ["DigitScore", "Run", "generate", "open_data", "save_grid", "train"]
+__all__ = [
+    "DigitScore",
+    "Run",
+    "__version__",
+    "blocks",
+    "build",
+    "check",
+    "convert",
+    "doctor",
+    "generate",
+    "load",
+    "open_data",
+    "presets",
+    "read",
+    "save_grid",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name == "__version__":
+        return metadata.version("ganblocks")
+    if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(HOMES[name]), name)
+    module, _, attribute = LAZY[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""What the catalogue knows of blocks, as plain data: for `ganblocks blocks`, in tables or JSON."""
+"""The catalogue as plain data: families, kinds, options and presets, for `ganblocks.blocks()` and the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "<
 
 
 def families() -> list[dict[str, Any]]:
-    """The families with what they promise and which kinds there are, in the order in which they were declared."""
+    """The families with their summaries and kinds, in the order of their declaration."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for entry in catalogue.entries():
         kinds.setdefault(entry.block.family_name, []).append(summary_of(entry))
@@ -28,17 +28,25 @@ def families() -> list[dict[str, Any]]:
 
 
 def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The families and the blocks of that name; a kind may be known to several families.
+    """The families and the blocks of a name; several families may have the same kind.
 
     Raises:
-        UsageError: There is neither.
+        UsageError: There is no such family or kind.
     """
     matching = [family for family in families() if family["family"] == name]
     entries = [details_of(entry) for entry in catalogue.entries() if entry.block.kind == name]
     if not matching and not entries:
         valid = sorted({str(entry.block.kind) for entry in catalogue.entries()} | set(Block.families))
-        raise UsageError(f"no kind and no family is called {name!r}; {nearest(name, valid)}")
+        raise UsageError(f"unknown kind or family {name!r}; {nearest(name, valid)}")
     return matching, entries
+
+
+def presets() -> list[dict[str, str]]:
+    """The presets with their summaries, by name."""
+    return [
+        {"preset": name, "summary": parse_docstring(function.__doc__)[0]}
+        for name, function in catalogue.presets().items()
+    ]
 
 
 def summary_of(entry: Entry) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def summary_of(entry: Entry) -> dict[str, Any]:
 
 
 def details_of(entry: Entry) -> dict[str, Any]:
-    """Everything that is known of a block."""
+    """A block with its paper, context and options."""
     block = entry.block
     return summary_of(entry) | {
         "plugin": entry.origin.plugin,
@@ -67,7 +75,7 @@ def details_of(entry: Entry) -> dict[str, Any]:
 def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     try:
         schema = model.model_json_schema()
-    except PydanticInvalidForJsonSchema:  # wiring may be a tensor
+    except PydanticInvalidForJsonSchema:  # the context may be a tensor
         schema = {}
     properties, definitions = schema.get("properties", {}), schema.get("$defs", {})
     return [
@@ -85,7 +93,7 @@ def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def type_of(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
-    """A JSON schema as few words."""
+    """A JSON schema as a few words."""
     if isinstance(schema, bool):
         return "anything"
     if families := schema.get(SLOT_MARKER):
@@ -114,7 +122,7 @@ def type_of(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A default as JSON data; a slot's spec by its kind where nothing else is said."""
+    """A default as JSON data; a slot's spec as its kind where all options have their defaults."""
     if isinstance(value, Spec):
         return value.kind if value == type(value)() else value.to_dict()
     if isinstance(value, type) and issubclass(value, Block):

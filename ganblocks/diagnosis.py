@@ -1,4 +1,4 @@
-"""What this machine can run: versions, devices, plugins, and each op's kernels with the reasons against them."""
+"""What can run on this machine: versions, devices, plugins, and the kernels of each op with reasons why some cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = (
 
 
 def diagnose() -> dict[str, Any]:
-    """Everything that `ganblocks doctor` says, as plain data."""
+    """The report of `ganblocks doctor`, as plain data."""
     catalogue.load()
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -32,22 +32,22 @@ def diagnose() -> dict[str, Any]:
 
 
 def devices() -> list[str]:
-    """What torch can compute on here."""
+    """The devices that torch can use."""
     import torch
 
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    found += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
-    return found + (["mps"] if torch.backends.mps.is_available() else [])
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    names += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    return names + (["mps"] if torch.backends.mps.is_available() else [])
 
 
 def plugins() -> list[dict[str, Any]]:
-    """The plugins that loaded, and how many blocks and presets came with each."""
+    """The plugins that are loaded, with the number of their blocks."""
     counts = Counter(f"{entry.origin.plugin} ({entry.origin.package})" for entry in catalogue.entries())
-    found = []
+    rows = []
     for name, _ in catalogue.plugins.list_name_plugin():
         plugin, _, package = name.removesuffix(")").partition(" (")
-        found.append({"plugin": plugin, "package": package, "version": _version(package), "blocks": counts[name]})
-    return found
+        rows.append({"plugin": plugin, "package": package, "version": _version(package), "blocks": counts[name]})
+    return rows
 
 
 def _kernels(op: Op) -> list[dict[str, Any]]:

@@ -1,28 +1,32 @@
-"""What goes wrong while running things, for reasons that a user can mend."""
+"""Errors that a user can fix: their message names the place, the fact and the cure."""
 
 from __future__ import annotations
 
 import signal
 
 
-class DataError(ValueError):
-    """A data set that cannot be trained on, with what is wrong and what to do."""
+class UserError(Exception):
+    """An error that the command line prints without a traceback."""
 
 
-class UsageError(ValueError):
-    """A name or an option that means nothing here."""
+class DataError(UserError, ValueError):
+    """A data set that cannot be used, or a class or caption that a model does not have."""
 
 
-class RunError(ValueError):
-    """A run folder that cannot be used as asked, or options that do not go with it."""
+class UsageError(UserError, ValueError):
+    """An invalid option or name."""
 
 
-class Diverged(RuntimeError):
+class RunError(UserError, ValueError):
+    """A run folder that cannot be used, or options that contradict the run in it."""
+
+
+class DivergedError(UserError, RuntimeError):
     """A training whose gradients are no longer finite."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training that was asked to stop, after it saved its state; `exit_code` is the shell's for the signal."""
+    """A training that a signal stopped after saving its state; `exit_code` is 128 plus the signal's number."""
 
     def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
 """Every code block of the README runs: Python in one namespace, commands in a shell, specs through validation.
 
-A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with its
-output is held to its output, line by line; one that is shown alone has to succeed. Files that the page only talks about
-are in tests/readme. Commands that are only shown, here and in docs, have to exist with their options; presets too.
+A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with output
+must print these lines; one that is shown alone must succeed. Files that the page refers to are in tests/readme. In docs,
+commands must exist with their options, and presets by name.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 FENCE = re.compile(r"^( *)```([\w+-]*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 SAVED = re.compile(r"[Ss]ave (?:it|this|them) as\s+`([^`]+)`")
-NOT_HERE = ("make", "git", "cd", "sudo", "apt", "apt-get", "pip")  # they set up what is set up already
-PATIENCE = 900
+SETUP = ("make", "git", "cd", "sudo", "apt", "apt-get", "pip")  # commands that the tests' environment replaces
+TIMEOUT = 900  # seconds
 
 
 class Fenced(NamedTuple):
-    """A fenced code block, and under which name the text before it says to save it."""
+    """A fenced code block, and the file name under which the text before it says to save it."""
 
     line: int
     language: str
@@ -40,7 +40,7 @@ class Fenced(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command and the output it is shown with."""
+    """A command and the output that is shown with it."""
 
     line: str
     output: list[str]
@@ -48,28 +48,28 @@ class Command(NamedTuple):
 
 def fenced(text: str) -> list[Fenced]:
     """The code blocks of a Markdown text."""
-    found, end = [], 0
+    blocks, end = [], 0
     for match in FENCE.finditer(text):
         indent, language, code = match.groups()
         names = SAVED.findall(text[end : match.start()])
         line, end = text[: match.start()].count("\n") + 1, match.end()
-        found.append(Fenced(line, language, re.sub(f"^{indent}", "", code, flags=re.MULTILINE), (names or [None])[-1]))
-    return found
+        blocks.append(Fenced(line, language, re.sub(f"^{indent}", "", code, flags=re.MULTILINE), (names or [None])[-1]))
+    return blocks
 
 
 def commands(code: str) -> list[Command]:
-    """The commands of a shell block; where some follow a `$`, the lines between are their output."""
+    """The commands of a shell block; lines after a command that starts with `$` are its output."""
     lines = [line.rstrip() for line in code.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    found: list[Command] = []
+    result: list[Command] = []
     for line in lines:
         if line.startswith("$ "):
-            found.append(Command(line.removeprefix("$ "), []))
+            result.append(Command(line.removeprefix("$ "), []))
         elif code.startswith("$ "):
-            found[-1].output.append(line)
+            result[-1].output.append(line)
         else:
-            found.append(Command(line, []))
-    return [command for command in found if command.line.split()[0] not in NOT_HERE]
+            result.append(Command(line, []))
+    return [command for command in result if command.line.split()[0] not in SETUP]
 
 
 def run(command: Command) -> None:
@@ -79,12 +79,12 @@ def run(command: Command) -> None:
         env={**os.environ, "PATH": path, "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     printed = done.stdout + done.stderr
     if command.output:
-        found = [" ".join(line.split()) for line in printed.splitlines()]
-        missing = [line for line in command.output if " ".join(line.split()) not in found]
+        lines = [" ".join(line.split()) for line in printed.splitlines()]
+        missing = [line for line in command.output if " ".join(line.split()) not in lines]
         assert not missing, f"$ {command.line}\n{printed}\ndoes not print\n" + "\n".join(missing)
     else:
         assert done.returncode == 0, f"$ {command.line}\n{printed[-4000:]}"
@@ -92,7 +92,7 @@ def run(command: Command) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of all blocks, with the project's examples at hand as in a clone."""
+    """The working folder of all blocks, with links to the project's examples and docs as in a clone."""
     for name in ("examples", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     for path in (ROOT / "tests" / "readme").iterdir():
@@ -124,11 +124,11 @@ def perform(block: Fenced, folder: Path, namespace: dict[str, object]) -> None:
         path.write_text(block.code)
         read(path)
     else:
-        assert block.language in ("", "text", "toml", "mermaid"), f"nobody runs {block.language}"
+        assert block.language in ("", "text", "toml", "mermaid"), f"blocks of language {block.language} are not run"
 
 
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-SHOWN = re.compile(r"^(?: {4}|\$ )?ganblocks (?!is )(\w+)(.*)$", re.MULTILINE)
+SHOWN = re.compile(r"^(?: {4}|\$ )?ganblocks (?!is )([\w-]+)(.*)$", re.MULTILINE)
 PRESET = re.compile(r"`((?:mini|stylenat|styleswin|vitgan|styleformer|stylegan-t|stylegan2)-[\w-]*\w)`")
 
 
@@ -145,11 +145,11 @@ def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
 
 
 def test_the_readme_names_every_command() -> None:
-    told = {name for name, _ in SHOWN.findall(README.read_text(encoding="utf-8"))}
-    assert set(typer.main.get_command(app).commands) <= told  # type: ignore[attr-defined]
+    named = {name for name, _ in SHOWN.findall(README.read_text(encoding="utf-8"))}
+    assert set(typer.main.get_command(app).commands) <= named  # type: ignore[attr-defined]
 
 
-def test_blocks_are_found_and_commands_are_told_from_their_output() -> None:
+def test_blocks_and_commands_are_parsed() -> None:
     page = "Save it as `a.yaml`:\n\n```yaml\nkind: x\n```\n\n"
     page += (
         "```console\n$ make demo\nbuilding\n$ ganblocks \\\n  show\nshown\n```\n1. Or\n   ```python\n   x = 1\n   ```\n"

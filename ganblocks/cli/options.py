@@ -24,6 +24,16 @@ SpecArgument: TypeAlias = Annotated[
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
+def examples(*commands: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command examples, which its `--help` ends with."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command.epilog = "\n\n".join(("Examples:", *commands))  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
 def takes_options(
     model: type[Options], *, without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,27 +1,50 @@
-"""What a spec comes to, before any memory is spent: for `ganblocks show`, as a table or JSON."""
+"""The command show: the steps of a spec with their shapes and sizes, computed without allocating the networks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from pydantic import BaseModel
 
-from assemblies import Step, check, read
+from ganblocks.cli import tables
+from ganblocks.cli.options import Json, SpecArgument, examples
 from registry import Spec, SpecError
+
+if TYPE_CHECKING:
+    from assemblies import Step
+
+
+@examples("ganblocks show stylenat-ffhq-256", "ganblocks show my-gan.yaml --json")
+def show(
+    spec: SpecArgument,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Side of the images of a single discriminator.", metavar="N")
+    ] = None,
+    channels: Annotated[
+        int, typer.Option(min=1, help="Channels of the images of a single discriminator.", metavar="N")
+    ] = 3,
+    json: Json = False,
+) -> None:
+    """Check a spec and show its steps: shapes, style vectors, parameters, multiply-adds."""
+    summary = describe_spec(spec, resolution, channels)
+    tables.print_json(summary) if json else tables.print_steps(summary)
 
 
 def describe_spec(source: str | Path, resolution: int | None = None, image_channels: int = 3) -> dict[str, Any]:
-    """Steps and totals of the GAN, generator or discriminator in a file or preset, and how a GAN is trained.
+    """Steps, totals and training options of a GAN, generator or discriminator.
 
     Args:
-        source: The file, or the preset's name.
-        resolution: Side of the images, where a discriminator stands alone.
-        image_channels: Channels of the images, where a discriminator stands alone.
+        source: A file or a preset's name.
+        resolution: Side of the images of a single discriminator, in pixels.
+        image_channels: Channels of the images of a single discriminator.
 
     Raises:
-        SpecError: All that is wrong with it.
+        SpecError: The spec is not valid; all problems are listed.
     """
+    from assemblies import check, read
+
     spec = read(source)
     side = None if resolution is None else (resolution, resolution)
     try:
@@ -35,14 +58,20 @@ def describe_spec(source: str | Path, resolution: int | None = None, image_chann
     for name, trace in traces.items():
         totals[name] = {"parameters": trace.parameters, "multiply_adds": trace.multiply_adds}
     steps = [_record(name, step) for name, trace in traces.items() for step in trace.steps]
-    plan = {"spec": str(source), "kind": spec.kind, "family": spec.block.family_name, "steps": steps, "totals": totals}
+    summary = {
+        "spec": str(source),
+        "kind": spec.kind,
+        "family": spec.block.family_name,
+        "steps": steps,
+        "totals": totals,
+    }
     networks = ("kind", "generator", "discriminator", "plugins")
-    trainer = {name: value for name, value in spec if name not in networks}
-    return plan | ({"training": {name: brief(value) for name, value in trainer.items()}} if "kimg" in trainer else {})
+    training = {name: brief(value) for name, value in spec if name not in networks}
+    return summary | ({"training": training} if "kimg" in training else {})
 
 
 def brief(value: Any) -> str:
-    """An option in few words: of a block its kind and what differs from its defaults, of a group of options all."""
+    """An option as a few words: a block's kind with the options that differ from their defaults, a group's options."""
     if isinstance(value, tuple):
         return "; ".join(brief(each) for each in value) or "none"
     if isinstance(value, dict):
@@ -50,8 +79,8 @@ def brief(value: Any) -> str:
     if not isinstance(value, BaseModel):
         return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, Spec):
-        said = [f"{name} {brief(each)}" for name, each in value.__repr_args__() if name != "kind"]
-        return f"{value.kind} ({', '.join(said)})" if said else value.kind
+        changed = [f"{name} {brief(each)}" for name, each in value.__repr_args__() if name != "kind"]
+        return f"{value.kind} ({', '.join(changed)})" if changed else value.kind
     return ", ".join(f"{name} {brief(each)}" for name, each in value)
 
 

@@ -1,4 +1,4 @@
-"""Tables of the command line."""
+"""Tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PIPE_WIDTH = 160  # columns where there is no terminal to ask
+PIPE_WIDTH = 160  # columns where standard output is not a terminal
 
 
 def print_json(value: Any) -> None:
@@ -39,7 +39,10 @@ def print_block(entry: Mapping[str, Any]) -> None:
     out.print(Text(f"{entry['module']}.{entry['class']}, from {entry['package']} {entry['version']}", style="dim"))
     if entry["paper"]:
         out.print(Text(entry["paper"], style="dim"))
-    for title, parameters in (("options", entry["options"]), ("wiring (given by its place)", entry["context"])):
+    for title, parameters in (
+        ("options", entry["options"]),
+        ("context (from the surrounding model)", entry["context"]),
+    ):
         out.print()
         if not parameters:
             out.print(Text(f"{title}: none", style="bold"))
@@ -53,22 +56,22 @@ def print_block(entry: Mapping[str, Any]) -> None:
     out.print()
 
 
-def print_doctor(found: Mapping[str, Any]) -> None:
+def print_doctor(report: Mapping[str, Any]) -> None:
     out = console()
     out.print(Text("versions", style="bold"))
     out.print(
-        Text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items()))
+        Text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()))
     )
     out.print(Text("devices", style="bold"))
     out.print(Text(f"  {', '.join(found['devices'])} on {found['platform']}"))
     out.print(Text("plugins", style="bold"))
-    for each in found["plugins"]:
+    for each in report["plugins"]:
         out.print(Text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))
-    for name, reason in found["failures"].items():
+    for name, reason in report["failures"].items():
         out.print(Text(f"  {name} failed to load: {reason}", style="red"))
     out.print(Text("kernels, the preferred first", style="bold"))
     table = _table("op", "kernel", "from", "2nd derivative", "usable here")
-    for op in found["ops"]:
+    for op in report["ops"]:
         for kernel in op["kernels"]:
             usable = (
                 Text("yes", style="green")
@@ -87,17 +90,19 @@ def print_doctor(found: Mapping[str, Any]) -> None:
     out.print(table)
 
 
-def print_steps(plan: Mapping[str, Any]) -> None:
+def print_steps(summary: Mapping[str, Any]) -> None:
     out = console()
     table = _table("step", "kind", "features", "image", "logits", right=("ws", "parameters", "multiply-adds"))
     image = None
-    for step in plan["steps"]:
-        shown = dict(step, image=None if step["image"] == image else step["image"])  # steps that leave it alone
+    for step in summary["steps"]:
+        shown = dict(
+            step, image=None if step["image"] == image else step["image"]
+        )  # steps that do not change the image
         image = step["image"]
         shapes = ("x".join(map(str, shown[name])) if shown[name] else "" for name in ("features", "image", "logits"))
         numbers = (str(step["num_styles"] or ""), f"{step['parameters']:,}", f"{step['multiply_adds']:,}")
         table.add_row(step["path"], _strong(step["kind"]), *shapes, *numbers)
-    for name, total in plan["totals"].items():
+    for name, total in summary["totals"].items():
         if isinstance(total, Mapping):
             sums = (Text(f"{total[key]:,}", style="bold") for key in ("parameters", "multiply_adds"))
             table.add_row(_strong(name), "", "", "", "", "", *sums)
@@ -108,11 +113,11 @@ def print_steps(plan: Mapping[str, Any]) -> None:
             "dim",
         )
     )
-    if trainer := plan.get("training"):
+    if training := summary.get("training"):
         out.print()
         options = _table("training", "")
-        for name, said in trainer.items():
-            options.add_row(_strong(name), said)
+        for name, text in training.items():
+            options.add_row(_strong(name), text)
         out.print(options)
 
 

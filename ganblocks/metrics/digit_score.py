@@ -1,7 +1,7 @@
-"""How good generated digits are: a classifier trained on the spot, and the Fréchet distance in its features.
+"""The digit score: the Fréchet distance between generated and real digits, in the features of a small classifier.
 
-The idea of FID, Heusel et al. 2017, https://arxiv.org/abs/1706.08500, with a small network that knows digits in place
-of Inception. The numbers are comparable with each other, not with FID.
+FID, Heusel et al. 2017, https://arxiv.org/abs/1706.08500, with a classifier of digits, trained on the spot, in place of
+Inception. Scores are comparable with each other, not with FID.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies import Generator
-from ganblocks.data.dataset import digits
+from ganblocks.data.digits import digits
 from ganblocks.metrics.frechet import frechet_distance, gaussian_of
 from ganblocks.pixels import from_bytes, to_symmetric
-from ganblocks.randomness import own_randomness, seed_step
+from ganblocks.randomness import fork_rng, seed_step
 from ganblocks.sampling.generate import generate
 
-SIDE = 16  # pixels that the classifier looks at
+SIDE = 16  # pixels of the classifier's input
 FEATURES = 32
 EPOCHS = 12
 CHUNK = 512
 
 
 class DigitScore:
-    """Knows the handwritten digits of `data="digits"`; made in a few seconds on a CPU.
+    """A classifier of the built-in digits, trained in seconds on a CPU, and the Fréchet distance in its features.
 
     Args:
-        resolution: Height and width of the images to judge: real digits go through the same scaling.
-        seed: What the classifier's weights and the order of its training follow from.
+        resolution: Height and width of the images to evaluate; real digits are resized alike.
+        seed: Random seed of the classifier's weights and training.
 
     Attributes:
-        accuracy: Part of the held-out digits that the classifier reads right.
-        floor: The distance of the 360 held-out digits from the training ones: what new real images get. So few samples
-            make it a little larger than many would.
+        accuracy: Accuracy of the classifier on held-out digits, 0 to 1.
+        floor: The distance of the 360 held-out digits from the training digits. So few samples increase it a little.
     """
 
     def __init__(self, resolution: int | tuple[int, int] = 32, seed: int = 0) -> None:
@@ -45,53 +44,55 @@ class DigitScore:
         assert train.labels is not None
         assert held_out.labels is not None
         real, unseen = (from_bytes(each.pixels, "symmetric") for each in (train, held_out))
-        with own_randomness():
+        with fork_rng():
             seed_step(seed, -1)
             self.network = Classifier()
             threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # so small a network gains nothing by more, and loses much on a busy machine
-            fit(self.network, _seen(real), train.labels, np.random.default_rng(seed))
+            torch.set_num_threads(1)  # more threads do not speed up so small a network, and slow it on a busy machine
+            fit(self.network, _inputs(real), train.labels, np.random.default_rng(seed))
             torch.set_num_threads(threads)
         self.real = gaussian_of(self.features(real))
         self.accuracy = (self.classify(unseen) == held_out.labels).double().mean().item()
         self.floor = self.distance(unseen)
 
     def score(self, generator: Generator, seed: int = 0, num_samples: int = 2000) -> float:
-        """The distance of a generator's images from the training digits; lower is better, about `floor` is the best.
+        """The distance of a generator's images from the training digits; lower is better, `floor` is about the best.
 
         Args:
             generator: In eval mode.
-            seed: Of the first image; the others follow.
-            num_samples: How many images; the fewer, the larger the distance comes out.
+            seed: Seed of the first image; the others count up.
+            num_samples: Number of images; fewer images increase the distance.
         """
         images = generate(generator, range(seed, seed + num_samples))
         return self.distance(images, generator.value_range)
 
     def ceiling(self, generator: Generator, seed: int = 0, num_samples: int = 2000) -> float:
-        """The score of a generator of the same spec that has learnt nothing."""
-        with own_randomness():
+        """The score of an untrained generator of the same spec."""
+        with fork_rng():
             seed_step(seed, -1)
             untrained: Generator = generator.spec.build().eval()
         return self.score(untrained, seed, num_samples)
 
     def distance(self, images: Float[Tensor, "n c h w"], value_range: str = "symmetric") -> float:
-        """The Fréchet distance of images from the training digits."""
+        """The Fréchet distance of images [n,c,h,w] from the training digits."""
         return frechet_distance(*self.real, *gaussian_of(self.features(images, value_range)))
 
     def classify(self, images: Float[Tensor, "n c h w"], value_range: str = "symmetric") -> Int64[Tensor, " n"]:
-        """Which digit each image shows."""
+        """The digit that each image shows, 0 to 9."""
         logits: Tensor = self.network.head(self.features(images, value_range))
         return logits.argmax(dim=1)
 
     def votes(self, images: Float[Tensor, "n c h w"], value_range: str = "symmetric") -> Int64[Tensor, " 10"]:
-        """How many of the images show each digit."""
+        """The number of images that show each digit."""
         return torch.bincount(self.classify(images, value_range), minlength=10)
 
     @torch.no_grad()
     def features(self, images: Float[Tensor, "n c h w"], value_range: str = "symmetric") -> Float[Tensor, "n f"]:
-        """What the classifier sees of images of any size, before it decides."""
-        seen = (_seen(to_symmetric(part.detach().cpu().float(), value_range)) for part in torch.split(images, CHUNK))
-        return torch.cat([self.network.features(part) for part in seen])
+        """The classifier's features of images of any size."""
+        inputs = (
+            _inputs(to_symmetric(part.detach().cpu().float(), value_range)) for part in torch.split(images, CHUNK)
+        )
+        return torch.cat([self.network.features(part) for part in inputs])
 
 
 class Classifier(nn.Module):
@@ -113,7 +114,7 @@ class Classifier(nn.Module):
 
 
 def fit(network: Classifier, images: Tensor, labels: Tensor, draws: np.random.Generator) -> None:
-    """Train with small shifts, the learning rate falling to zero."""
+    """Train with random shifts of up to one pixel and a learning rate that falls to zero."""
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     steps = list(_shuffled(len(images), draws))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(steps))
@@ -133,8 +134,8 @@ def _shuffled(count: int, draws: np.random.Generator, batch_size: int = 64) -> I
         yield from torch.split(torch.from_numpy(draws.permutation(count)), batch_size)
 
 
-def _seen(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Images as the classifier looks at them: grey, 16x16."""
+def _inputs(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """The classifier's input: grey images of 16x16 pixels."""
     grey = images.mean(dim=1, keepdim=True)
     return (
         grey if grey.shape[2:] == (SIDE, SIDE) else F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)

@@ -15,8 +15,8 @@ def frechet_distance(
 ) -> float:
     """|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)), in float64.
 
-    The trace of the root is that of the symmetric (cov1^(1/2) cov2 cov1^(1/2))^(1/2), so that no complex number comes
-    up and singular covariances (fewer samples than features) are no trouble.
+    The trace of the root equals that of the symmetric (cov1^(1/2) cov2 cov1^(1/2))^(1/2), which is real also for
+    singular covariances (fewer samples than features).
     """
     mean1, cov1, mean2, cov2 = (value.double() for value in (mean1, cov1, mean2, cov2))
     root1 = _root(cov1)

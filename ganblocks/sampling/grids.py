@@ -1,4 +1,4 @@
-"""Pictures on disk: grids of images with small gaps and labels, and animations; each is written whole or not at all."""
+"""Image grids with labels, and animations. Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def save_grid(
     value_range: str = "symmetric",
     scale: int = 1,
 ) -> None:
-    """Write images as one picture, whole or not at all; its format follows the suffix of `path`.
+    """Write images as one picture; the suffix of `path` selects its format.
 
     Args:
-        images: Grey, RGB or RGBA; floating-point numbers in `value_range`, or bytes. None leaves its place empty.
-        path: Where to.
-        columns: Images in a row; by default the grid is as square as can be.
-        gap: Pixels between the images.
-        labels: A line of text under each image.
+        images: Grey, RGB or RGBA; floating-point numbers in `value_range`, or bytes. None leaves a cell empty.
+        path: The file to write.
+        columns: Images per row; None for a grid that is about square.
+        gap: Pixels between images.
+        labels: A line of text below each image.
         row_labels: Text on the left of each row.
         column_labels: Text above each column.
-        value_range: What floating-point numbers mean: "symmetric" [-1,1], "unit" [0,1] or "imagenet".
-        scale: How many pixels show one pixel of an image.
+        value_range: Range of floating-point images: "symmetric" [-1,1], "unit" [0,1] or "imagenet".
+        scale: Factor by which images are enlarged, by nearest neighbours.
     """
     grid = make_grid(
         images,
@@ -62,7 +62,7 @@ def save_grid(
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Write a picture in the format of its suffix, PNG for one that is not known."""
+    """Write a picture in the format of its suffix; PNG for unknown suffixes."""
     path, content = Path(path), BytesIO()
     form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
     (picture.convert("RGB") if form == "JPEG" else picture).save(content, format=form)
@@ -70,7 +70,7 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
 
 
 def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
-    """Write frames of one size as an endless animation: .gif, .apng or .webp, which keep all colours but for .gif."""
+    """Write frames of one size as an endless .gif, .apng or .webp; .gif reduces colours to 256."""
     path, content = Path(path), BytesIO()
     options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
     first, *rest = frames
@@ -79,7 +79,9 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
         format=ANIMATIONS[path.suffix.lower()],
         save_all=True,
         append_images=rest,
-        duration=1000 / fps if path.suffix.lower() != ".gif" else 10 * round(100 / fps),  # it counts hundredths
+        duration=1000 / fps
+        if path.suffix.lower() != ".gif"
+        else 10 * round(100 / fps),  # GIF counts hundredths of a second
         loop=0,
         **options,
     )
@@ -87,17 +89,17 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
 
 
 def destination(out: Path, suffixes: Sequence[str] = STILLS) -> str:
-    """The suffix of the picture to write, or nothing where `out` is to be a folder.
+    """The suffix of the picture to write, or "" where `out` is a folder.
 
     Raises:
-        UsageError: The suffix is none of those.
+        UsageError: The suffix is none of `suffixes`.
     """
     suffix = out.suffix.lower()
     if out.is_dir() or not suffix:
         return ""
     if suffix not in suffixes:
         raise UsageError(
-            f"{out} ends in {suffix}, which cannot be written; take {', '.join(suffixes)}, or no suffix for a folder"
+            f"--out {out}: {suffix} files cannot be written; use {', '.join(suffixes)}, or no suffix for a folder"
         )
     return suffix
 
@@ -125,7 +127,7 @@ def make_grid(
     text_height = TEXT + 3 if labels else 0
     top = max(text_size(text)[1] for text in column_labels) + 2 * gap if column_labels else 0
     margin = max(text_size(text)[0] for text in row_labels) + 3 * gap if row_labels else 0
-    if column_labels:  # texts may be wider than what they stand above
+    if column_labels:  # labels may be wider than their columns
         width = max(width, *(text_size(text)[0] + gap for text in column_labels))
     size = (margin + columns * width + (columns - 1) * gap, top + rows * (height + text_height) + (rows - 1) * gap)
     grid = Image.new("RGBA" if shown[0].mode == "RGBA" else "RGB", size, BACKGROUND)
@@ -152,7 +154,7 @@ def text_size(text: str) -> tuple[int, int]:
 
 
 def scale_for(height: int, least: int) -> int:
-    """The scale at which images of a height are no smaller than the texts beside them."""
+    """The smallest scale at which images of a height are at least as high as the labels beside them."""
     return max(1, math.ceil(least / height))
 
 
@@ -161,6 +163,6 @@ def to_picture(image: Tensor, value_range: str = "symmetric", scale: int = 1) ->
     pixels: Any = image if image.dtype == uint8 else to_bytes(image[None], value_range)[0]
     array = pixels.cpu().permute(1, 2, 0).numpy()
     if array.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"an image of {array.shape[-1]} channels cannot be shown; 1, 3 or 4 can")
+        raise ValueError(f"an image has {array.shape[-1]} channels; a picture has 1, 3 or 4")
     picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

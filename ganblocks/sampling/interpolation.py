@@ -1,6 +1,6 @@
-"""Walks from seed to seed through the latents: frames, a strip of them, or an animation.
+"""Interpolation between seeds: frames, a strip of them, or an animation.
 
-In z along the sphere, on which nearly all of N(0,1) lies: White 2016, https://arxiv.org/abs/1609.04468; in w straight:
+In z along the sphere near which samples of N(0,1) lie: White 2016, https://arxiv.org/abs/1609.04468; in w linearly:
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 4.
 """
 
@@ -16,20 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assemblies import Generator
-from blocks.common.noise import NoiseMode
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.errors import UsageError
-from ganblocks.precision import Precision
+from ganblocks.options import accepts
 from ganblocks.randomness import latents
-from ganblocks.sampling.generate import (
-    Truncation,
-    conditions_for,
-    load_generator,
-    map_latents,
-    resolve_conditions,
-    synthesize,
-)
+from ganblocks.sampling.conditions import conditions_for, resolve_conditions
+from ganblocks.sampling.generate import Truncation, map_latents, synthesize
 from ganblocks.sampling.grids import ANIMATIONS, STILLS, destination, save_animation, save_grid, to_picture
+from ganblocks.sampling.load import load
+from ganblocks.sampling.options import SamplingOptions
 
 Space = Literal["w", "z"]
 
@@ -41,66 +36,69 @@ def interpolate(
     seeds: Sequence[int],
     steps: int = 8,
     *,
-    space: str = "w",
+    space: Space = "w",
     c: Float[Tensor, " d"] | Float[Tensor, "n d"] | None = None,
     truncation_psi: float = 1.0,
 ) -> Float[Tensor, "n c h w"]:
-    """Images on the way from seed to seed, `steps` for each stretch, the last seed's image at the end.
+    """Images between consecutive seeds, `steps` for each pair, and the last seed's image at the end.
 
     Args:
         generator: In eval mode.
-        seeds: The stations, two at least.
-        steps: Images from one station to before the next.
-        space: "w" goes straight between style vectors, "z" along the sphere between latents.
-        c: The condition of all images, or one for each station; with a conditional generator, None takes the class of
-            the first seed.
-        truncation_psi: As in `draw`.
+        seeds: Two or more seeds.
+        steps: Images from one seed to before the next.
+        space: "w" interpolates style vectors linearly, "z" latents along the sphere.
+        c: The condition of all images, or one per seed; for None a class-conditional generator takes the first seed's.
+        truncation_psi: As in `generate`.
     """
-    ws = styles_on_the_way(generator, seeds, steps, space=space, c=c, truncation=(truncation_psi, None))
+    ws = interpolate_styles(generator, seeds, steps, space=space, c=c, truncation=Truncation(truncation_psi))
     return torch.cat(list(synthesize(generator, ws)))
 
 
 @torch.no_grad()
-def styles_on_the_way(
+def interpolate_styles(
     generator: Generator,
     seeds: Sequence[int],
     steps: int,
     *,
-    space: str = "w",
+    space: Space = "w",
     c: Float[Tensor, " d"] | Float[Tensor, "n d"] | None = None,
-    truncation: Truncation = (1.0, None),
+    truncation: Truncation = Truncation(),  # noqa: B008 (immutable)
 ) -> Float[Tensor, "n num_ws w"]:
-    """The style vectors of `interpolate`."""
+    """The style vectors of `interpolate`.
+
+    Raises:
+        ValueError: There are fewer than two seeds, or `space` is neither w nor z.
+    """
     if len(seeds) < 2 or space not in ("w", "z"):
-        raise ValueError(
-            f"interpolation goes between two seeds or more, in space w or z; not {list(seeds)} in {space!r}"
-        )
-    stations = latents(seeds, generator.z_dim)
-    told = conditions_for(generator, c, seeds)
-    if told is not None and c is None:
-        told = told[:1].expand(len(seeds), -1)
+        raise ValueError(f"interpolation needs two seeds or more and space w or z, not {list(seeds)} and {space!r}")
+    z = latents(seeds, generator.z_dim)
+    conditions = conditions_for(generator, c, seeds)
+    if conditions is not None and c is None:
+        conditions = conditions[:1].expand(len(seeds), -1)
     amounts = [step / steps for step in range(steps)]
     if space == "w":
-        ends = map_latents(generator, stations, told, truncation)
+        ends = map_latents(generator, z, conditions, truncation)
         return torch.stack([*(a.lerp(b, t) for a, b in pairwise(ends) for t in amounts), ends[-1]])
-    z = torch.stack([*(slerp(a, b, t) for a, b in pairwise(stations) for t in amounts), stations[-1]])
-    if told is not None:
-        told = torch.stack([*(a.lerp(b, t) for a, b in pairwise(told) for t in amounts), told[-1]])
-    return map_latents(generator, z, told, truncation)
+    between = torch.stack([*(slerp(a, b, t) for a, b in pairwise(z) for t in amounts), z[-1]])
+    if conditions is not None:
+        steps_of_c = [a.lerp(b, t) for a, b in pairwise(conditions) for t in amounts]
+        conditions = torch.stack([*steps_of_c, conditions[-1]])
+    return map_latents(generator, between, conditions, truncation)
 
 
 def slerp(a: Float[Tensor, " z"], b: Float[Tensor, " z"], t: Tensor | float) -> Float[Tensor, " z"]:
-    """Between two latents along the arc, so that those on the way are as long as latents are (Shoemake 1985)."""
+    """Spherical linear interpolation of two latents, which keeps their length typical (Shoemake 1985)."""
     cosine: Tensor = (a / a.norm() @ (b / b.norm())).clamp(-1, 1)
     angle = cosine.acos()
-    if angle.sin().abs() < 1e-6:  # the same direction, or opposite: no arc is determined
+    if angle.sin().abs() < 1e-6:  # the same direction or opposite ones: the arc is not determined
         return a.lerp(b, torch.as_tensor(t, dtype=a.dtype, device=a.device))
     between: Tensor = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
     return between
 
 
+@accepts(SamplingOptions)
 @frozen_weights()
-def interpolate_files(
+def save_interpolation(
     model: str | Path,
     seeds: Sequence[int],
     out: str | Path,
@@ -109,62 +107,60 @@ def interpolate_files(
     space: Space = "w",
     loop: bool = False,
     fps: float = 24.0,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    classes: Sequence[int] = (),
-    captions: Sequence[str] = (),
-    noise: NoiseMode | None = None,
-    batch_size: int | None = None,
-    precision: Precision = "no",
-    device: str | torch.device = "cpu",
+    options: SamplingOptions,
 ) -> dict[str, Any]:
-    """Write a walk as an animation (.gif, .apng, .webp), a grid with a row for each stretch, or a folder of frames.
+    """Write an animation (.gif, .apng, .webp), a grid with a row per pair of seeds, or a folder of frames.
+
+    Args:
+        model: A run folder or a model file.
+        seeds: Two or more seeds.
+        out: The animation, the picture or the folder.
+        steps: Images from one seed to before the next.
+        space: "w" interpolates style vectors linearly, "z" latents along the sphere.
+        loop: Whether the last seed is followed by the first.
+        fps: Frames per second of an animation.
 
     Raises:
         CheckpointError: There is no model.
-        DataError: A class or caption is none of the generator's.
-        UsageError: The suffix is none of those, or the stations are too few.
+        DataError: The generator does not have a class or caption.
+        UsageError: The suffix is none of those, there are fewer than two seeds, or the conditions do not match them.
     """
     out = Path(out)
     suffix = destination(out, tuple(dict.fromkeys((*ANIMATIONS, *STILLS))))
     if len(seeds) < 2:
-        raise UsageError(f"a walk goes between two seeds or more, such as 0-3; {seeds[0]} alone leads nowhere")
-    generator = load_generator(model, device)
-    told = resolve_conditions(generator, classes, captions)
-    if len(told.conditions) not in (1, len(seeds)):
-        raise UsageError(f"{len(told.conditions)} conditions for {len(seeds)} seeds; give one for all, or one for each")
-    stations = [*seeds, seeds[0]] if loop else list(seeds)
+        raise UsageError(f"--seeds {seeds[0]}: interpolation needs two seeds or more, such as 0-3")
+    generator = load(model, options.device)
+    conditions = resolve_conditions(generator, options.classes, options.captions)
+    if len(conditions.vectors) not in (1, len(seeds)):
+        raise UsageError(
+            f"{len(conditions.vectors)} conditions for {len(seeds)} seeds; give one for all, or one for each seed"
+        )
+    path = [*seeds, seeds[0]] if loop else list(seeds)
     c = None
-    if told.conditions[0] is not None:
-        each = told.conditions * len(seeds) if len(told.conditions) == 1 else told.conditions
-        c = torch.stack([one for one in each if one is not None])
+    if conditions.vectors[0] is not None:
+        c = torch.stack([vector for vector in conditions.vectors if vector is not None]).expand(len(seeds), -1)
         c = torch.cat([c, c[:1]]) if loop else c
-    truncation = (truncation_psi, truncation_cutoff)
-    ws = styles_on_the_way(generator, stations, steps, space=space, c=c, truncation=truncation)
+    truncation = Truncation(options.truncation_psi, options.truncation_cutoff)
+    ws = interpolate_styles(generator, path, steps, space=space, c=c, truncation=truncation)
     if loop:
         ws = ws[:-1]  # the first frame follows the last one
-    frames = synthesize(generator, ws, noise=noise, batch_size=batch_size, precision=precision)
-    told_of = {
+    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size, precision=options.precision)
+    images = (image for batch in batches for image in batch)
+    (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
+    if not suffix:
+        for number, image in enumerate(images):
+            save_grid(image[None], out / f"frame{number:05d}.png", value_range=generator.value_range)
+    elif suffix in ANIMATIONS:
+        save_animation([to_picture(image, generator.value_range) for image in images], out, fps)
+    else:
+        rows = [f"seed {seed}" for seed in path[:-1]]
+        if not loop:  # the last seed has one image, and a row of its own
+            rows.append(f"seed {path[-1]}")
+        save_grid(list(images), out, columns=steps, row_labels=rows, value_range=generator.value_range)
+    return {
         "out": str(out),
         "images": len(ws),
-        "seeds": stations,
-        "told": [name for name in told.names if name],
+        "seeds": path,
+        "conditions": conditions.labels(),
         "space": space,
     }
-    if not suffix:
-        out.mkdir(parents=True, exist_ok=True)
-        number = 0
-        for batch in frames:
-            for image in batch:
-                save_grid(image[None], out / f"frame{number:05d}.png", value_range=generator.value_range)
-                number += 1
-        return told_of
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if suffix in ANIMATIONS:
-        save_animation([to_picture(image, generator.value_range) for batch in frames for image in batch], out, fps)
-        return told_of
-    rows = [f"seed {seed}" for seed in stations[:-1]]
-    if not loop:  # the last station has no stretch of its own
-        rows.append(f"seed {stations[-1]}")
-    save_grid(torch.cat(list(frames)), out, columns=steps, row_labels=rows, value_range=generator.value_range)
-    return told_of

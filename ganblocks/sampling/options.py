@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -11,26 +11,28 @@ from ganblocks.options import Flag, Options
 IMAGES, CONDITION, HARDWARE = "Images", "Condition", "Hardware"
 
 
-def parse_ranges(value: object) -> object:
-    """Numbers from text such as 0-15 or 1,5,8-10; anything but text unchanged.
+def parse_ranges(text: str) -> list[int]:
+    """Numbers from text such as 0-15 or 1,5,8-10.
 
     Raises:
-        ValueError: The text is no list of ranges, or a range is empty.
+        ValueError: The text is not a list of ranges, or a range is empty.
     """
-    if not isinstance(value, str):
-        return value
     numbers: list[int] = []
-    for part in value.split(","):
+    for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise ValueError("should be written like 0-15 or 1,5,8-10")
         if int(last or first) < int(first):
             raise ValueError(f"range {part.strip()} is empty; write the smaller number first")
         numbers += range(int(first), int(last or first) + 1)
-    return tuple(numbers)
+    return numbers
 
 
-Ranges = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(parse_ranges)]
+def _ranges(value: object) -> object:
+    return tuple(parse_ranges(value)) if isinstance(value, str) else value
+
+
+Ranges = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_ranges)]
 
 
 class SamplingOptions(Options):
@@ -64,3 +66,8 @@ class SamplingOptions(Options):
         Literal["fp32", "bf16", "fp16"], Field(description="Mixed precision; fp16 needs a GPU."), Flag(HARDWARE)
     ] = "fp32"
     device: Annotated[str, Field(description="Such as cpu or cuda."), Flag(HARDWARE)] = "cpu"
+
+    def synthesis(self) -> dict[str, Any]:
+        """The keyword arguments of `generate`."""
+        names = ("truncation_psi", "truncation_cutoff", "noise", "batch_size", "precision")
+        return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""The style-mixing grid: what changes if some of an image's style vectors come from another image.
+"""Style mixing: images with some of their style vectors taken from other images.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 3.1 and figure 3.
 """
@@ -15,36 +15,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assemblies import Generator
-from blocks.common.noise import NoiseMode
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.errors import UsageError
-from ganblocks.precision import Precision
-from ganblocks.sampling.generate import load_generator, resolve_conditions, styles, synthesize
+from ganblocks.options import accepts
+from ganblocks.sampling.conditions import resolve_conditions
+from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import destination, save_grid, scale_for, text_size
+from ganblocks.sampling.load import load
+from ganblocks.sampling.options import SamplingOptions
 
 GROUPS = ("coarse", "middle", "fine")
 COARSE, MIDDLE = 8, 32  # px; the largest maps of these groups in the paper
 
 
-class Styles(NamedTuple):
-    """Some of a generator's style vectors."""
+class StyleGroup(NamedTuple):
+    """Some of a generator's style vectors: their indices, and the smallest and largest map they are used on."""
 
     name: str
     indices: list[int]
     resolutions: tuple[int, int] | None
 
     def __str__(self) -> str:
-        span = f"{self.indices[0]}-{self.indices[-1]}" if len(self.indices) > 1 else str(self.indices[0])
-        if self.indices != list(range(self.indices[0], self.indices[-1] + 1)):
+        first, last = self.indices[0], self.indices[-1]
+        span = f"{first}-{last}" if len(self.indices) > 1 else str(first)
+        if self.indices != list(range(first, last + 1)):
             span = ",".join(map(str, self.indices))
         if self.resolutions is None:
-            return f"{self.name} styles {span}" if self.name else f"styles {span}"
+            return f"{self.name} styles {span}".lstrip()
         low, high = self.resolutions
         return f"{self.name} styles {span}\n{low if low == high else f'{low}-{high}'} px".lstrip()
 
 
-def resolutions_of(generator: Generator) -> list[int] | None:
-    """The side of the map, in pixels, at which each style vector is first used; None where that is not known."""
+def style_resolutions(generator: Generator) -> list[int] | None:
+    """The side in pixels of the map on which each style vector is first used; None where it is not known."""
     schedule = getattr(generator.synthesis, "schedule", None)
     steps = [step for step in type(generator).trace(generator.spec).steps if step.path[0] == "synthesis"]
     if schedule is None or len(schedule) != len(steps):
@@ -58,12 +61,12 @@ def resolutions_of(generator: Generator) -> list[int] | None:
     return [sides[index] for index in range(generator.num_ws)] if len(sides) == generator.num_ws else None
 
 
-def groups_of(generator: Generator) -> dict[str, Styles]:
-    """Coarse, middle and fine styles: those of maps up to 8, of 16 and 32, and of more pixels, as in the paper.
+def style_groups(generator: Generator) -> dict[str, StyleGroup]:
+    """Coarse, middle and fine styles as in the paper: those of maps up to 8, of 16 and 32, and of more pixels.
 
-    Where a generator does not have all three, they are thirds of its style vectors.
+    Where a generator lacks one of the three, they are thirds of its style vectors.
     """
-    sides = resolutions_of(generator)
+    sides = style_resolutions(generator)
     count = generator.num_ws
     parts: list[list[int]] = [[], [], []]
     for index, side in enumerate(sides or ()):
@@ -71,91 +74,92 @@ def groups_of(generator: Generator) -> dict[str, Styles]:
     if not all(parts):
         bounds = [round(count * third / 3) for third in range(4)]
         parts = [list(range(a, b)) for a, b in pairwise(bounds)]
-    return {name: _styles(name, part, sides) for name, part in zip(GROUPS, parts, strict=True) if part}
+    return {name: _group(name, part, sides) for name, part in zip(GROUPS, parts, strict=True) if part}
 
 
-def choose(generator: Generator, asked: Sequence[str]) -> list[Styles]:
-    """Groups by name, or by indices such as 0-3; all groups if none is asked for.
+def choose_groups(generator: Generator, names: Sequence[str]) -> list[StyleGroup]:
+    """Groups by name, or by indices such as 0-3; all groups where no name is given.
 
     Raises:
         UsageError: There are no such styles.
     """
-    groups, sides, found = groups_of(generator), resolutions_of(generator), []
-    for name in asked or groups:
+    groups, sides, chosen = style_groups(generator), style_resolutions(generator), []
+    for name in names or groups:
         if name in groups:
-            found.append(groups[name])
+            chosen.append(groups[name])
             continue
         first, dash, last = name.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"{name!r} names no styles; write {', '.join(groups)}, or numbers such as 0-3")
+            raise UsageError(f"--styles {name}: write {', '.join(groups)}, or indices such as 0-3")
         indices = list(range(int(first), int(last or first) + 1))
         if not indices or indices[-1] >= generator.num_ws:
-            raise UsageError(f"there are no styles {name}: the generator has styles 0 to {generator.num_ws - 1}")
-        found.append(_styles("", indices, sides))
-    return found
+            raise UsageError(f"--styles {name}: the generator has style vectors 0 to {generator.num_ws - 1}")
+        chosen.append(_group("", indices, sides))
+    return chosen
 
 
-def _styles(name: str, indices: list[int], sides: Sequence[int] | None) -> Styles:
+def _group(name: str, indices: list[int], sides: Sequence[int] | None) -> StyleGroup:
     if sides is None:
-        return Styles(name, indices, None)
-    chosen = [sides[index] for index in indices]
-    return Styles(name, indices, (min(chosen), max(chosen)))
+        return StyleGroup(name, indices, None)
+    used_at = [sides[index] for index in indices]
+    return StyleGroup(name, indices, (min(used_at), max(used_at)))
 
 
-def mix(onto: Float[Tensor, "n w"], source: Float[Tensor, "n w"], chosen: Styles) -> Float[Tensor, "n w"]:
-    """The style vectors of one image, with some of another's."""
-    mixed = onto.clone()
-    mixed[chosen.indices] = source[chosen.indices]
+def mix(destination: Float[Tensor, "n w"], source: Float[Tensor, "n w"], group: StyleGroup) -> Float[Tensor, "n w"]:
+    """The style vectors of `destination` with those of a group taken from `source`."""
+    mixed = destination.clone()
+    mixed[group.indices] = source[group.indices]
     return mixed
 
 
+@accepts(SamplingOptions)
 @frozen_weights()
-def style_mix_files(
+def save_style_mixing(
     model: str | Path,
     sources: Sequence[int],
     destinations: Sequence[int],
     out: str | Path,
     *,
     groups: Sequence[str] = (),
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    classes: Sequence[int] = (),
-    captions: Sequence[str] = (),
-    noise: NoiseMode | None = None,
-    batch_size: int | None = None,
-    precision: Precision = "no",
-    device: str | torch.device = "cpu",
+    options: SamplingOptions,
 ) -> dict[str, Any]:
-    """Write the grid: sources above, destinations on the left, once for each group of styles that is taken over.
+    """Write the grid: sources above, destinations on the left, once for each group of styles that is mixed in.
+
+    Args:
+        model: A run folder or a model file.
+        sources: Seeds whose styles are taken: the columns.
+        destinations: Seeds that receive them: the rows.
+        out: The picture.
+        groups: coarse, middle, fine, or indices such as 0-3; empty for all three groups.
 
     Raises:
         CheckpointError: There is no model.
-        DataError: A class or caption is none of the generator's.
-        UsageError: There are no such styles, or `out` is no picture.
+        DataError: The generator does not have a class or caption.
+        UsageError: There are no such styles, or `out` is not a picture.
     """
     out = Path(out)
     if not destination(out):
-        raise UsageError(f"a style-mixing grid is one picture; {out} has no suffix such as .png")
-    generator = load_generator(model, device)
-    told = resolve_conditions(generator, classes, captions)
-    if len(told.conditions) > 1:
-        raise UsageError(f"a style-mixing grid is of one condition, not of {len(told.conditions)}")
-    bands = choose(generator, groups)
-    truncation = (truncation_psi, truncation_cutoff)
-    taken, kept = (
-        styles(generator, seeds, c=told.conditions[0], truncation=truncation) for seeds in (sources, destinations)
+        raise UsageError(f"--out {out}: a style-mixing grid is one picture; give a suffix such as .png")
+    generator = load(model, options.device)
+    conditions = resolve_conditions(generator, options.classes, options.captions)
+    if len(conditions.vectors) > 1:
+        raise UsageError(f"a style-mixing grid has one condition, not {len(conditions.vectors)}; give one of them")
+    chosen = choose_groups(generator, groups)
+    truncation = Truncation(options.truncation_psi, options.truncation_cutoff)
+    c = conditions.vectors[0]
+    source_ws, destination_ws = (
+        styles(generator, seeds, c=c, truncation=truncation) for seeds in (sources, destinations)
     )
-    ws = [*taken, *kept, *(mix(onto, each, band) for band in bands for onto in kept for each in taken)]
-    options: dict[str, Any] = {"noise": noise, "batch_size": batch_size, "precision": precision}
-    painted = torch.cat(list(synthesize(generator, torch.stack(ws), **options))).unbind()
+    mixed_ws = [mix(onto, each, group) for group in chosen for onto in destination_ws for each in source_ws]
+    ws = torch.stack([*source_ws, *destination_ws, *mixed_ws])
+    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size, precision=options.precision)
+    images = torch.cat(list(batches)).unbind()
     count = len(sources)
-    top, left, mixed = painted[:count], painted[count : count + len(kept)], painted[count + len(kept) :]
+    top, left, mixed = images[:count], images[count : count + len(destinations)], images[count + len(destinations) :]
     cells: list[Tensor | None] = [None, *top]
-    for row in range(len(bands) * len(kept)):
-        cells += [left[row % len(kept)], *mixed[row * count : (row + 1) * count]]
-    rows = ["sources"]
-    for band in bands:
-        rows += [f"{band}\nonto seed {seed}" for seed in destinations]
+    for row in range(len(chosen) * len(destinations)):
+        cells += [left[row % len(destinations)], *mixed[row * count : (row + 1) * count]]
+    rows = ["sources", *(f"{group}\nonto seed {seed}" for group in chosen for seed in destinations)]
     out.parent.mkdir(parents=True, exist_ok=True)
     save_grid(
         cells,
@@ -168,9 +172,9 @@ def style_mix_files(
     )
     return {
         "out": str(out),
-        "images": len(painted),
+        "images": len(images),
         "sources": list(sources),
         "destinations": list(destinations),
-        "styles": {str(band).partition("\n")[0]: band.indices for band in bands},
-        "told": [name for name in told.names if name],
+        "styles": {str(group).partition("\n")[0]: group.indices for group in chosen},
+        "conditions": conditions.labels(),
     }

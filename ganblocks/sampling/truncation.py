@@ -1,4 +1,4 @@
-"""The truncation sweep: the same seeds from the mean image to their own, quality against variety.
+"""Truncation sweeps: the same seeds from the mean image to their own, fidelity against diversity.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section B and figure 8.
 """
@@ -11,47 +11,48 @@ from typing import Any
 
 import torch
 
-from blocks.common.noise import NoiseMode
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.errors import UsageError
-from ganblocks.precision import Precision
-from ganblocks.sampling.generate import generate, load_generator, resolve_conditions
+from ganblocks.options import accepts
+from ganblocks.sampling.conditions import resolve_conditions
+from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import destination, save_grid, scale_for, text_size
+from ganblocks.sampling.load import load
+from ganblocks.sampling.options import SamplingOptions
 
 
+@accepts(SamplingOptions)
 @frozen_weights()
-def truncation_files(
+def save_truncation_sweep(
     model: str | Path,
     seeds: Sequence[int],
     out: str | Path,
     *,
     psis: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-    truncation_cutoff: int | None = None,
-    classes: Sequence[int] = (),
-    captions: Sequence[str] = (),
-    noise: NoiseMode | None = None,
-    batch_size: int | None = None,
-    precision: Precision = "no",
-    device: str | torch.device = "cpu",
+    options: SamplingOptions,
 ) -> dict[str, Any]:
-    """Write a grid: a row for each seed, a column for each psi, one grid below the other for several conditions.
+    """Write a grid with a row per seed and a column per psi; several conditions stack their grids.
+
+    Args:
+        model: A run folder or a model file.
+        seeds: Random seeds.
+        out: The picture.
+        psis: Values of truncation_psi, one per column; `truncation_psi` itself is not used.
 
     Raises:
         CheckpointError: There is no model.
-        DataError: A class or caption is none of the generator's.
-        UsageError: `out` is no picture.
+        DataError: The generator does not have a class or caption.
+        UsageError: `out` is not a picture.
     """
     out = Path(out)
     if not destination(out):
-        raise UsageError(f"a truncation sweep is one picture; {out} has no suffix such as .png")
-    generator = load_generator(model, device)
-    told = resolve_conditions(generator, classes, captions)
-    options: dict[str, Any] = {"truncation_cutoff": truncation_cutoff, "noise": noise}
-    options |= {"batch_size": batch_size, "precision": precision}
+        raise UsageError(f"--out {out}: a truncation sweep is one picture; give a suffix such as .png")
+    generator = load(model, options.device)
+    conditions = resolve_conditions(generator, options.classes, options.captions)
     images: list[torch.Tensor] = []
     rows: list[str] = []
-    for name, c in zip(*told, strict=True):
-        columns = [generate(generator, seeds, c=c, truncation_psi=psi, **options) for psi in psis]
+    for name, c in zip(*conditions, strict=True):
+        columns = [generate(generator, seeds, c=c, **options.synthesis() | {"truncation_psi": psi}) for psi in psis]
         images += torch.stack(columns, 1).flatten(0, 1).unbind()
         rows += [f"seed {seed}" + (f"\n{name}" if name else "") for seed in seeds]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,5 +70,5 @@ def truncation_files(
         "images": len(images),
         "seeds": list(seeds),
         "psis": list(psis),
-        "told": [name for name in told.names if name],
+        "conditions": conditions.labels(),
     }

@@ -9,7 +9,7 @@ import torch
 
 from assemblies import parse
 from ganblocks import DigitScore
-from ganblocks.data.dataset import digits
+from ganblocks.data.digits import digits
 from ganblocks.metrics.frechet import frechet_distance, gaussian_of
 from ganblocks.pixels import from_bytes, from_symmetric
 from tests import tiny

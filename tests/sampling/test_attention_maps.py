@@ -1,4 +1,4 @@
-"""Pictures of attention show what was really paid: the weights in them make the block's output from its values."""
+"""Attention maps show the weights in use: with them, the values give the block's output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from blocks import DenseAttention, HydraNA, Linformer, NeighborhoodAttention, Sh
 from blocks.attention.l2 import L2Attention
 from blocks.families import Attention
 from ganblocks.errors import UsageError
-from ganblocks.sampling.attention_maps import BlockAttention, _attended, attention_maps, listening
-from ganblocks.sampling.attention_sheets import attention_map_files, over, zoom_of
+from ganblocks.sampling.attention_maps import BlockAttention, _attention_of, attention_maps, record_calls
+from ganblocks.sampling.attention_sheets import over, save_attention_maps, zoom_of
 from registry.kernels import BoundOp
 from tests import tiny
 
@@ -39,21 +39,20 @@ CASES = {
         {"num_heads": 3, "window_size": 4, "shift_sizes": [0, 1]},
         [("windows of 4x4", 1), ("windows of 4x4, shifted by 1", 2)],
     ),
-    "linformer": (Linformer, {"num_heads": 2, "rank": 5}, [("5 sums of all pixels", 2)]),
+    "linformer": (Linformer, {"num_heads": 2, "rank": 5}, [("5 projected keys", 2)]),
 }
 
 
-def attended(block, *inputs, at):
-    """What one block does, as `look` would show it."""
-    found = []
-    with (
-        torch.no_grad(),
-        listening(
-            block, lambda path, module, given, calls: found.append(_attended(path, "kind", module, given, calls, at))
-        ),
-    ):
+def attention_of(block, *inputs, at):
+    """The attention of one block, and its output."""
+    records = []
+
+    def analyse(path, module, arguments, calls):
+        records.append(_attention_of(path, "kind", module, arguments, calls, at))
+
+    with torch.no_grad(), record_calls(block, analyse):
         y = block(*inputs)
-    (one,) = found
+    (one,) = records
     assert isinstance(one, BlockAttention)
     return one, y
 
@@ -70,53 +69,53 @@ def randomised(module):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_weights_in_the_pictures_make_the_output_from_the_values(case):
+def test_the_weights_times_the_values_are_the_output(case):
     torch.manual_seed(0)
     kind, options, labels = CASES[case]
     context = {"dim": 12, "resolution": SIZE}
     block = randomised(kind(**{name: context[name] for name in kind.Context.model_fields}, **options))
     x = torch.randn(1, *SIZE, 12)
-    found, y = attended(block, x, at=every_pixel(*SIZE))
-    assert [(part.label, part.heads) for part in found.partitions] == labels
+    record, y = attention_of(block, x, at=every_pixel(*SIZE))
+    assert [(part.label, part.heads) for part in record.partitions] == labels
     values = block.v(x) if case == "l2" else block.qkv(x).chunk(3, dim=-1)[2]
-    values = values.reshape(SIZE[0] * SIZE[1], len(found.weights), -1)
-    mixed = torch.einsum("nqk,knd->qnd", found.weights.flatten(2), values)
+    values = values.reshape(SIZE[0] * SIZE[1], len(record.weights), -1)
+    mixed = torch.einsum("nqk,knd->qnd", record.weights.flatten(2), values)
     torch.testing.assert_close(block.proj(mixed.flatten(1)).view(y.shape), y, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.received, found.weights.sum(1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.query_key, block.attention_map(x)[0])
-    if case != "linformer":  # whose sums of pixels have weights of either sign
-        assert found.weights.min() >= 0
-        torch.testing.assert_close(found.weights.sum((-1, -2)), torch.ones(found.weights.shape[:2]))
+    torch.testing.assert_close(record.received, record.weights.sum(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(record.query_key, block.attention_map(x)[0])
+    if case != "linformer":  # its projection has weights of either sign
+        assert record.weights.min() >= 0
+        torch.testing.assert_close(record.weights.sum((-1, -2)), torch.ones(record.weights.shape[:2]))
 
 
 @pytest.mark.parametrize("rank", [None, 5])
-def test_attention_inside_a_layer_is_pictured_too(rank):
+def test_attention_inside_a_layer_has_maps(rank):
     torch.manual_seed(0)
     block = randomised(StyledAttention(8, SIZE, 6, num_heads=2, rank=rank))
     x, ws = torch.randn(1, 8, *SIZE), torch.randn(1, 1, 6)
-    found, _ = attended(block, x, ws, at=every_pixel(*SIZE))
-    weights = torch.ones(2, 77) if rank is None else found.weights.sum((-1, -2))
-    torch.testing.assert_close(found.weights.sum((-1, -2)), weights)
+    record, _ = attention_of(block, x, ws, at=every_pixel(*SIZE))
+    weights = torch.ones(2, 77) if rank is None else record.weights.sum((-1, -2))
+    torch.testing.assert_close(record.weights.sum((-1, -2)), weights)
     s, t = block.affine(ws[:, 0]).chunk(2, dim=-1)
     values = block.queries_keys_values(x, s, t)[0, :, 16:].view(77, 2, 4)
-    mixed = torch.einsum("nqk,knd->qnd", found.weights.flatten(2), values)
-    heard = []
+    mixed = torch.einsum("nqk,knd->qnd", record.weights.flatten(2), values)
+    outputs = []
     attend = block.attend
-    block.attend = lambda *qkv, **options: heard.append(attend(*qkv, **options)) or heard[-1]
+    block.attend = lambda *qkv, **options: outputs.append(attend(*qkv, **options)) or outputs[-1]
     block(x, ws)
-    torch.testing.assert_close(mixed.transpose(0, 1), heard[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed.transpose(0, 1), outputs[0][0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_is_lit_where_it_is_and_nowhere_else():
+def test_weights_are_zero_outside_the_window():
     block = HydraNA(4, (9, 12), num_heads=1, kernel_sizes=(3,), dilations=(2,))
-    found, _ = attended(randomised(block), torch.randn(1, 9, 12, 4), at=[(0.0, 0.99), (0.5, 0.5)])
-    corner, middle = (found.weights[0] > 0).unbind()
+    record, _ = attention_of(randomised(block), torch.randn(1, 9, 12, 4), at=[(0.0, 0.99), (0.5, 0.5)])
+    corner, middle = (record.weights[0] > 0).unbind()
     assert corner.nonzero().unique(dim=0).tolist() == [[y, x] for y in (0, 2, 4) for x in (7, 9, 11)]
     assert middle.nonzero().tolist() == [[y, x] for y in (2, 4, 6) for x in (4, 6, 8)]
 
 
 class Own(Attention, kind="own"):
-    """Mixes pixels by no op at all."""
+    """Mixes pixels without an op."""
 
     examples: ClassVar = ({},)
 
@@ -134,17 +133,17 @@ def generator_of(*attentions):
     return parse({"kind": "layered", "z_dim": 8, "synthesis": steps}).build().eval()
 
 
-def test_blocks_are_looked_at_in_their_order_and_the_generator_stays_as_it_was():
+def test_blocks_come_in_their_order_and_the_generator_is_unchanged():
     generator = generator_of("dense", Own, {"kind": "na", "num_heads": 2, "kernel_size": 3})
     ws = generator.mapping(torch.randn(1, 8))
     expected = generator.synthesis(ws)
-    found = []
-    unseen = attention_maps(generator, ws, [(0.5, 0.5)], found.append)
-    assert [(each.path, each.kind, each.resolution) for each in found] == [
+    records = []
+    unavailable = attention_maps(generator, ws, [(0.5, 0.5)], records.append)
+    assert [(each.path, each.kind, each.resolution) for each in records] == [
         ("synthesis.1.attn", "dense", (6, 8)),
         ("synthesis.3.attn", "na", (6, 8)),
     ]
-    assert [(each.path, each.reason) for each in unseen] == [("synthesis.2.attn", "it calls no attention op")]
+    assert [(each.path, each.reason) for each in unavailable] == [("synthesis.2.attn", "it calls no attention op")]
     assert isinstance(generator.synthesis[1].attn.attend, BoundOp)
     assert not generator.synthesis[1].attn._forward_hooks
     torch.testing.assert_close(generator.synthesis(ws), expected)
@@ -153,23 +152,23 @@ def test_blocks_are_looked_at_in_their_order_and_the_generator_stays_as_it_was()
     assert isinstance(generator.synthesis[1].attn.attend, BoundOp)
 
 
-def test_tokens_that_are_no_pixels_are_told_of():
+def test_tokens_that_are_not_pixels_are_reported():
     generator = generator_of({"kind": "shifted-window", "num_heads": 2, "window_size": 4, "shift_sizes": [0]})
     generator.synthesis[1].attn.pixels_of_calls = lambda height, width: iter([torch.arange(48)[None]] * 9)
-    (unseen,) = attention_maps(generator, generator.mapping(torch.randn(1, 8)), [(0.5, 0.5)], lambda _: None)
-    assert "queries and" in unseen.reason
+    (unavailable,) = attention_maps(generator, generator.mapping(torch.randn(1, 8)), [(0.5, 0.5)], lambda _: None)
+    assert "queries and" in unavailable.reason
 
 
 def test_small_windows_are_enlarged():
-    found, _ = attended(
+    record, _ = attention_of(
         randomised(HydraNA(4, (32, 48), num_heads=2, kernel_sizes=(3,), dilations=(1, 8))),
         torch.randn(1, 32, 48, 4),
         at=[(0.0, 0.0)],
     )
-    assert [zoom_of(part, found.resolution) for part in found.partitions] == [4, 1]
-    cell = over(Image.new("RGB", (96, 64)), found.weights[0, 0], (0.0, 0.0), 4, 48)
+    assert [zoom_of(part, record.resolution) for part in record.partitions] == [4, 1]
+    cell = over(Image.new("RGB", (96, 64)), record.weights[0, 0], (0.0, 0.0), 4, 48)
     assert cell.size == (48, 32)
-    lit = [max(cell.getpixel(place)) > 0 for place in ((9, 9), (14, 9), (9, 14))]
+    lit = [max(cell.getpixel(pixel)) > 0 for pixel in ((9, 9), (14, 9), (9, 14))]
     assert lit == [True, False, False]  # three by three of twelve by eight pixels, each four wide
 
 
@@ -180,31 +179,31 @@ def model(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_a_picture_is_written_for_each_block(model, tmp_path):
-    made = attention_map_files(model, 3, tmp_path / "new" / "attention", at=[(0, 15), (8, 2)], size=32)
+def test_a_picture_is_written_per_block(model, tmp_path):
+    record = save_attention_maps(model, 3, tmp_path / "new" / "attention", at=[(0, 15), (8, 2)], size=32)
     assert sorted(path.name for path in (tmp_path / "new" / "attention").iterdir()) == [
         "00-4x4-dense.png",
         "01-8x8-hydra-na.png",
         "overview.png",
     ]
-    assert made["queries"] == [[0, 15], [8, 2]]
-    dense, hydra = made["blocks"]
+    assert record["queries"] == [[0, 15], [8, 2]]
+    dense, hydra = record["blocks"]
     assert [part["label"] for part in hydra["partitions"]] == ["window 3x3, dilation 1", "window 3x3, dilation 2"]
     assert [(part["kernel_size"], part["dilation"]) for part in hydra["partitions"]] == [(3, 1), (3, 2)]
     assert (dense["path"], dense["resolution"]) == ("synthesis.1.attn", [4, 4])
     assert Image.open(hydra["picture"]).height > 4 * 32
-    json.dumps(made)
+    json.dumps(record)
 
 
-def test_what_cannot_be_pictured_is_told_plainly(model, tmp_path):
-    with pytest.raises(UsageError, match="16,3 lies outside the image of 16 x 16 pixels"):
-        attention_map_files(model, 0, tmp_path / "attention", at=[(16, 3)])
-    with pytest.raises(UsageError, match="is one file"):
-        attention_map_files(model, 0, model)
-    with pytest.raises(UsageError, match="is one file"):
-        attention_map_files(model, 0, tmp_path / "attention.png")
+def test_invalid_queries_and_outputs_are_refused(model, tmp_path):
+    with pytest.raises(UsageError, match="--at 16,3: the image has 16 x 16 pixels"):
+        save_attention_maps(model, 0, tmp_path / "attention", at=[(16, 3)])
+    with pytest.raises(UsageError, match="are a folder of pictures"):
+        save_attention_maps(model, 0, model)
+    with pytest.raises(UsageError, match="are a folder of pictures"):
+        save_attention_maps(model, 0, tmp_path / "attention.png")
     steps = [{"kind": "constant", "dim": 8}, {"kind": "to-rgb"}]
     save_model(model, parse({"kind": "layered", "z_dim": 8, "synthesis": steps}).build())
-    with pytest.raises(UsageError, match="has no attention to picture"):
-        attention_map_files(model, 0, tmp_path / "attention")
+    with pytest.raises(UsageError, match="has no attention to show"):
+        save_attention_maps(model, 0, tmp_path / "attention")
     assert not (tmp_path / "attention").exists()

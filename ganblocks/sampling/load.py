@@ -1,0 +1,31 @@
+"""A generator from a run folder or a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from assemblies import CheckpointError, Generator, load_model
+
+MODEL = "model.safetensors"
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The averaged generator of a run folder, or the generator of a model file, in eval mode.
+
+    Args:
+        source: A run folder or a `.safetensors` model file.
+        device: Where to put it.
+
+    Raises:
+        CheckpointError: There is no model, or the file is damaged or does not fit its own spec.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if not (path / MODEL).is_file():
+            raise CheckpointError(
+                f"{path} has no {MODEL}: it is not a run folder, or training has not saved a model yet"
+            )
+        path = path / MODEL
+    return load_model(path, device)

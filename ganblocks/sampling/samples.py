@@ -1,0 +1,64 @@
+"""Samples on disk: a grid of all seeds, or a folder with a file per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blocks.common.weight_cache import frozen_weights
+from ganblocks.options import accepts
+from ganblocks.sampling.conditions import resolve_conditions
+from ganblocks.sampling.generate import batch_size_of, generate
+from ganblocks.sampling.grids import destination, save_grid
+from ganblocks.sampling.load import load
+from ganblocks.sampling.options import SamplingOptions
+
+
+@accepts(SamplingOptions)
+@frozen_weights()
+def save_samples(
+    model: str | Path, seeds: Sequence[int], out: str | Path, *, options: SamplingOptions
+) -> dict[str, Any]:
+    """Write the images of seeds. Several classes or captions make a row each, with a column per seed.
+
+    Args:
+        model: A run folder or a model file.
+        seeds: Random seeds.
+        out: A picture, for a grid of all images, or a folder, for a PNG each.
+
+    Raises:
+        CheckpointError: There is no model.
+        DataError: The generator does not have a class or caption.
+        UsageError: The suffix of `out` is not a picture's.
+    """
+    out = Path(out)
+    suffix = destination(out)
+    generator = load(model, options.device)
+    conditions = resolve_conditions(generator, options.classes, options.captions)
+    batch_size = options.batch_size or batch_size_of(generator)
+    (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
+    batches = []
+    for number, c in enumerate(conditions.vectors):
+        for first in range(0, len(seeds), batch_size):
+            part = seeds[first : first + batch_size]
+            images = generate(generator, part, c=c, **options.synthesis())
+            if suffix:
+                batches.append(images)
+                continue
+            prefix = f"condition{number}-" if len(conditions.vectors) > 1 else ""
+            for seed, image in zip(part, images, strict=True):
+                save_grid(image[None], out / f"{prefix}seed{seed:04d}.png", value_range=generator.value_range)
+    if suffix:
+        rows: dict[str, Any] = (
+            {"columns": len(seeds), "row_labels": conditions.names} if len(conditions.vectors) > 1 else {}
+        )
+        save_grid(torch.cat(batches), out, value_range=generator.value_range, **rows)
+    return {
+        "out": str(out),
+        "images": len(seeds) * len(conditions.vectors),
+        "seeds": list(seeds),
+        "conditions": conditions.labels(),
+    }

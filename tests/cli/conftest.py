@@ -1,0 +1,36 @@
+"""The command line in this process."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import yaml
+
+from ganblocks.cli import app
+from tests import tiny
+
+
+@pytest.fixture
+def ganblocks(monkeypatch, capsys):
+    """Run the command; returns its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ganblocks", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        code = ended.value.code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        assert "pydantic" not in captured.err
+        return (0 if code is None else code), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def gan_file(tmp_path):
+    """A document of a small GAN."""
+    path = tmp_path / "gan.yaml"
+    path.write_text(yaml.safe_dump(tiny.gan()))
+    return path

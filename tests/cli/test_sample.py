@@ -1,0 +1,43 @@
+"""The commands that make images."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from assemblies import save_model
+from ganblocks.cli import app as cli
+
+
+@pytest.mark.parametrize("command", ["sample", "truncation", "style-mix", "interpolate", "attention-maps"])
+def test_every_command_writes_and_reports_as_json(command, model, tmp_path, monkeypatch, capsys):
+    out = tmp_path / ("pictures" if command == "attention-maps" else "picture.png")
+    arguments = ["--class", "1", "--out", str(out), "--json"] + (["--steps", "2"] if command == "interpolate" else [])
+    monkeypatch.setattr(sys, "argv", ["ganblocks", command, str(model), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None)
+    record = json.loads(capsys.readouterr().out)
+    assert record["out"] == str(out)
+    assert out.exists()
+    assert record["conditions"] == ["class 1"]
+
+
+def test_every_command_in_the_docs_on_sampling_runs(conditional, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text()
+    lines = page.partition("```bash\n")[2].partition("```")[0].splitlines()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    save_model(tmp_path / "runs" / "mine" / "model.safetensors", conditional)
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code in (0, None), f"{line}\n{capsys.readouterr().err}"
+    assert len(lines) == 9
+    assert len(list((tmp_path / "samples").iterdir())) == 100
+    assert len(list((tmp_path / "frames").iterdir())) == 73

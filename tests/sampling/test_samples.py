@@ -1,0 +1,32 @@
+"""Samples in a grid or a folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganblocks.errors import DataError
+from ganblocks.sampling.conditions import one_hot
+from ganblocks.sampling.generate import generate
+from ganblocks.sampling.samples import save_samples
+
+
+def test_samples_are_written_as_a_grid_or_into_a_folder(tmp_path, model, conditional):
+    save_samples(tmp_path, [3, 10], tmp_path / "new" / "grid.png")
+    assert Image.open(tmp_path / "new" / "grid.png").size == (34, 16)
+    save_samples(tmp_path, [3, 10], tmp_path / "each", classes=[1])
+    assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["seed0003.png", "seed0010.png"]
+    expected = generate(conditional, [10], c=one_hot([1], 3)).mul(255).round().clamp(0, 255)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(np.asarray(Image.open(tmp_path / "each" / "seed0010.png")), expected.numpy(), atol=1)
+    with pytest.raises(DataError, match="--class 3: there is no such class; the model takes classes 0 to 2"):
+        save_samples(tmp_path, [0], tmp_path / "grid.png", classes=[3])
+
+
+def test_several_classes_make_a_row_each(model, tmp_path, conditional):
+    record = save_samples(model, [3, 4], tmp_path / "grid.png", classes=[0, 1, 2])
+    assert (record["images"], record["conditions"]) == (6, ["class 0", "class 1", "class 2"])
+    assert Image.open(tmp_path / "grid.png").height == 3 * 16 + 4
+    save_samples(model, [3], tmp_path / "each", classes=[0, 2])
+    names = sorted(path.name for path in (tmp_path / "each").iterdir())
+    assert names == ["condition0-seed0003.png", "condition1-seed0003.png"]
