@@ -1,1 +1,1 @@
-"""First-party plugins: bridges to libraries that are optional. They arrive by entry point, like anybody's."""
+"""First-party plugins for optional libraries. They are found through entry points, as plugins of other packages are."""

@@ -1,4 +1,4 @@
-"""Texts as conditions, and guidance towards them, by the towers of a CLIP.
+"""Text as a condition, and guidance towards it, by the encoders of a CLIP.
 
 CLIP, Radford et al. 2021, https://arxiv.org/abs/2103.00020; guidance as in StyleGAN-T, Sauer et al. 2023,
 https://arxiv.org/abs/2301.09515, section 3.3.
@@ -7,21 +7,21 @@ https://arxiv.org/abs/2301.09515, section 3.3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.common.autocast import at_least_float32
+from blocks.common.autocast import at_least_float32, no_autocast
+from blocks.common.computed_buffer import computed_buffer
 from blocks.common.frozen_module import FrozenModule
-from blocks.common.guidance import as_seen, random_crop, spherical_distance
+from blocks.common.guidance import preprocess, random_crop, spherical_distance
 from blocks.common.value_range import to_symmetric
 from blocks.families import Batch, Condition, Networks, Regularizer
-from plugins.towers import Model, Tower, build, configuration, tokens
+from plugins.clip_towers import Model, build, configuration, tokens
 from registry import Register, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -33,18 +33,18 @@ TINY: Model = {
 
 
 class OpenClipText(Condition, kind="open-clip-text"):
-    """A caption as the unit vector that the text tower of a CLIP makes of it.
+    """Encodes a caption as its embedding by the text encoder of a CLIP, a unit vector.
 
-    The tower is borrowed: it stays as it is, and files of models name it and its hash in place of its weights. A tower
-    that the model owns is saved with the model, and can learn.
+    By default the encoder is frozen, and model files hold its name and a hash instead of its weights. With
+    `embed_weights` they are saved with the model and can be trained.
 
     Args:
-        model: The name of one of open_clip's models, such as ViT-L-14, or its configuration: embed_dim, text_cfg and
-            vision_cfg. Weights that OpenAI published, in a file of one's own, want ViT-L-14-quickgelu.
-        weights: A name that open_clip knows for the model, such as openai, or a file; None for random ones, which the
-            model then owns.
-        embed_weights: Whether the tower is a part of the model.
-        precision: What a borrowed tower computes in.
+        model: Name of one of open_clip's models, such as ViT-L-14, or its configuration: embed_dim, text_cfg and
+            vision_cfg. A local file of OpenAI's weights needs ViT-L-14-quickgelu.
+        weights: Name of weights that open_clip knows for the model, such as openai, or a file; null for random weights,
+            which need `embed_weights`.
+        embed_weights: Whether the weights are part of the model.
+        precision: Precision of a frozen encoder.
     """
 
     condition_input = "captions"
@@ -61,46 +61,45 @@ class OpenClipText(Condition, kind="open-clip-text"):
     ) -> None:
         super().__init__()
         if weights is None and not embed_weights:
-            raise incompatible(
-                "weights", "a borrowed tower without weights has learnt nothing; name them, or say embed_weights: true"
-            )
+            fact = "a frozen encoder with random weights encodes nothing useful"
+            raise incompatible("weights", f"{fact}; set weights, or embed_weights: true")
         if embed_weights and precision != "float32":
-            raise incompatible(
-                "precision", f"a tower that the model owns computes as the model does, not in {precision}"
-            )
+            fact = f"an encoder that is part of the model has the model's precision, not {precision}"
+            raise incompatible("precision", f"{fact}; use float32")
         self.config = configuration(model)
         tower = build("text", model, weights, embed_weights=embed_weights)
         self.cond_dim = tower.embed_dim
         self.embed_weights = embed_weights
-        self.tower = _owned(tower) if embed_weights else _frozen(tower, precision)
-        self.register_buffer("like", torch.zeros(()), persistent=False)  # knows the dtype to answer in
+        network = tower.network
+        self.tower = network if embed_weights else FrozenModule(network.to(getattr(torch, precision)), tower.source)
+        computed_buffer(self, "like", torch.zeros, ())  # has the dtype of the output
 
-    def read(self, said: Sequence[Any]) -> Int64[Tensor, "b n"]:
-        for each in said:
-            if not isinstance(each, str):
-                raise ValueError(f"{each!r} is no caption, which is a string")
-        return tokens(self.config, list(said))
+    def read(self, captions: Sequence[Any]) -> Int64[Tensor, "b n"]:
+        for caption in captions:
+            if not isinstance(caption, str):
+                raise ValueError(f"{caption!r} is not a caption: a caption is a string")
+        return tokens(self.config, list(captions))
 
-    def forward(self, told: Int64[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+    def forward(self, token_ids: Int64[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         if self.embed_weights:
-            return F.normalize(self.tower(told), dim=-1)
-        with _as_it_is(told.device):
-            return F.normalize(at_least_float32(self.tower(told)), dim=-1).to(self.like.dtype)
+            return F.normalize(self.tower(token_ids), dim=-1)
+        with no_autocast(token_ids):
+            return F.normalize(at_least_float32(self.tower(token_ids)), dim=-1).to(self.like.dtype)
 
 
 class ClipGuidance(Regularizer, kind="clip-guidance"):
-    """The squared angle between a generated image's embedding and its caption's, mean over the batch.
+    """The squared angle between the embeddings of a generated image and of its caption, mean over the batch.
 
-    The weight is what it says for any batch; StyleGAN-T's published code divides its adversarial loss by the images
-    that a GPU has at once, so that its weights count that many times more.
+    StyleGAN-T's published code divides the adversarial loss, but not this term, by the number of images per GPU; its
+    weight corresponds to a larger one here.
 
     Args:
-        cond_dim: Features of the condition, which has to be an embedding of the same CLIP.
-        model: The name of one of open_clip's models, such as ViT-L-14, or its configuration.
-        weights: A name that open_clip knows for the model, such as openai, or a file; None for random ones.
+        cond_dim: Features of the condition, a text embedding of the same CLIP.
+        model: Name of one of open_clip's models, such as ViT-L-14, or its configuration.
+        weights: Name of weights that open_clip knows for the model, such as openai, or a file; null for random weights.
         weight: Weight of the term.
-        crop: Side of the square, somewhere in the image, that the tower looks at; smaller images are seen whole.
-        precision: What the tower computes in.
+        crop: Side of the random square crop that is embedded, in pixels; smaller images are embedded whole.
+        precision: Precision of the image encoder.
     """
 
     side = "generator"
@@ -122,46 +121,35 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
     ) -> None:
         super().__init__()
         if not cond_dim:
-            raise incompatible((), "guidance goes towards captions; the generator has no condition")
+            raise incompatible((), "guidance needs captions, and the generator is unconditional; give it a condition")
         tower = build("visual", model, weights)
         if tower.embed_dim != cond_dim:
-            said = f"embeds images in {tower.embed_dim} features, the condition has {cond_dim}: take the same CLIP"
-            raise incompatible("model", said)
+            fact = f"embeds images in {tower.embed_dim} features, but the condition has {cond_dim}"
+            raise incompatible("model", f"{fact}; use the same CLIP")
         self.weight, self.crop = weight, crop
         size: Any = tower.network.image_size
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
-        # random weights would differ after each start, so that they are kept
-        self.tower = _owned(tower).requires_grad_(False) if weights is None else _frozen(tower, precision)
-        self.dtype = None if weights is None else getattr(torch, precision)
+        if weights is None:  # random weights differ at each start, so they are saved
+            self.tower, self.dtype = tower.network.requires_grad_(False), None
+        else:
+            self.dtype = getattr(torch, precision)
+            self.tower = FrozenModule(tower.network.to(self.dtype), tower.source)
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(tower, name)), persistent=False)
+            computed_buffer(self, name, torch.tensor, getattr(tower, name))
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        assert batch.c is not None, "guidance goes towards captions"
-        image = networks.generator(batch.z, batch.c) if batch.fake is None else batch.fake
-        image = to_symmetric(image, getattr(networks.generator, "value_range", "symmetric"))
+        assert batch.c is not None, "guidance needs captions"
+        image = networks.generator(batch.z, batch.generator_c) if batch.fake is None else batch.fake
+        image = to_symmetric(image, networks.value_range)
         distance = spherical_distance(self.features(image), batch.c.to(image.dtype))
         return distance.mean() * self.weight
 
     def features(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b d"]:
-        """Embeddings of images in [-1,1], by a random crop of them."""
-        seen = as_seen(random_crop(image, self.crop), self.size, self.mean, self.std)
-        with _as_it_is(image.device):
-            found: Tensor = self.tower(seen.to(self.dtype or self.mean.dtype))
-        return found.to(image.dtype)
-
-
-def _as_it_is(device: torch.device) -> AbstractContextManager[object]:
-    """No mixed precision: a tower computes in its own dtype."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
-
-
-def _owned(tower: Tower) -> nn.Module:
-    return tower.network
-
-
-def _frozen(tower: Tower, precision: Precision) -> nn.Module:
-    return FrozenModule(tower.network.to(getattr(torch, precision)), tower.source)
+        """Embeddings of a random crop of images in [-1,1]."""
+        crop = preprocess(random_crop(image, self.crop), self.size, self.mean, self.std)
+        with no_autocast(image):
+            embeddings: Tensor = self.tower(crop.to(self.dtype or self.mean.dtype))
+        return embeddings.to(image.dtype)
 
 
 @hookimpl

@@ -1,9 +1,9 @@
-"""Importing what builds on torchvision, also where torchvision's compiled operations do not fit the installed torch.
+"""Imports libraries that need torchvision, also where torchvision's compiled operators do not fit the installed torch.
 
-torchvision, https://github.com/pytorch/vision. PyPI has its build for CUDA only. Beside a CPU build of torch its
-library of operations cannot be loaded; torchvision then goes on without, but describes two operations that nobody
-declared, and `import torchvision` ends with `RuntimeError: operator torchvision::nms does not exist`. timm and
-open_clip import it for its transforms alone, which are Python.
+torchvision, https://github.com/pytorch/vision. PyPI has its build for CUDA only, whose library of operators cannot be
+loaded beside a CPU build of torch. torchvision continues without it, but registers fake implementations of two
+operators that are not defined then, and `import torchvision` fails: `RuntimeError: operator torchvision::nms does not
+exist`. timm and open_clip import it for its transforms only, which are written in Python.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import torch
 
 UNDECLARED = re.compile(r"operator torchvision::(\w+) does not exist")
 SUPPRESSION = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"  # the schema of nms and qnms
-_declared: list[torch.library.Library] = []  # declarations last as long as their library
+_defined: list[torch.library.Library] = []  # an operator exists as long as its library object
 
 
 def import_beside_torchvision(name: str) -> ModuleType:
     """`import_module(name)` for a library that imports torchvision.
 
-    Where torchvision stops at an operation that was not declared, the operation is declared, without a way to compute
-    it, and the import tried again. What calls the operation is told by torchvision that its build does not fit.
+    Where torchvision fails at an undefined operator, the operator is defined without an implementation and the import
+    is tried again. A call of the operator raises torchvision's error about an incompatible build.
 
     Args:
         name: The module, such as "timm" or "open_clip".
 
     Raises:
-        ImportError: The library is not there, or fails for another reason.
+        ImportError: The library is not installed, or its import fails for another reason.
     """
     while True:
         try:
@@ -41,4 +41,4 @@ def import_beside_torchvision(name: str) -> ModuleType:
                 raise ImportError(f"{name} cannot be imported: {error}", name=name) from error
             library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
             library.define(missing[1] + SUPPRESSION)
-            _declared.append(library)
+            _defined.append(library)

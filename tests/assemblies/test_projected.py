@@ -120,7 +120,7 @@ def test_misfits_are_told_with_their_paths() -> None:
     }
     with pytest.raises(IncompatibleError) as error:
         check(parse(document))
-    assert "discriminator.networks.0   networks of timm see RGB or grey images, not 2 channels" in str(error.value)
+    assert "discriminator.networks.0   networks of timm take RGB or grey images, not 2 channels" in str(error.value)
     document["generator"]["image_channels"] = 3  # type: ignore[index]
     with pytest.raises(IncompatibleError) as error:
         check(parse(document))

@@ -1,4 +1,4 @@
-"""Frozen networks of timm: what is read from them, where their weights come from, and what is said when they do not."""
+"""Networks of timm as backbones: their tokens, their weights, and errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from blocks.common.frozen_module import FOLDER, FrozenModule, references
-from plugins import timm as plugin
+from blocks.common.frozen_module import WEIGHTS_ENV, FrozenModule, list_frozen_modules
+from plugins import pretrained, timm_networks
 from plugins.timm import TimmFeatures
 from registry import IncompatibleError, SpecValidationError
 
@@ -32,15 +32,15 @@ def weights(path: Path, *, seed: int = 1, classifier: bool = False) -> dict[str,
     return tensors
 
 
-def test_all_sizes_are_the_networks_own() -> None:
+def test_sizes_come_from_the_network() -> None:
     block = tiny()
     tokens = block(torch.rand(2, 3, 32, 32))
     assert block.input_size == (16, 20)
-    assert [tuple(each.shape) for each in tokens] == [(2, 4 * 5, 8)] * 5, "four depths, and what enters the first"
+    assert [tuple(each.shape) for each in tokens] == [(2, 4 * 5, 8)] * 5, "four depths, and the first input"
     assert block.network.depths == (1, 2, 3, 4, 0)
 
 
-def test_dino_is_read_at_the_depths_and_size_of_the_paper() -> None:
+def test_dino_has_the_depths_and_the_size_of_the_paper() -> None:
     with torch.device("meta"):
         block = TimmFeatures(3)
         tokens = block(torch.zeros(1, 3, 64, 64))
@@ -50,15 +50,15 @@ def test_dino_is_read_at_the_depths_and_size_of_the_paper() -> None:
     assert {tuple(each.shape) for each in tokens} == {(1, 196, 384)}
 
 
-def test_dinov2_can_be_told_to_see_fewer_pixels() -> None:
+def test_dinov2_accepts_a_smaller_image_size() -> None:
     with torch.device("meta"):
-        embed_weights = TimmFeatures(3, network="vit_small_patch14_dinov2.lvd142m")
+        native = TimmFeatures(3, network="vit_small_patch14_dinov2.lvd142m")
         fewer = TimmFeatures(3, network="vit_small_patch14_dinov2.lvd142m", image_size=224)
         assert fewer(torch.zeros(1, 3, 64, 64))[0].shape[1] == 16 * 16
-    assert embed_weights.input_size == (518, 518)
+    assert native.input_size == (518, 518)
 
 
-def test_the_class_token_is_added_or_left_out() -> None:
+def test_the_class_token_is_added_or_dropped() -> None:
     image = torch.rand(1, 3, 16, 20)
     added, dropped = tiny(depths=(2,))(image)[0], tiny(depths=(2,), class_token="drop")(image)[0]
     difference = added - dropped
@@ -66,7 +66,7 @@ def test_the_class_token_is_added_or_left_out() -> None:
     assert difference.abs().max() > 1e-3
 
 
-def test_networks_normalise_images_as_they_learnt() -> None:
+def test_images_are_normalised_as_in_the_networks_training() -> None:
     block = tiny(network="vit_small_patch16_224.dino")
     white = torch.ones(1, 3, 16, 20) * block.scale + block.shift
     torch.testing.assert_close(
@@ -74,7 +74,7 @@ def test_networks_normalise_images_as_they_learnt() -> None:
     )
 
 
-def test_grey_images_are_seen_as_rgb() -> None:
+def test_grey_images_become_rgb() -> None:
     torch.manual_seed(0)
     block = TimmFeatures(1, weights=None, **SMALL)
     grey = torch.rand(2, 1, 16, 20)
@@ -84,7 +84,7 @@ def test_grey_images_are_seen_as_rgb() -> None:
 @pytest.mark.parametrize(
     "network", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "tf_efficientnet_lite0"]
 )
-def test_other_networks_give_the_maps_of_their_stages(network: str) -> None:
+def test_other_networks_output_the_maps_of_their_stages(network: str) -> None:
     with torch.device("meta"):
         block = TimmFeatures(3, network=network, weights=None)
         tokens = block(torch.zeros(1, 3, *block.input_size))
@@ -93,7 +93,7 @@ def test_other_networks_give_the_maps_of_their_stages(network: str) -> None:
     assert tokens[0].shape[1] > tokens[-1].shape[1], "later stages have fewer pixels"
 
 
-def test_a_frozen_network_neither_learns_nor_changes_mode_but_passes_gradients_on() -> None:
+def test_a_frozen_network_is_not_trained_keeps_its_mode_and_passes_gradients() -> None:
     block = tiny(network="resnet18", arguments={}, image_size=(32, 32)).train()
     before = {name: value.clone() for name, value in block.state_dict().items()}
     image = torch.rand(2, 3, 32, 32, requires_grad=True)
@@ -106,19 +106,19 @@ def test_a_frozen_network_neither_learns_nor_changes_mode_but_passes_gradients_o
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_weights_come_from_a_file_and_are_not_saved_again(tmp_path: Path, name: str) -> None:
+def test_weights_are_loaded_from_a_file_and_not_saved(tmp_path: Path, name: str) -> None:
     tensors = weights(tmp_path / name, classifier=True)
     block = tiny(weights=str(tmp_path / name))
     assert isinstance(block.network, FrozenModule)
     loaded = block.network.network.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
     assert block.state_dict() == {}
-    (reference,) = references(block).values()
+    (reference,) = list_frozen_modules(block).values()
     assert reference["timm"] == "vit_small_patch16_224"
     assert len(reference["sha256"]) == 64
 
 
-def test_weights_are_saved_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_embedded_weights_are_saved(tmp_path: Path) -> None:
     weights(tmp_path / "weights.pth")
     block = tiny(weights=str(tmp_path / "weights.pth"), embed_weights=True)
     assert sum(value.numel() for value in block.state_dict().values()) == block.num_parameters
@@ -126,7 +126,7 @@ def test_weights_are_saved_where_that_is_asked_for(tmp_path: Path) -> None:
 
 def test_weights_by_the_networks_name_are_found_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = weights(tmp_path / "vit_small_patch16_224.dino.safetensors")
-    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(WEIGHTS_ENV, str(tmp_path))
     block = tiny(network="vit_small_patch16_224.dino", weights="pretrained")
     loaded = block.network.network.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
@@ -136,25 +136,25 @@ def test_offline_the_error_says_how_to_provide_weights(monkeypatch: pytest.Monke
     def unknown(*_: Any) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(plugin, "getproxies", dict)
-    monkeypatch.setattr(plugin.socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(plugin, "cached", lambda published: None)
+    monkeypatch.setattr(pretrained, "getproxies", dict)
+    monkeypatch.setattr(pretrained.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(timm_networks, "cached_file", lambda repository, names: None)
     with pytest.raises(IncompatibleError) as error:
         TimmFeatures(3)
-    for part in ("timm/vit_small_patch16_224.dino", "Name or service not known", FOLDER, ".safetensors"):
+    for part in ("timm/vit_small_patch16_224.dino", "Name or service not known", WEIGHTS_ENV, ".safetensors"):
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "vit_smal_patch16_224"}, "timm has no network 'vit_smal_patch16_224'; did you mean vit_small_"),
+        ({"network": "vit_smal_patch16_224"}, "unknown network 'vit_smal_patch16_224'; did you mean vit_small_"),
         ({"image_size": (18, 16)}, "18 x 16 pixels do not split into patches of 4 x 4"),
         ({"depths": (1, 5)}, "VisionTransformer has depths 0 to 4, not 5"),
-        ({"depths": ()}, "names no depth to read"),
+        ({"depths": ()}, "is empty; VisionTransformer has depths 0 to 4"),
         ({"network": "resnet18", "arguments": {}, "depths": (0,)}, "ResNet has depths 1 to 5, not 0"),
-        ({"weights": "nowhere.pth"}, "'nowhere.pth' is no file here; give a file, or pretrained"),
-        ({"arguments": {"depht": 2}}, "timm builds no vit_small_patch16_224 of them"),
+        ({"weights": "nowhere.pth"}, "the file 'nowhere.pth' does not exist; give a file, or pretrained"),
+        ({"arguments": {"depht": 2}}, "timm cannot build vit_small_patch16_224 with them"),
     ],
 )
 def test_errors_name_the_fact_and_the_cure(options: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from ganblocks.randomness import seed_step
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.trainer import Trainer
 from ganblocks.training.warm_start import WarmStart
-from plugins import towers
+from plugins import clip_towers
 from plugins.open_clip import TINY
 from registry import IncompatibleError, SpecValidationError
 from tests import tiny
@@ -42,7 +42,7 @@ QUIET = {"tick": 0.008, "snapshot": 0, "quiet": True, "workers": 0}
 def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("towers") / "clip.safetensors"
-    save_file(towers.open_clip().model.CLIP(**TINY).state_dict(), path)
+    save_file(clip_towers.open_clip().model.CLIP(**TINY).state_dict(), path)
     return path
 
 
@@ -122,14 +122,14 @@ def test_a_recipe_says_what_does_not_fit(tmp_path):
     first, second = RECIPE["stages"]
     with pytest.raises(
         IncompatibleError,
-        match=r"stages.1.init_from_previous   the generator of the previous stage has .* which this stage's generator lacks",
+        match=r"stages.1.init_from_previous   the generator of the previous stage has .* this stage's generator lacks",
     ):
         check(parse(RECIPE | {"stages": [second, first | {"init_from_previous": "generator"}]}))
     with pytest.raises(
         IncompatibleError, match=r"which this stage's discriminator lacks; or initialise the generator alone"
     ):
         check(parse(RECIPE | {"stages": [first, second | {"init_from_previous": "both"}]}))
-    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages, and each has its own run folder"):
+    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages"):
         check(parse(RECIPE | {"stages": [first, second | {"name": "low"}]}))
     broken = tiny.gan(generator=LOW | {"synthesis": LOW["synthesis"][:1] + LOW["synthesis"][-1:]}, freeze_d=99)
     with pytest.raises(IncompatibleError, match=r"stages.0.gan.freeze_d"):

@@ -18,7 +18,7 @@ from blocks.common.guidance import random_crop, spherical_distance
 from blocks.families import Batch
 from ganblocks.cli.app import app
 from ganblocks.sampling.generate import generate
-from plugins import towers
+from plugins import clip_towers, pretrained
 from plugins.open_clip import TINY, ClipGuidance, OpenClipText
 from registry import IncompatibleError
 from tests import tiny
@@ -28,7 +28,7 @@ CAPTIONS = ["a red bird", "seven", "a house by the sea, painted at night in all 
 
 def made(seed=0, **changes):
     torch.manual_seed(seed)
-    return towers.open_clip().model.CLIP(**(TINY | changes)).eval()
+    return clip_towers.open_clip().model.CLIP(**(TINY | changes)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def with_text(weights, **options):
 
 
 def test_a_caption_is_what_the_text_tower_makes_of_it(clip, weights):
-    read = towers.open_clip().SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
+    read = clip_towers.open_clip().SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
     expected = clip.encode_text(read(CAPTIONS), normalize=True)
     for embed_weights in (False, True):
         condition = OpenClipText(model=TINY, weights=str(weights), embed_weights=embed_weights)
@@ -77,18 +77,16 @@ def test_any_generator_takes_text(weights):
     assert gan.generator.cond_dim == gan.discriminator.cond_dim == TINY["embed_dim"]
     c = gan.generator.condition_of(CAPTIONS)
     assert gan.generator(torch.randn(3, 8), c).shape == (3, 3, 16, 16)
-    with pytest.raises(ValueError, match="3 is no caption"):
+    with pytest.raises(ValueError, match="3 is not a caption"):
         gan.generator.condition_of([3])
 
 
 def test_classes_are_a_condition_too():
     generator = parse(tiny.GENERATOR | {"condition": {"kind": "class-labels", "num_classes": 4}}).build()
     assert torch.equal(generator.condition_of([2, 0]), torch.eye(4)[[2, 0]])
-    with pytest.raises(ValueError, match="4 is no class; the generator knows classes 0 to 3"):
+    with pytest.raises(ValueError, match="4 is not a class label; the classes are 0 to 3"):
         generator.condition_of([4])
-    with pytest.raises(
-        IncompatibleError, match="is 5, but the condition class-labels has 4 features; omit cond_dim"
-    ):
+    with pytest.raises(IncompatibleError, match="is 5, but the condition class-labels has 4 features; omit cond_dim"):
         check(parse(tiny.GENERATOR | {"cond_dim": 5, "condition": {"kind": "class-labels", "num_classes": 4}}))
 
 
@@ -162,23 +160,24 @@ def test_weights_that_are_not_here_are_told_how_to_get(monkeypatch):
     def offline(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(towers, "cached", lambda tag: None)
-    monkeypatch.setattr(towers, "getproxies", dict)
+    monkeypatch.setattr(clip_towers, "cached_file", lambda repository, names: None)
+    monkeypatch.setattr(pretrained, "getproxies", dict)
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     with pytest.raises(IncompatibleError) as caught:
-        towers.find("ViT-L-14", "openai", towers.open_clip().pretrained.get_pretrained_cfg("ViT-L-14", "openai"))
+        tag = clip_towers.open_clip().pretrained.get_pretrained_cfg("ViT-L-14", "openai")
+        clip_towers.find("ViT-L-14", "openai", tag)
     said = str(caught.value)
     assert "'openai' of ViT-L-14 is not on this machine and cannot be downloaded (Name or service not known)" in said
-    assert "give `weights` as a file, or put it into a folder that the variable GANBLOCKS_WEIGHTS names" in said
+    assert "set `weights` to a file, or put it into the folder that the variable GANBLOCKS_WEIGHTS names" in said
 
 
 MISTAKES = [
-    ({"model": "ViT-L-41"}, r"open_clip has no model 'ViT-L-41'; did you mean .*ViT-L-14"),
-    ({"model": {"embed_dim": 4}}, "the configuration lacks text_cfg and vision_cfg"),
-    ({"model": TINY, "weights": None}, "a borrowed tower without weights has learnt nothing"),
-    ({"model": TINY, "weights": "nowhere.pt"}, r"'nowhere.pt' is no file here; give `weights` as a file"),
-    ({"model": TINY, "embed_weights": True, "precision": "float16"}, "computes as the model does, not in float16"),
-    ({"model": TINY | {"embed_dim": 9}}, r"is not of this model: text_projection has shape \[4, 6\], not \[4, 9\]"),
+    ({"model": "ViT-L-41"}, r"unknown model 'ViT-L-41'; did you mean .*ViT-L-14"),
+    ({"model": {"embed_dim": 4}}, "the configuration has no text_cfg and no vision_cfg"),
+    ({"model": TINY, "weights": None}, "a frozen encoder with random weights encodes nothing useful"),
+    ({"model": TINY, "weights": "nowhere.pt"}, r"the file 'nowhere.pt' does not exist; set `weights` to a file"),
+    ({"model": TINY, "embed_weights": True, "precision": "float16"}, "has the model's precision, not float16"),
+    ({"model": TINY | {"embed_dim": 9}}, r"is not of this network: text_projection has shape \[4, 6\], not \[4, 9\]"),
 ]
 
 
@@ -190,10 +189,10 @@ def test_mistakes_are_told(weights, options, said):
 
 def test_guidance_pulls_images_towards_their_captions(clip, weights):
     guidance = ClipGuidance(6, model=TINY, weights=str(weights), weight=1.0, crop=16)
-    c = F.normalize(clip.encode_text(towers.tokens(TINY, CAPTIONS)), dim=1).detach()
+    c = F.normalize(clip.encode_text(clip_towers.tokens(TINY, CAPTIONS)), dim=1).detach()
     torch.manual_seed(0)
     image = torch.rand(3, 3, 16, 16) * 2 - 1
-    networks = SimpleNamespace(generator=SimpleNamespace(value_range="symmetric"))
+    networks = SimpleNamespace(value_range="symmetric")
     values = []
     for _ in range(20):
         image = image.detach().requires_grad_()
@@ -203,7 +202,7 @@ def test_guidance_pulls_images_towards_their_captions(clip, weights):
     assert values[-1] < 0.9 * values[0]
     twice = guidance(networks, Batch(fake=image.repeat(2, 1, 1, 1), c=c.repeat(2, 1)))
     torch.testing.assert_close(twice, guidance(networks, Batch(fake=image, c=c)))
-    unit = SimpleNamespace(generator=SimpleNamespace(value_range="unit"))
+    unit = SimpleNamespace(value_range="unit")
     torch.testing.assert_close(
         guidance(unit, Batch(fake=(image + 1) / 2, c=c)), guidance(networks, Batch(fake=image, c=c))
     )
@@ -212,9 +211,11 @@ def test_guidance_pulls_images_towards_their_captions(clip, weights):
 
 def test_guidance_wants_captions_of_the_same_clip(weights):
     term = {"kind": "clip-guidance", "model": TINY, "weights": str(weights)}
-    with pytest.raises(IncompatibleError, match="guidance goes towards captions; the generator has no condition"):
+    with pytest.raises(IncompatibleError, match="guidance needs captions, and the generator is unconditional"):
         check(parse(tiny.gan(regularizers=[term])))
-    with pytest.raises(IncompatibleError, match="embeds images in 6 features, the condition has 4: take the same CLIP"):
+    with pytest.raises(
+        IncompatibleError, match="embeds images in 6 features, but the condition has 4; use the same CLIP"
+    ):
         check(parse(tiny.gan(regularizers=[term], generator=tiny.GENERATOR | {"cond_dim": 4})))
 
 
