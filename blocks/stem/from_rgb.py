@@ -21,7 +21,7 @@ from registry import incompatible
 
 
 class FromRGB(Stem, kind="from-rgb"):
-    """Features of each pixel's colour; they are added to given features, after downsampling the image to their size.
+    """Features of each pixel's colour; they are added to features `x`, after downsampling the image to their size.
 
     Args:
         image_channels: Channels of the image.

@@ -20,7 +20,7 @@ from registry import incompatible
 
 
 class FromWavelets(FromRGB, kind="from-wavelets"):
-    """Features of each 2x2 pixels, at half the image's resolution; they are added to given features.
+    """Features of each 2x2 pixels, at half the image's resolution; they are added to features `x`.
 
     The image is first downsampled to twice the size of the features. (The papers keep the bands and transform them back
     to downsample, which is equivalent.)

@@ -27,7 +27,7 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
     Args:
         image_channels: Channels of the image.
         resolution: Height and width of the image, in pixels.
-        in_dim: Channels of given features; must be None.
+        in_dim: Channels of features to add to; must be None.
         dim: Features D of a token.
         patch_size: Side P of a patch and stride between patches, in pixels.
         overlap: Margin o around each patch, in pixels: the window of a token has side P + 2 o.
@@ -42,8 +42,8 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
             otherwise the map [B,D,H/P,W/P].
 
     Raises:
-        IncompatibleError: The image does not divide into patches or is smaller than the window, or there are given
-            features.
+        IncompatibleError: The image does not divide into patches or is smaller than the window, or there are
+            features already.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -1,4 +1,4 @@
-"""Noise of layers: where it comes from, and how a generator's argument reaches it."""
+"""Noise layers and `noise_mode`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def noisy() -> LayeredGenerator:
 Z = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_random_noise_differs_between_calls_and_between_images():
+def test_random_noise_differs_between_calls_and_images():
     network = noisy().eval()
     same = Z[:1].expand(2, -1)
     first, second = network(same, noise_mode="random")
@@ -38,7 +38,7 @@ def test_random_noise_differs_between_calls_and_between_images():
     assert not torch.allclose(network(Z, noise_mode="random"), network(Z, noise_mode="random"))
 
 
-def test_constant_noise_is_a_part_of_the_model():
+def test_constant_noise_is_in_the_state_dict():
     network, other = noisy().eval(), noisy().eval()
     image = network(Z, noise_mode="const")
     assert torch.equal(image, network(Z, noise_mode="const"))
@@ -48,7 +48,7 @@ def test_constant_noise_is_a_part_of_the_model():
     assert torch.equal(image, other(Z, noise_mode="const"))
 
 
-def test_without_noise_its_strength_has_no_say():
+def test_mode_none_is_strength_0():
     network = noisy()
     image = network(Z, noise_mode="none")
     for index in (1, 2):
@@ -62,7 +62,7 @@ def test_noise_is_random_while_training_and_constant_in_eval_mode():
     assert torch.equal(network.eval()(Z), network(Z, noise_mode="const"))
 
 
-def test_the_mode_reaches_synthesis_alone_and_everything_below_a_with_statement():
+def test_the_mode_can_be_an_argument_or_a_context():
     network = noisy()
     ws = network.mapping(Z)
     expected = network.synthesis(ws, noise_mode="const")
@@ -73,14 +73,14 @@ def test_the_mode_reaches_synthesis_alone_and_everything_below_a_with_statement(
     assert not torch.allclose(network.synthesis(ws), expected)
 
 
-def test_an_unknown_mode_is_told_the_known_ones():
-    with pytest.raises(ValueError, match="noise_mode is one of random, const, none, not 'fixed'"):
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="unknown noise_mode 'fixed'; valid: random, const, none"):
         noisy()(Z, noise_mode="fixed")
-    assert not torch.equal(noisy()(Z), noisy()(Z, noise_mode="none"))  # and nothing is left behind
+    assert not torch.equal(noisy()(Z), noisy()(Z, noise_mode="none"))
 
 
 @pytest.mark.parametrize("mode", [None, "const", "none"])
-def test_the_mode_is_traced_into_one_graph(mode: Any):
+def test_each_mode_compiles_to_one_graph(mode: Any):
     network = noisy().eval()
     traced = torch.compile(network, fullgraph=True, backend="eager")
     torch.testing.assert_close(traced(Z, noise_mode=mode), network(Z, noise_mode=mode))

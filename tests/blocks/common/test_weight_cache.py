@@ -1,4 +1,4 @@
-"""What follows from a weight is kept while weights are promised to stay, and never a moment longer."""
+"""The cache of values that depend on a weight: results are kept inside `frozen_weights` only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from assemblies import parse
-from blocks.common.modulation import demodulation
+from blocks.common.modulation import demodulation_factors
 from blocks.common.weight_cache import WeightCache, frozen_weights
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
@@ -27,49 +27,49 @@ def counted():
     return WeightCache(double), calls
 
 
-def test_it_is_computed_once_under_the_promise(counted):
-    derived, calls = counted
+def test_a_value_is_computed_once_inside_the_context(counted):
+    cached, calls = counted
     weight = nn.Parameter(torch.ones(3))
     with torch.no_grad(), frozen_weights():
-        assert derived(weight) is derived(weight)
+        assert cached(weight) is cached(weight)
     assert len(calls) == 1
 
 
-def test_without_the_promise_nothing_is_kept_not_even_from_before(counted):
-    derived, _ = counted
+def test_nothing_is_kept_outside_the_context(counted):
+    cached, _ = counted
     weight = nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.Adam([weight], lr=1.0, fused=True)  # leaves no trace in weight._version
+    optimizer = torch.optim.Adam([weight], lr=1.0, fused=True)  # does not change weight._version
     with torch.no_grad():
         with frozen_weights():
-            before = derived(weight)
+            before = cached(weight)
         weight.grad = torch.ones(3)
         optimizer.step()
-        for promise in (frozen_weights, torch.no_grad):
-            with promise():
-                assert torch.equal(derived(weight), 2 * weight)
+        for context in (frozen_weights, torch.no_grad):
+            with context():
+                assert torch.equal(cached(weight), 2 * weight)
     assert not torch.equal(before, 2 * weight)
 
 
-def test_gradients_reach_the_weight_all_the_same(counted):
-    derived, _ = counted
+def test_gradients_flow_to_the_weight(counted):
+    cached, _ = counted
     weight = nn.Parameter(torch.ones(3))
     with frozen_weights():
         with torch.no_grad():
-            derived(weight)
-        derived(weight).sum().backward()
+            cached(weight)
+        cached(weight).sum().backward()
     assert weight.grad.tolist() == [2, 2, 2]
 
 
-def test_what_is_kept_goes_with_its_weight(counted):
-    derived, calls = counted
+def test_results_are_freed_with_their_weight(counted):
+    cached, calls = counted
     with torch.no_grad(), frozen_weights():
         for _ in range(3):
-            derived(torch.ones(3))
+            cached(torch.ones(3))
             gc.collect()
     assert len(calls) == 3
 
 
-def test_a_normalised_map_is_the_same_kept_and_not():
+def test_a_normalised_layer_gives_the_same_with_the_cache():
     linear = nn.Linear(5, 7)
     normalize_weights(linear, ImprovedSpectralNorm.Spec())
     linear.eval()
@@ -81,16 +81,16 @@ def test_a_normalised_map_is_the_same_kept_and_not():
                 assert torch.equal(linear(x), expected)
 
 
-def test_demodulation_is_the_same_kept_and_not():
+def test_demodulation_gives_the_same_with_the_cache():
     weight, style = nn.Parameter(torch.randn(6, 4, 3, 3)), torch.randn(2, 4)
     expected = ((weight * style[:, None, :, None, None]).square().sum((2, 3, 4)) + 1e-8).rsqrt()
-    torch.testing.assert_close(demodulation(weight, style), expected)
+    torch.testing.assert_close(demodulation_factors(weight, style), expected)
     with torch.no_grad(), frozen_weights():
         for _ in range(2):
-            torch.testing.assert_close(demodulation(weight, style), expected)
+            torch.testing.assert_close(demodulation_factors(weight, style), expected)
 
 
-def test_samples_follow_weights_that_a_fused_optimiser_changed():
+def test_samples_change_after_a_step_of_a_fused_optimiser():
     synthesis = [
         {"kind": "constant", "resolution": 4, "dim": 8},
         {"kind": "modulated-conv", "dim": 8, "up": 2},
@@ -101,7 +101,7 @@ def test_samples_follow_weights_that_a_fused_optimiser_changed():
     weight = next(value for name, value in generator.named_parameters() if name == "synthesis.1.weight")
     weight.grad = torch.randn_like(weight)
     torch.optim.Adam([weight], lr=1.0, fused=True).step()
-    found = generate(generator, range(2))
+    images = generate(generator, range(2))
     fresh = parse(generator.spec.to_dict()).build().eval()
     fresh.load_state_dict(generator.state_dict())
-    torch.testing.assert_close(found, generate(fresh, range(2)))
+    torch.testing.assert_close(images, generate(fresh, range(2)))

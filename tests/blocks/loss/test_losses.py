@@ -1,4 +1,4 @@
-"""The adversarial losses, by hand-made numbers, their signs, and their minima."""
+"""The adversarial losses: values, signs and gradients."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def softplus(x: float) -> float:
     ],
     ids=lambda value: getattr(value, "kind", None),
 )
-def test_losses_are_the_papers_formulas(loss: Loss, discriminator: float, generator: float) -> None:
+def test_values_match_the_papers_formulas(loss: Loss, discriminator: float, generator: float) -> None:
     assert loss.discriminator(REAL, FAKE).item() == pytest.approx(discriminator, rel=1e-6)
     assert loss.generator(FAKE).item() == pytest.approx(generator, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_discriminator_wants_reals_up_and_fakes_down_and_the_generator_fakes_up(loss: type[Loss]) -> None:
+def test_gradients_have_the_right_signs(loss: type[Loss]) -> None:
     real, fake = torch.zeros(3, 4, requires_grad=True), torch.zeros(3, 4, requires_grad=True)
     of_real, of_fake = torch.autograd.grad(loss().discriminator(real, fake), [real, fake])
     (of_generator,) = torch.autograd.grad(loss().generator(fake), fake)
@@ -50,14 +50,14 @@ def test_the_discriminator_wants_reals_up_and_fakes_down_and_the_generator_fakes
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 2, 3)])
-def test_the_shape_of_the_logits_does_not_matter(loss: type[Loss], shape: tuple[int, ...]) -> None:
-    """[B,1] against [B] would broadcast to all pairs, if ever one were subtracted from the other."""
+def test_the_shape_of_the_logits_does_not_change_the_loss(loss: type[Loss], shape: tuple[int, ...]) -> None:
+    """[B,1] and [B] must not be broadcast to all pairs."""
     real, fake = torch.randn(2, math.prod(shape), generator=torch.Generator().manual_seed(0))
     expected = loss().discriminator(real, fake)
     torch.testing.assert_close(loss().discriminator(real.view(shape), fake[:, None]), expected)
 
 
-def test_far_logits_give_finite_losses_and_gradients() -> None:
+def test_large_logits_have_finite_losses_and_gradients() -> None:
     logits = torch.tensor([-1e4, 1e4], requires_grad=True)
     total = NonSaturating().discriminator(logits, logits) + NonSaturating().generator(logits)
     (gradient,) = torch.autograd.grad(total, logits)
@@ -65,13 +65,13 @@ def test_far_logits_give_finite_losses_and_gradients() -> None:
     assert gradient.isfinite().all()
 
 
-def test_the_non_saturating_generator_learns_most_where_the_discriminator_is_sure() -> None:
+def test_the_non_saturating_generator_gradient_is_largest_for_confident_discriminators() -> None:
     fake = torch.tensor([-8.0, 8.0], requires_grad=True)
     (gradient,) = torch.autograd.grad(NonSaturating().generator(fake) * 2, fake)
     torch.testing.assert_close(gradient, torch.tensor([-1.0, 0.0]), atol=1e-3, rtol=0)
 
 
-def test_hinge_stops_at_the_margin() -> None:
+def test_hinge_has_no_gradient_beyond_the_margin() -> None:
     real, fake = torch.tensor([1.5, 0.5], requires_grad=True), torch.tensor([-1.5, -0.5], requires_grad=True)
     of_real, of_fake = torch.autograd.grad(Hinge().discriminator(real, fake), [real, fake])
     torch.testing.assert_close(of_real, torch.tensor([0.0, -0.5]))
