@@ -148,7 +148,7 @@ def test_offline_the_error_says_how_to_provide_weights(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "vit_smal_patch16_224"}, "unknown network 'vit_smal_patch16_224'; did you mean vit_small_"),
+        ({"network": "vit_smal_patch16_224"}, "unknown network 'vit_smal_patch16_224'; did you mean 'vit_small_"),
         ({"image_size": (18, 16)}, "18 x 16 pixels do not split into patches of 4 x 4"),
         ({"depths": (1, 5)}, "VisionTransformer has depths 0 to 4, not 5"),
         ({"depths": ()}, "is empty; VisionTransformer has depths 0 to 4"),
