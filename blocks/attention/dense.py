@@ -1,6 +1,6 @@
-"""Self-attention over the whole map.
+"""Multi-head self-attention over the whole feature map.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; the bias over relative positions:
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; relative position bias:
 Swin, Liu et al. 2021, https://arxiv.org/abs/2103.14030, section 3.2.
 """
 
@@ -17,11 +17,11 @@ from blocks.attention.heads import attention_map, head_problems, relative_positi
 from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
 from blocks.ops.attention import attention, relative_bias
-from registry import IncompatibleError
+from registry import IncompatibleError, incompatible
 
 
 class DenseAttention(Attention, kind="dense"):
-    """Multi-head self-attention: each pixel attends to the whole map.
+    """Multi-head self-attention: each pixel attends to all pixels of the map.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
@@ -29,22 +29,24 @@ class DenseAttention(Attention, kind="dense"):
         num_heads: Number of heads.
         head_dim: Channels of a head; null for C / num_heads.
         qkv_bias: Whether queries, keys and values have a bias.
-        relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
-        scale: What queries are multiplied by; null for head_dim ** -0.5.
-        temperature: Whether logits are multiplied by a learned number, 1 at the start: the ViTGAN authors' code.
-        gain: What the mixed values are multiplied by; ViTGAN's best-known re-implementation takes C ** -0.5.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        relative_position_bias: Whether each head learns a bias per relative position (rows and columns apart).
+        scale: Factor of the logits q.k; null for head_dim ** -0.5.
+        temperature: Whether a learned scalar, initially 1, multiplies the logits, as in the ViTGAN authors' code.
+        gain: Factor of the attended values; ViTGAN's best-known re-implementation takes C ** -0.5.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
+        out_proj: Whether a linear layer follows the heads; without it the heads' channels together must be C.
+        kernel: Kernel of the attention op; "auto" takes the best one that supports each call, "tune" the fastest,
+            measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads.
+        IncompatibleError: Channels do not divide over the heads, or `out_proj` is needed.
     """
 
     examples: ClassVar = (
         {"spec": {"num_heads": 4, "relative_position_bias": True}},
         {"spec": {"num_heads": 2, "qkv_bias": False, "scale": 0.5, "equalized": True}},
         {"spec": {"num_heads": 3, "head_dim": 5, "temperature": True, "gain": 0.5}},
+        {"spec": {"num_heads": 1, "out_proj": False}},
     )
 
     def __init__(
@@ -60,6 +62,7 @@ class DenseAttention(Attention, kind="dense"):
         temperature: bool = False,
         gain: PositiveFloat = 1.0,
         equalized: bool = False,
+        out_proj: bool = True,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
@@ -71,7 +74,9 @@ class DenseAttention(Attention, kind="dense"):
         self.qkv = linear(dim, 3 * inner, bias=qkv_bias, equalized=equalized)
         self.temperature = nn.Parameter(torch.ones(1)) if temperature else None
         self.rpb = relative_position_table(num_heads, *resolution) if relative_position_bias else None
-        self.proj = linear(inner, dim, equalized=equalized)
+        if not out_proj and inner != dim:
+            raise incompatible("out_proj", f"{inner} channels of the heads cannot be the map's {dim}; set it to true")
+        self.proj = linear(inner, dim, equalized=equalized) if out_proj else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         resolution = x.shape[1:3]
@@ -79,25 +84,26 @@ class DenseAttention(Attention, kind="dense"):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads pixels head_dim
         if self.temperature is not None:
             q = q * self.temperature
-        mixed = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale).transpose(1, 2).flatten(-2)
-        mixed = mixed if self.gain == 1 else mixed * self.gain
-        y: Tensor = self.proj(mixed.unflatten(1, resolution))
+        attended = self.attend(q, k, v, bias=self.position_bias(*resolution), scale=self.scale)
+        attended = attended.transpose(1, 2).flatten(-2)
+        attended = attended if self.gain == 1 else attended * self.gain
+        y: Tensor = self.proj(attended.unflatten(1, resolution))
         return y
 
     def position_bias(self, height: int, width: int) -> Float[Tensor, "heads n n"] | None:
-        """The bias of every pixel on every other; a map smaller than `resolution` uses the middle of the table."""
+        """The bias of each pair of pixels; maps smaller than `resolution` use the middle of the table."""
         if self.rpb is None:
             return None
         _, rows, columns = self.rpb.shape
         device = self.rpb.device
-        return relative_bias(self.rpb, distances(height, rows, device), distances(width, columns, device))
+        return relative_bias(self.rpb, table_indices(height, rows, device), table_indices(width, columns, device))
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
-        """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""
+        """Logits of each head's mean query against each pixel's key, for visualisation."""
         return attention_map(self.qkv(x).unflatten(-1, (3, self.num_heads, -1)), self.scale)
 
 
-def distances(length: int, entries: int, device: torch.device) -> Int[Tensor, "l l"]:
-    """How far each pixel of an axis is from each other, as places in a table whose middle is distance zero."""
+def table_indices(length: int, entries: int, device: torch.device) -> Int[Tensor, "l l"]:
+    """Indices of key minus query position along one axis, in a table whose middle entry is distance 0."""
     pixel = torch.arange(length, device=device)
     return pixel - pixel[:, None] + entries // 2

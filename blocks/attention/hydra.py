@@ -1,4 +1,4 @@
-"""Hydra neighborhood attention: partitions of the heads see windows of different reach.
+"""Hydra neighborhood attention: each partition of the heads has its own window size and dilation.
 
 StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770, section 3.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.heads import attention_map, head_problems, relative_position_table
+from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
 from blocks.common.linear import linear
 from blocks.families import Attention, OddInt, Resolution
 from blocks.ops.neighborhood_attention import neighborhood_attention
@@ -22,21 +22,21 @@ from registry import IncompatibleError, Problem
 class HydraNA(Attention, kind="hydra-na"):
     """Multi-head neighborhood attention; each partition of the heads has its own window and dilation.
 
-    There are as many partitions as windows; a single kernel size serves all dilations, and a single dilation all kernel
-    sizes. Heads that do not divide evenly go to the last partitions.
+    The longer of `kernel_sizes` and `dilations` sets the number of partitions; a single value in the other is used for
+    all partitions. If the heads do not divide evenly, the last partitions have one more.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
         resolution: Height and width of the map, in pixels.
-        num_heads: Heads of all partitions together.
-        kernel_sizes: Side of each partition's window, counted in attended pixels.
-        dilations: Step between the attended pixels, one per partition.
+        num_heads: Total number of heads.
+        kernel_sizes: Side of each partition's window, in attended pixels.
+        dilations: Step between attended pixels, one per partition.
         qkv_bias: Whether queries, keys and values have a bias.
-        relative_position_bias: Whether each head learns a bias for each position in its window.
-        scale: What queries are multiplied by; null for head_dim ** -0.5.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        relative_position_bias: Whether each head learns a bias per relative position in its window.
+        scale: Factor of the logits q.k; null for head_dim ** -0.5.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of the neighborhood_attention op; "auto" takes the best one that supports each call, "tune"
+            the fastest, measured once per machine.
 
     Raises:
         IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window exceeds
@@ -72,7 +72,7 @@ class HydraNA(Attention, kind="hydra-na"):
         if problems:
             raise IncompatibleError(problems)
         self.windows = tuple(zip(*_broadcast(kernel_sizes, dilations), strict=True))
-        self.heads = split(num_heads, num_partitions)
+        self.heads = split_heads(num_heads, num_partitions)
         self.scale = scale
         self.attend = neighborhood_attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
@@ -85,22 +85,16 @@ class HydraNA(Attention, kind="hydra-na"):
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
-        views = []
-        for part, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
-            q, k, v = part.unbind(dim=-3)
-            views.append(self.attend(q, k, v, kernel_size=size, dilation=step, bias=table, scale=self.scale))
-        y: Tensor = self.proj(torch.cat(views, dim=-2).flatten(-2))
+        attended = []
+        for partition, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
+            q, k, v = partition.unbind(dim=-3)
+            attended.append(self.attend(q, k, v, kernel_size=size, dilation=step, bias=table, scale=self.scale))
+        y: Tensor = self.proj(torch.cat(attended, dim=-2).flatten(-2))
         return y
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
-        """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""
+        """Logits of each head's mean query against each pixel's key, for visualisation."""
         return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
-
-
-def split(num_heads: int, num_partitions: int) -> tuple[int, ...]:
-    """Heads of each partition, as even as can be; the last partitions take the heads left over."""
-    each, left = divmod(num_heads, num_partitions)
-    return (each,) * (num_partitions - left) + (each + 1,) * left
 
 
 def _window_problems(
@@ -114,12 +108,12 @@ def _window_problems(
     problems = []
     for index, (size, step) in enumerate(zip(sizes, steps, strict=True)):
         if size > side:
-            said = f"window {size} > {side} px; at most {side - 1 + side % 2} fits"
-            problems.append(Problem(("kernel_sizes", index % len(kernel_sizes)), said))
+            message = f"window {size} > {side} px; at most {side - 1 + side % 2} fits"
+            problems.append(Problem(("kernel_sizes", index % len(kernel_sizes)), message))
         elif size * step > side:
-            said = f"{step} x window {size} > {side} px; at most {side // size} fits"
-            problems.append(Problem(("dilations", index % len(dilations)), said))
-    return list(dict.fromkeys(problems))  # what serves several windows is told once
+            message = f"{step} x window {size} > {side} px; at most {side // size} fits"
+            problems.append(Problem(("dilations", index % len(dilations)), message))
+    return list(dict.fromkeys(problems))  # a value used for several windows is reported once
 
 
 def _broadcast(*lists: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""Linformer: keys and values of the whole map are summed up in a fixed number of tokens, at linear cost.
+"""Linformer: keys and values are projected to a fixed number of tokens, so that cost is linear in the pixels.
 
 Linformer, Wang et al. 2020, https://arxiv.org/abs/2006.04768, section 4; in a generator: Styleformer, Park and Kim
 2021, https://arxiv.org/abs/2106.07023.
@@ -22,11 +22,11 @@ from registry import IncompatibleError
 
 
 class TokenProjection(nn.Module):
-    """Sums up n tokens in `rank` ones by learned weights, the same for all channels: E x with E [rank,n].
+    """Learned projection of n tokens to `rank` tokens, the same for all channels: E x with E [rank,n].
 
     Args:
-        num_tokens: Tokens n that come in.
-        rank: Tokens that go out.
+        num_tokens: Number n of input tokens.
+        rank: Number of output tokens.
     """
 
     def __init__(self, num_tokens: int, rank: int) -> None:
@@ -39,21 +39,21 @@ class TokenProjection(nn.Module):
 
 
 class Linformer(Attention, kind="linformer"):
-    """Multi-head self-attention in which each pixel attends to `rank` learned sums of all pixels.
+    """Multi-head self-attention in which each pixel attends to `rank` learned linear combinations of all pixels.
 
-    Its weights belong to one resolution.
+    The token projections are made for one resolution.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
         resolution: Height and width of the map, in pixels.
         num_heads: Number of heads.
-        rank: Tokens that keys and values are summed up in, by the same weights for all heads.
-        share_kv: Whether keys and values are summed up by the same weights.
+        rank: Number of tokens that keys and values are projected to, by the same weights for all heads.
+        share_kv: Whether keys and values share one token projection.
         qkv_bias: Whether queries, keys and values have a bias.
-        scale: What queries are multiplied by; null for head_dim ** -0.5.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        scale: Factor of the logits q.k; null for head_dim ** -0.5.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of the attention op; "auto" takes the best one that supports each call, "tune" the fastest,
+            measured once per machine.
 
     Raises:
         IncompatibleError: Channels do not divide over the heads.
@@ -85,25 +85,26 @@ class Linformer(Attention, kind="linformer"):
         self.scale = scale
         self.attend = attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
-        self.sum_k = TokenProjection(num_tokens, rank)
-        self.sum_v = None if share_kv else TokenProjection(num_tokens, rank)
+        self.proj_k = TokenProjection(num_tokens, rank)
+        self.proj_v = None if share_kv else TokenProjection(num_tokens, rank)
         self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         q, kv = self.qkv(x).flatten(1, 2).tensor_split([x.shape[-1]], dim=-1)
-        if self.sum_v is None:
-            k, v = self.sum_k(kv).chunk(2, dim=-1)
+        if self.proj_v is None:
+            k, v = self.proj_k(kv).chunk(2, dim=-1)
         else:
-            k, v = (sums(part) for sums, part in zip((self.sum_k, self.sum_v), kv.chunk(2, dim=-1), strict=True))
+            k, v = kv.chunk(2, dim=-1)
+            k, v = self.proj_k(k), self.proj_v(v)
         q, k, v = (each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for each in (q, k, v))
-        mixed = self.attend(q, k, v, scale=self.scale).transpose(1, 2).flatten(-2)
-        y: Tensor = self.proj(mixed.unflatten(1, x.shape[1:3]))
+        attended = self.attend(q, k, v, scale=self.scale).transpose(1, 2).flatten(-2)
+        y: Tensor = self.proj(attended.unflatten(1, x.shape[1:3]))
         return y
 
     def key_projection(self) -> Float[Tensor, "rank n"]:
-        """By which weights each value is a sum of pixels: for pictures of attention."""
-        return (self.sum_v or self.sum_k).weight
+        """Weights of the pixels in each projected value, for attention maps."""
+        return (self.proj_v or self.proj_k).weight
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
-        """How well each pixel's key, before it is summed up, matches the mean query, per head."""
+        """Logits of each head's mean query against each pixel's key before its projection, for visualisation."""
         return attention_map(self.qkv(x).unflatten(-1, (3, self.num_heads, -1)), self.scale)

@@ -1,4 +1,4 @@
-"""Neighborhood attention: all heads see the same window.
+"""Neighborhood attention: each pixel attends to a window around it, the same for all heads.
 
 NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3; dilated: DiNAT, https://arxiv.org/abs/2209.15001.
 """
@@ -16,20 +16,20 @@ from registry.errors import Path
 
 
 class NeighborhoodAttention(HydraNA, kind="na"):
-    """Multi-head neighborhood attention: each pixel attends to a window around it.
+    """Multi-head neighborhood attention: each pixel attends to a window around it; HydraNA with one partition.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
         resolution: Height and width of the map, in pixels.
         num_heads: Number of heads.
-        kernel_size: Side of the window, counted in attended pixels.
-        dilation: Step between the attended pixels.
+        kernel_size: Side of the window, in attended pixels.
+        dilation: Step between attended pixels.
         qkv_bias: Whether queries, keys and values have a bias.
-        relative_position_bias: Whether each head learns a bias for each position in its window.
-        scale: What queries are multiplied by; null for head_dim ** -0.5.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of neighborhood_attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        relative_position_bias: Whether each head learns a bias per relative position in its window.
+        scale: Factor of the logits q.k; null for head_dim ** -0.5.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of the neighborhood_attention op; "auto" takes the best one that supports each call, "tune"
+            the fastest, measured once per machine.
 
     Raises:
         IncompatibleError: Channels do not divide over the heads, or the window exceeds the map.
@@ -67,6 +67,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
                 equalized=equalized,
                 kernel=kernel,
             )
-        except IncompatibleError as error:  # the one window's options have names of their own here
-            single: dict[Path, Path] = {("kernel_sizes", 0): ("kernel_size",), ("dilations", 0): ("dilation",)}
-            raise IncompatibleError([Problem(single.get(path, path), said) for path, said in error.problems]) from None
+        except IncompatibleError as error:  # report this block's option names instead of HydraNA's
+            renamed: dict[Path, Path] = {("kernel_sizes", 0): ("kernel_size",), ("dilations", 0): ("dilation",)}
+            problems = [Problem(renamed.get(path, path), message) for path, message in error.problems]
+            raise IncompatibleError(problems) from None

@@ -1,4 +1,4 @@
-"""Attention in windows, of which some heads have theirs shifted, so that neighbouring windows hear of each other.
+"""Window attention in which some heads have shifted windows, so that information crosses window borders.
 
 Swin, Liu et al. 2021, https://arxiv.org/abs/2103.14030, section 3.2; half of the heads shifted ("double attention"):
 StyleSwin, Zhang et al. 2021, https://arxiv.org/abs/2112.10762, section 3.2.
@@ -14,36 +14,35 @@ from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.attention.dense import distances
-from blocks.attention.heads import attention_map, head_problems, relative_position_table
-from blocks.attention.hydra import split
+from blocks.attention.dense import table_indices
+from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
 from blocks.common.linear import linear
 from blocks.families import Attention, Resolution
 from blocks.ops.attention import attention, relative_bias
 from registry import IncompatibleError, Problem
 
-Piece = tuple[int, int, int]  # where it starts, how many windows, how long each
+Run = tuple[int, int, int]  # start, number of windows, length of each
 
 
 class ShiftedWindowAttention(Attention, kind="shifted-window"):
-    """Multi-head attention in windows that do not overlap; each partition of the heads cuts the map at other places.
+    """Multi-head attention in windows that do not overlap; each partition of the heads shifts them differently.
 
-    A window at the border is cut off there, as Swin's cyclic shift with a mask has it; so maps of any size work. Heads
-    that do not divide evenly go to the last partitions. Swin itself has one partition, `shift_sizes` [0] and [4] by
-    turns.
+    Windows are cut off at the border, which equals Swin's cyclic shift with a mask, so that maps of any size work. If
+    the heads do not divide evenly, the last partitions have one more. Swin itself has one partition, with `shift_sizes`
+    [0] and [4] in alternating blocks.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
         resolution: Height and width of the map, in pixels.
-        num_heads: Heads of all partitions together.
+        num_heads: Total number of heads.
         window_size: Side of a window, in pixels.
-        shift_sizes: How far each partition's windows are moved down and right from the corner, in pixels.
+        shift_sizes: Shift of each partition's windows down and to the right, in pixels.
         qkv_bias: Whether queries, keys and values have a bias.
-        relative_position_bias: Whether each head learns a bias for each distance in rows and columns.
-        scale: What queries are multiplied by; null for head_dim ** -0.5.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
-        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        relative_position_bias: Whether each head learns a bias per relative position (rows and columns apart).
+        scale: Factor of the logits q.k; null for head_dim ** -0.5.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
+        kernel: Kernel of the attention op; "auto" takes the best one that supports each call, "tune" the fastest,
+            measured once per machine.
 
     Raises:
         IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window does not
@@ -83,7 +82,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         if problems:
             raise IncompatibleError(problems)
         self.window_size, self.shift_sizes = window_size, shift_sizes
-        self.heads = split(num_heads, len(shift_sizes))
+        self.heads = split_heads(num_heads, len(shift_sizes))
         self.scale = scale
         self.attend = attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
@@ -102,13 +101,13 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
     def partition(
         self, qkv: Float[Tensor, "b h w 3 n d"], shift: int, table: Float[Tensor, "n i j"] | None
     ) -> Float[Tensor, "b h w n d"]:
-        """What one partition of the heads sees: windows of the same size at once, at most nine sizes."""
-        rows, columns = (pieces(length, self.window_size, shift) for length in qkv.shape[1:3])
-        bands = []
+        """Attention of one partition of the heads: one call for all windows of the same size, at most nine sizes."""
+        rows, columns = (window_runs(length, self.window_size, shift) for length in qkv.shape[1:3])
+        strips = []
         for row in rows:
-            band = [self.windows(_cut(_cut(qkv, 1, row), 3, column), table) for column in columns]
-            bands.append(torch.cat(band, dim=2))
-        return torch.cat(bands, dim=1)
+            strip = [self.windows(_cut(_cut(qkv, 1, row), 3, column), table) for column in columns]
+            strips.append(torch.cat(strip, dim=2))
+        return torch.cat(strips, dim=1)
 
     def windows(
         self, qkv: Float[Tensor, "b r y c x 3 n d"], table: Float[Tensor, "n i j"] | None
@@ -118,37 +117,37 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * r * c, heads, height * width, -1)
         bias = None
         if table is not None:
-            sides = (distances(side, table.shape[1], table.device) for side in (height, width))
+            sides = (table_indices(side, table.shape[1], table.device) for side in (height, width))
             bias = relative_bias(table, *sides)
-        mixed = self.attend(q, k, v, bias=bias, scale=self.scale).view(batch, r, c, heads, height, width, -1)
-        y: Tensor = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, r * height, c * width, heads, -1)
+        attended = self.attend(q, k, v, bias=bias, scale=self.scale).view(batch, r, c, heads, height, width, -1)
+        y: Tensor = attended.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, r * height, c * width, heads, -1)
         return y
 
     def pixels_of_calls(self, height: int, width: int) -> Iterator[Int[Tensor, "windows pixels"]]:
-        """Where the pixels of each call of the op lie on the map, window by window: for pictures of attention."""
+        """Pixel indices of each window in each call of the op, counted row by row, for attention maps."""
         grid = torch.arange(height * width).view(1, height, width)
         for shift in self.shift_sizes:
-            rows, columns = (pieces(length, self.window_size, shift) for length in (height, width))
+            rows, columns = (window_runs(length, self.window_size, shift) for length in (height, width))
             for row in rows:
                 for column in columns:
                     cut = _cut(_cut(grid, 1, row), 3, column)  # 1 r y c x
                     yield cut.transpose(2, 3).flatten(0, 2).flatten(1)
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
-        """How well each pixel's key matches the mean query, per head: a picture of what the heads look for."""
+        """Logits of each head's mean query against each pixel's key, for visualisation."""
         return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
 
 
-def pieces(length: int, window_size: int, shift: int) -> list[Piece]:
-    """An axis as runs of windows of one length: what lies before the shift, whole windows, and what is left."""
+def window_runs(length: int, window_size: int, shift: int) -> list[Run]:
+    """Splits an axis into runs of windows of equal length: the part before the shift, whole windows, the remainder."""
     whole, left = divmod(length - shift, window_size)
     runs = [(0, 1, shift), (shift, whole, window_size), (length - left, 1, left)]
     return [(start, count, size) for start, count, size in runs if count * size]
 
 
-def _cut(x: Tensor, axis: int, piece: Piece) -> Tensor:
-    """A run of windows, its axis replaced by two: which window, which pixel."""
-    start, count, size = piece
+def _cut(x: Tensor, axis: int, run: Run) -> Tensor:
+    """The windows of a run, with the axis split in two: window and pixel in it."""
+    start, count, size = run
     return torch.unflatten(x.narrow(axis, start, count * size), axis, (count, size))
 
 
@@ -161,9 +160,9 @@ def _window_problems(resolution: Resolution, window_size: int, shift_sizes: tupl
     problems = []
     for index, shift in enumerate(shift_sizes):
         if shift >= window_size:
-            said = f"a shift of {shift} is no less than the window {window_size}; take {shift % window_size}"
-            problems.append(Problem(("shift_sizes", index), said))
+            message = f"shift {shift} is not smaller than window {window_size}; take {shift % window_size}"
+            problems.append(Problem(("shift_sizes", index), message))
         elif shift and height == width == window_size:
-            said = f"one window covers the map of {height}x{width}: there is nothing to shift; take 0"
-            problems.append(Problem(("shift_sizes", index), said))
+            message = f"one window covers the whole map of {height}x{width}, so a shift has no effect; take 0"
+            problems.append(Problem(("shift_sizes", index), message))
     return problems

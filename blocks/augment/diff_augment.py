@@ -1,8 +1,8 @@
-"""DiffAugment: the discriminator sees real and generated images augmented alike, by functions with gradients.
+"""DiffAugment: differentiable augmentation of real and generated images.
 
-Zhao et al. 2020, https://arxiv.org/abs/2006.10738. The defaults are StyleGAN-T's. ViTGAN's authors take probabilities
-0.8 for colour and translation, 0.45 for a flip after it and 0.3 for a box of half the side (the paper also zooms);
-StyleNAT's consistency term flips first, colours after the translation and cuts a box of half the side.
+Zhao et al. 2020, https://arxiv.org/abs/2006.10738. The defaults are StyleGAN-T's. ViTGAN's authors use probability 0.8
+for colour and translation, 0.45 for the flip that follows and 0.3 for a box of half the side (the paper also resizes);
+StyleNAT's consistency term flips first, changes colours after the translation and uses a box of half the side.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ COLORS = ("brightness", "saturation", "contrast")
 
 
 class DiffAugment(Augment, kind="diffaugment"):
-    """Random colour, translation, flip, zoom and cutout of each image by itself; outside the image is mid-grey.
+    """Random colour changes, translation, flip, resize and cutout of each image, with zero (grey) padding.
 
-    A sample that a function passes over gets that function's neutral value, so all of it is arithmetic on whole
-    batches.
+    An image to which a function does not apply gets the function's neutral value, so that every function works on the
+    whole batch.
 
     Args:
-        policy: The functions, in the order they are applied.
-        color_probability: How often brightness (x + b, b in [-0.5,0.5)), saturation (s in [0,2) around each pixel's
-            mean over channels) and contrast (c in [0.5,1.5) around the image's mean) change, each by its own chance.
-        translation_probability: How often an image is shifted by whole pixels.
-        translation_ratio: Largest shift, as a part of height and of width.
-        flip_probability: How often an image is mirrored.
-        resize_probability: How often an image is zoomed about its centre.
-        resize_ratio: The zoom r: factors are in [1 - r, 1 + r).
-        cutout_probability: How often a grey box is put on an image, its centre anywhere in it.
-        cutout_ratio: Sides of the box, as parts of height and width.
+        policy: The functions, in the order of application.
+        color_probability: Probability of each colour change: brightness (x + b, b in [-0.5,0.5)), saturation (factor in
+            [0,2) around each pixel's mean over channels) and contrast (factor in [0.5,1.5) around the image's mean).
+        translation_probability: Probability of a shift by whole pixels.
+        translation_ratio: Largest shift, as a fraction of height and width.
+        flip_probability: Probability of a horizontal flip.
+        resize_probability: Probability of a zoom about the centre.
+        resize_ratio: The zoom factor is in [1 - r, 1 + r).
+        cutout_probability: Probability of a grey box, with its centre uniform over the image.
+        cutout_ratio: Sides of the box, as fractions of height and width.
+
+    Raises:
+        IncompatibleError: A function is in `policy` twice.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -64,7 +67,7 @@ class DiffAugment(Augment, kind="diffaugment"):
         super().__init__()
         for index, function in enumerate(policy):
             if function in policy[:index]:
-                raise incompatible(("policy", index), f"{function} is there twice; each function is applied once")
+                raise incompatible(("policy", index), f"{function} is listed twice; each function is applied once")
         self.policy = policy
         self.probability = dict.fromkeys(COLORS, color_probability) | {
             "translation": translation_probability,
@@ -77,8 +80,8 @@ class DiffAugment(Augment, kind="diffaugment"):
     def draw(self, image: Float[Tensor, "b k h w"]) -> dict[str, Tensor]:
         """All random numbers that a batch needs, [B] each, by name.
 
-        `NAME.value` and `NAME.gate` are uniform in [0,1), the function being applied where gate < probability;
-        `translation.dy` and `.dx` are shifts, `cutout.cy` and `.cx` centres, in pixels.
+        `NAME.value` and `NAME.gate` are uniform in [0,1); a function is applied where its gate is below its
+        probability. `translation.dy` and `.dx` are shifts, `cutout.cy` and `.cx` centres, in pixels.
         """
         batch, device, axes = image.shape[:1], image.device, tuple(zip("yx", image.shape[2:], strict=True))
         draws = {}
@@ -88,18 +91,18 @@ class DiffAugment(Augment, kind="diffaugment"):
                     draws[f"{name}.value"] = torch.rand(batch, device=device)
                 if function == "translation":
                     for axis, size in axes:
-                        reach = whole(size * self.translation_ratio)
-                        draws[f"translation.d{axis}"] = torch.randint(-reach, reach + 1, batch, device=device)
+                        limit = rounded(size * self.translation_ratio)
+                        draws[f"translation.d{axis}"] = torch.randint(-limit, limit + 1, batch, device=device)
                 if function == "cutout":
-                    for axis, size in axes:  # a box of even side has its centre between pixels
-                        stop = size + 1 - whole(size * self.cutout_ratio) % 2
+                    for axis, size in axes:  # the centre of a box of even side lies between pixels
+                        stop = size + 1 - rounded(size * self.cutout_ratio) % 2
                         draws[f"cutout.c{axis}"] = torch.randint(0, stop, batch, device=device)
                 if self.probability[name] < 1:
                     draws[f"{name}.gate"] = torch.rand(batch, device=device)
         return draws
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
-        """The augmented images, by these draws or by new ones."""
+        """The augmented images, with `draws` or with new random numbers."""
         draws = self.draw(image) if draws is None else draws
         for function in self.policy:
             image = getattr(self, function)(image, draws)
@@ -107,27 +110,27 @@ class DiffAugment(Augment, kind="diffaugment"):
 
     def color(self, image: Float[Tensor, "b k h w"], draws: Draws) -> Float[Tensor, "b k h w"]:
         def value(name: str, scale: float, low: float, neutral: float) -> Tensor:
-            chosen = self.gated(name, draws, draws[f"{name}.value"].flatten() * scale + low, neutral)
-            return chosen.to(image.dtype).view(-1, 1, 1, 1)
+            gated = self.gated(name, draws, draws[f"{name}.value"].flatten() * scale + low, neutral)
+            return gated.to(image.dtype).view(-1, 1, 1, 1)
 
         brightness = value("brightness", 1.0, -0.5, 0.0)
         saturation = value("saturation", 2.0, 0.0, 1.0)
         contrast = value("contrast", 1.0, 0.5, 1.0)
         pixel = image.mean(dim=1, keepdim=True)
         mean = pixel.mean(dim=(2, 3), keepdim=True)
-        # the three commute; multiplied out, only one multiplication and one addition touch every value
-        rest = contrast * (1 - saturation) * pixel + ((1 - contrast) * mean + brightness)
-        return image * (contrast * saturation) + rest
+        # multiplied out, so that each value takes only one multiplication and one addition
+        offset = contrast * (1 - saturation) * pixel + ((1 - contrast) * mean + brightness)
+        return image * (contrast * saturation) + offset
 
     def translation(self, image: Float[Tensor, "b k h w"], draws: Draws) -> Float[Tensor, "b k h w"]:
         dy, dx = (self.gated("translation", draws, draws[f"translation.{name}"].flatten(), 0) for name in ("dy", "dx"))
         channels, height, width = image.shape[1:]
         rows = torch.arange(height, device=image.device) + dy[:, None]
         columns = torch.arange(width, device=image.device) + dx[:, None]
-        seen = within(rows, 0, height)[:, :, None] & within(columns, 0, width)[:, None, :]
+        inside = within(rows, 0, height)[:, :, None] & within(columns, 0, width)[:, None, :]
         source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]  # b h w
         source = source.flatten(1)[:, None].expand(-1, channels, -1)
-        return image.flatten(2).gather(2, source).view_as(image) * seen[:, None]
+        return image.flatten(2).gather(2, source).view_as(image) * inside[:, None]
 
     def flip(self, image: Float[Tensor, "b k h w"], draws: Draws) -> Float[Tensor, "b k h w"]:
         mirrored = self.gated("flip", draws, torch.ones(1, dtype=torch.bool, device=image.device), False)
@@ -141,7 +144,7 @@ class DiffAugment(Augment, kind="diffaugment"):
 
     def cutout(self, image: Float[Tensor, "b k h w"], draws: Draws) -> Float[Tensor, "b k h w"]:
         def covered(centre: Tensor, size: int) -> Tensor:
-            side = whole(size * self.cutout_ratio)
+            side = rounded(size * self.cutout_ratio)
             start = centre.flatten()[:, None] - side // 2
             return within(torch.arange(size, device=image.device), start, start + side)  # b size
 
@@ -150,15 +153,15 @@ class DiffAugment(Augment, kind="diffaugment"):
         return image * ~box[:, None]
 
     def gated(self, name: str, draws: Draws, value: Tensor, neutral: float) -> Tensor:
-        """`value` [B,...] for the samples that the function is applied to, `neutral` for the others."""
+        """`value` [B,...] for the images that the function applies to, `neutral` for the others."""
         if self.probability[name] == 1:
             return value
         applied = draws[f"{name}.gate"].flatten() < self.probability[name]
         return torch.where(applied.view(-1, *[1] * (value.ndim - 1)), value, neutral)
 
 
-def whole(size: float) -> int:
-    """A length in whole pixels, halves rounded up."""
+def rounded(size: float) -> int:
+    """The nearest integer; halves are rounded up."""
     return int(size + 0.5)
 
 
@@ -167,10 +170,10 @@ def within(position: Tensor, start: Tensor | int, stop: Tensor | int) -> Tensor:
 
 
 def zoom(size: int, factor: Float[Tensor, " b"]) -> Float[Tensor, "b o i"]:
-    """For each factor the matrix that resizes an axis to int(factor size) and pads or crops it about its centre."""
+    """For each factor, the matrix that resizes an axis to int(factor size) and pads or crops it about its centre."""
     pixels = torch.arange(size, device=factor.device)
     length = (factor * size).floor().clamp(min=1)[:, None]
-    place = pixels - torch.div(size - length, 2, rounding_mode="trunc")  # in the resized axis
-    source = ((place + 0.5) * (size / length) - 0.5).clamp(0, size - 1)
+    position = pixels - torch.div(size - length, 2, rounding_mode="trunc")  # in the resized axis
+    source = ((position + 0.5) * (size / length) - 0.5).clamp(0, size - 1)
     weight = (1 - (source[:, :, None] - pixels).abs()).clamp(min=0)
-    return weight * within(place, 0, length)[:, :, None]
+    return weight * within(position, 0, length)[:, :, None]

@@ -1,7 +1,7 @@
-"""A blur that fades: at first the discriminator sees coarse shapes only, real and generated alike.
+"""A Gaussian-like blur of the discriminator's images that fades out at the beginning of training.
 
-StyleGAN-XL, Sauer et al. 2022, https://arxiv.org/abs/2202.00273, appendix; as StyleGAN-T's published code has it, with
-sigma falling linearly.
+StyleGAN-XL, Sauer et al. 2022, https://arxiv.org/abs/2202.00273, appendix; this form, with sigma
+decreasing linearly: StyleGAN-T's published code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from registry import Slot
 
 
 class FadingBlur(Augment, kind="fading-blur"):
-    """Taps 2^-(k/sigma)^2 up to 3 sigma; sigma falls to 0 over the first images of a training.
+    """A blur with taps 2^-(k/sigma)^2, |k| <= 3 sigma; sigma decreases to 0 over the first images of training.
 
     Args:
-        init_sigma: Sigma at the first image, in pixels.
-        fade_kimg: Thousands of real images shown over which it falls; up to 1 for no blur at all.
-        then: What comes after the blur.
+        init_sigma: Initial sigma, in pixels.
+        fade_kimg: Thousands of real images over which sigma decreases; values up to 1 disable the blur.
+        then: Augmentation applied after the blur; null for none.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -43,10 +43,10 @@ class FadingBlur(Augment, kind="fading-blur"):
         super().__init__()
         self.init_sigma, self.fade_kimg = init_sigma, fade_kimg
         self.then: Augment | None = self.fill("then", then)
-        self.sigma = faded(init_sigma, fade_kimg, 0)
+        self.sigma = sigma_at(init_sigma, fade_kimg, 0)
 
     def at(self, images: int) -> None:
-        self.sigma = faded(self.init_sigma, self.fade_kimg, images)
+        self.sigma = sigma_at(self.init_sigma, self.fade_kimg, images)
         if self.then is not None:
             self.then.at(images)
 
@@ -62,19 +62,19 @@ class FadingBlur(Augment, kind="fading-blur"):
         return image if self.then is None else self.then(image)
 
 
-def faded(init_sigma: float, fade_kimg: float, images: int) -> float:
-    """Sigma after so many real images."""
+def sigma_at(init_sigma: float, fade_kimg: float, images: int) -> float:
+    """Sigma after a number of real images."""
     return max(1 - images / (fade_kimg * 1000), 0) * init_sigma if fade_kimg > 1 else 0.0
 
 
 def blur(image: Float[Tensor, "b k h w"], sigma: float) -> Float[Tensor, "b k h w"]:
-    """Convolve with 2^-(k/sigma)^2, |k| <= 3 sigma, zeros outside; the deviation of that is 0.85 sigma."""
-    reach = math.floor(3 * sigma)
-    if not reach:
+    """Convolves with 2^-(k/sigma)^2, |k| <= 3 sigma, with zero padding; its standard deviation is 0.85 sigma."""
+    radius = math.floor(3 * sigma)
+    if not radius:
         return image
-    place = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float64)
-    taps = torch.exp2(-(place / sigma).square())
+    offset = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float64)
+    taps = torch.exp2(-(offset / sigma).square())
     taps = (taps / taps.sum()).to(image.dtype)
-    image = upfirdn2d(image, taps[None], padding=(reach, reach, 0, 0))
-    blurred: Tensor = upfirdn2d(image, taps[:, None], padding=(0, 0, reach, reach))
+    image = upfirdn2d(image, taps[None], padding=(radius, radius, 0, 0))
+    blurred: Tensor = upfirdn2d(image, taps[:, None], padding=(0, 0, radius, radius))
     return blurred

@@ -1,1 +1,4 @@
-"""Blocks of the family condition: what is told of an image, as features."""
+"""Condition blocks: they encode class labels or captions as condition vectors c [B,D].
+
+Generators and discriminators of conditional models take c beside z or the image.
+"""

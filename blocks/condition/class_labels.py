@@ -1,4 +1,4 @@
-"""Classes as conditions, one-hot.
+"""One-hot encoding of class labels.
 
 Conditional generative adversarial nets, Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784, section 3.2.
 """
@@ -14,14 +14,15 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.computed_buffer import computed_buffer
 from blocks.families import Condition
 
 
 class ClassLabels(Condition, kind="class-labels"):
-    """The class of an image, one-hot.
+    """Encodes a class label as a one-hot vector.
 
     Args:
-        num_classes: How many classes there are; they are counted from 0.
+        num_classes: Number of classes; labels are integers from 0.
     """
 
     condition_input = "classes"
@@ -31,13 +32,13 @@ class ClassLabels(Condition, kind="class-labels"):
     def __init__(self, *, num_classes: PositiveInt) -> None:
         super().__init__()
         self.cond_dim = num_classes
-        self.register_buffer("one_hot", torch.eye(num_classes), persistent=False)
+        computed_buffer(self, "one_hot", torch.eye, num_classes)
 
-    def read(self, said: Sequence[Any]) -> Int64[Tensor, " b"]:
-        for each in said:
-            if not str(each).isdigit() or int(each) >= self.cond_dim:
-                raise ValueError(f"{each!r} is no class; the generator knows classes 0 to {self.cond_dim - 1}")
-        return torch.tensor([int(each) for each in said])
+    def read(self, labels: Sequence[Any]) -> Int64[Tensor, " b"]:
+        for label in labels:
+            if not str(label).isdigit() or int(label) >= self.cond_dim:
+                raise ValueError(f"{label!r} is not a class label; the classes are 0 to {self.cond_dim - 1}")
+        return torch.tensor([int(label) for label in labels])
 
-    def forward(self, told: Int64[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        return F.embedding(told, self.one_hot)
+    def forward(self, labels: Int64[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        return F.embedding(labels, self.one_hot)

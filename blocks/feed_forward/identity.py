@@ -1,7 +1,7 @@
-"""No feed-forward network, where a transformer block adds what its norm makes nevertheless.
+"""The identity in place of a feed-forward network; a transformer layer then adds its norm's output.
 
-So it is in the generator of the best-known re-implementation of ViTGAN, Lee et al. 2021,
-https://arxiv.org/abs/2107.04589, which computes the networks of its blocks and throws their results away.
+The generator of the best-known re-implementation of ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, computes
+the feed-forward networks of its layers and discards their outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blocks.families import FeedForward
 
 
 class Identity(FeedForward, kind="identity"):
-    """Each pixel as it is."""
+    """Returns its input."""
 
     def __init__(self) -> None:
         super().__init__()

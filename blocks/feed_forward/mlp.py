@@ -1,10 +1,11 @@
-"""The feed-forward network of a transformer: each pixel's channels through one hidden layer.
+"""The feed-forward network of a transformer: an MLP with one hidden layer, applied to each pixel.
 
 Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -21,17 +22,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.
 
 
 class MLP(FeedForward, kind="mlp"):
-    """Linear, activation, linear, on each pixel by itself.
+    """Linear, activation, linear, applied to each pixel independently.
 
     Args:
         dim: Channels C of the map.
-        mlp_ratio: Width of the hidden layer, in units of C, rounded down.
-        activation: What follows the first linear map: "gelu" (exact), "silu" (the ViTGAN authors' code) or "relu".
-        bias: Whether the linear maps have biases.
-        equalized: Whether the linear maps have equalised learning rate, as in the ViTGAN authors' code.
+        mlp_ratio: Width of the hidden layer divided by C; the width is rounded down.
+        activation: Activation of the hidden layer: "gelu" (exact), "silu" (the ViTGAN authors' code) or "relu".
+        bias: Whether the linear layers have biases.
+        equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
 
     Raises:
-        IncompatibleError: The hidden layer would be empty.
+        IncompatibleError: The hidden layer would have no channels.
     """
 
     examples: ClassVar = (
@@ -51,8 +52,9 @@ class MLP(FeedForward, kind="mlp"):
         super().__init__()
         hidden_dim = int(dim * mlp_ratio)
         if hidden_dim == 0:
+            least = math.ceil(1e4 / dim) / 1e4
             raise incompatible(
-                "mlp_ratio", f"{mlp_ratio} x {dim} channels are none; at least {1 / dim:.2g} gives a hidden layer"
+                "mlp_ratio", f"{mlp_ratio} x {dim} channels give a hidden layer of width 0; take at least {least:g}"
             )
         self.activation = ACTIVATIONS[activation]
         self.fc1 = linear(dim, hidden_dim, bias=bias, equalized=equalized)

@@ -1,6 +1,6 @@
-"""A plain convolution with equalised learning rate.
+"""A convolution with equalised learning rate.
 
-Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196; StyleGAN2's last convolution before the head.
+Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196; the last convolution before StyleGAN2's head.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from blocks.families import Layer, OddInt
 
 
 class Conv(Layer, kind="conv"):
-    """A convolution that keeps the map's size, and its activation.
+    """A convolution that keeps height and width, followed by an activation.
 
     Args:
-        in_dim: Channels of the features that come in.
-        dim: Channels of the features that go out.
+        in_dim: Channels of the input.
+        dim: Channels of the output.
         kernel_size: Side of the kernel, in pixels.
         activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
-        clamp: Largest magnitude of the output, for half precision; StyleGAN2-ADA takes 256.
+        clamp: Largest magnitude of the output, for half precision; null for no limit, 256 in StyleGAN2-ADA.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

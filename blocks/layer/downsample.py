@@ -1,4 +1,4 @@
-"""A map of half the resolution.
+"""Downsampling by 2.
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
 """
@@ -16,13 +16,16 @@ from registry import incompatible
 
 
 class Downsample(Layer, kind="downsample"):
-    """Downsampling by 2, channel by channel.
+    """Halves height and width, channel by channel.
 
     Args:
-        resolution: Height and width of the map that comes in, at least 2 each.
-        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" takes the mean of 2x2
-            pixels, and so does not take odd sizes.
-        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
+        resolution: Height and width of the input, at least 2 each.
+        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" is the mean of 2x2
+            pixels and needs even sizes.
+        kernel: Kernel of the upfirdn2d op; "auto" takes the best one that supports each call, "tune" the fastest.
+
+    Raises:
+        IncompatibleError: The map is too small, or of odd size with method average.
     """
 
     examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "average"}})
@@ -33,11 +36,9 @@ class Downsample(Layer, kind="downsample"):
         super().__init__()
         height, width = resolution
         if min(resolution) < 2:
-            raise incompatible((), f"a map of {height} x {width} pixels has no half; end with this step at 2 x 2")
+            raise incompatible((), f"a map of {height}x{width} pixels cannot be halved; remove this step")
         if method == "average" and (height % 2 or width % 2):
-            raise incompatible(
-                "method", f"{height} x {width} pixels do not split into squares of 2 x 2; take method fir"
-            )
+            raise incompatible("method", f"{height}x{width} pixels do not split into squares of 2x2; take method: fir")
         self.resample = Downsample2d(kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:

@@ -1,7 +1,7 @@
-"""Minibatch standard deviation: tells the discriminator how varied the images of a group are.
+"""Minibatch standard deviation: features that measure the variation within a group of images.
 
 Progressive growing, Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 3; groups and channels as in
-StyleGAN2.
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ class MinibatchStd(Layer, kind="minibatch-std"):
     """Appends constant channels: the standard deviation over a group of images, averaged over pixels and channels.
 
     Image i of a batch of B = n G belongs to group i mod n. G is the largest divisor of B up to `group_size`, so that
-    batches of any size work; a prime batch larger than `group_size` has groups of one, whose deviation is 0.
+    batches of any size work. A prime batch larger than `group_size` has groups of one image, with deviation 0.
 
     Args:
-        dim: Channels C of the features; C + F go out.
-        group_size: Images G of a group, at most; None for the whole batch.
+        dim: Channels C of the input; the output has C + F.
+        group_size: Maximum number G of images in a group; null for the whole batch.
         num_channels: Channels F to append, each an average over C / F consecutive channels.
+
+    Raises:
+        IncompatibleError: C does not divide by F.
     """
 
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {}}, {"spec": {"group_size": None, "num_channels": 2}})

@@ -1,6 +1,6 @@
-"""StyleGAN2's layer: a convolution by weights that the style modulates, noise, bias and leaky ReLU.
+"""StyleGAN2's synthesis layer: a convolution with style-modulated weights, then noise, bias and leaky ReLU.
 
-StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2 and figure 2; styles of second order:
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2 and figure 2; second-order styles:
 StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.1.
 """
 
@@ -15,6 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.autocast import no_autocast
+from blocks.common.computed_buffer import computed_buffer
 from blocks.common.noise import Noise
 from blocks.common.resample import BINOMIAL, fir_kernel
 from blocks.common.style import StyleOrder, style_map
@@ -24,22 +25,24 @@ from blocks.ops.modulated_conv2d import modulated_conv2d
 
 
 class ModulatedConv(Layer, kind="modulated-conv"):
-    """A convolution whose input channels a style scales and whose outputs are brought back to unit size.
+    """A convolution whose weights are modulated by the style per input channel and demodulated per output channel.
 
     Args:
-        in_dim: Channels of the map that comes in.
-        resolution: Height and width of the map that comes in, in pixels.
+        in_dim: Channels of the input.
+        resolution: Height and width of the input, in pixels.
         style_dim: Features S of the style.
-        dim: Channels of the map that goes out; as many as come in if null.
+        dim: Channels of the output; null for `in_dim`.
         kernel_size: Side of the kernel, in pixels.
-        up: Factor by which the map grows first, filtered by [1,3,3,1].
-        style_order: 1 for styles affine in w, 2 for StyleGAN-T's products of such styles.
-        demodulate: Whether each output's share of a sample's modulated weight is brought to unit length.
-        noise: Whether noise of a learned strength is added to each pixel.
+        up: Upsampling factor, applied before the convolution, with filter [1,3,3,1].
+        style_order: 1 for styles affine in w, 2 for StyleGAN-T's second-order polynomial.
+        demodulate: Whether the modulated weight of each output channel is scaled to unit length, for each sample.
+        noise: Whether noise with a learned strength is added to each pixel.
         activation: "lrelu" is leaky ReLU of slope 0.2 times sqrt(2).
-        gain: Factor after the activation, beside its own; StyleGAN-T's has 1/sqrt(2) where a sum follows.
-        clamp: Largest magnitude of the output before `gain`, for half precision; StyleGAN2-ADA takes 256.
-        kernel: Kernel of modulated_conv2d; "auto" takes the best that can serve each call, "tune" the quickest.
+        gain: Factor of the output beside the activation's own; StyleGAN-T takes 1/sqrt(2) where a sum follows.
+        clamp: Largest magnitude of the output before `gain`, for half precision; null for no limit, 256 in
+            StyleGAN2-ADA.
+        kernel: Kernel of the modulated_conv2d op; "auto" takes the best one that supports each call, "tune" the
+            fastest.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -76,20 +79,22 @@ class ModulatedConv(Layer, kind="modulated-conv"):
         self.weight = nn.Parameter(torch.randn(dim, in_dim, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(dim))
         self.noise = Noise((up * resolution[0], up * resolution[1])) if noise else nn.Identity()
-        self.register_buffer("filter", fir_kernel(BINOMIAL) if up > 1 else None, persistent=False)
+        if up > 1:
+            computed_buffer(self, "filter", fir_kernel, BINOMIAL)
+        else:
+            self.filter = None
         self.convolve = modulated_conv2d.bind(kernel)
-        self.bend = bias_act.bind()
+        self.bias_act = bias_act.bind()
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d i j"]:
         assert ws is not None
         options = {"demodulate": self.demodulate, "up": self.up, "filter": self.filter}
-        turned = self.up > 1  # StyleGAN's layers turn their kernel where they upsample
+        flip_kernel = self.up > 1  # StyleGAN's upsampling layers are true convolutions, the others correlations
         with no_autocast(x):
-            style = (
-                self.affine(ws[:, 0].to(self.weight.dtype)) * self.scale
-            )  # the weight's scale, where it touches the fewest numbers
-        y = self.convolve(x, self.weight, style, true_convolution=turned, **options)
+            style = self.affine(ws[:, 0].to(self.weight.dtype)) * self.scale  # cheaper than scaling the weight
+        y = self.convolve(x, self.weight, style, flip_kernel=flip_kernel, **options)
         y = self.noise(to_nhwc(y))
-        return to_nchw(self.bend(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1))
+        y = self.bias_act(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1)
+        return to_nchw(y)

@@ -1,4 +1,4 @@
-"""A norm as a step of its own: what ViTGAN's generator ends with before its tokens are read out.
+"""A norm as a layer: the last step of ViTGAN's generator before its image head.
 
 ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3.
 """
@@ -15,12 +15,12 @@ from registry import Slot
 
 
 class Normalize(Layer, kind="norm"):
-    """A norm by itself: brings features to one scale, before a readout or anywhere else.
+    """Applies a norm to the features.
 
     Args:
         dim: Channels C of the map.
-        style_dim: Features S of the style; None where there are no styles.
-        norm: Which norm.
+        style_dim: Features S of the style; None if there are no styles.
+        norm: The norm.
     """
 
     examples: ClassVar = ({"spec": {"norm": "sln"}},)

@@ -1,6 +1,6 @@
-"""A learned position embedding: which pixel is which, for attention that cannot tell.
+"""A learned position embedding.
 
-ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; once for each resolution of a generator:
+ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; one per resolution of a generator:
 Styleformer, Park and Kim 2021, https://arxiv.org/abs/2106.07023.
 """
 
@@ -17,12 +17,12 @@ from blocks.families import Layer, Resolution, to_nchw
 
 
 class PosEmbed(Layer, kind="pos-embed"):
-    """Adds a learned vector to each pixel, the same for every image.
+    """Adds a learned vector per pixel, the same for all images.
 
     Args:
         dim: Channels C of the map.
         resolution: Height and width of the map, in pixels.
-        init_std: Standard deviation of the vectors at the start; 0 in Styleformer, 0.02 in ViT.
+        init_std: Initial standard deviation of the vectors; 0 in Styleformer, 0.02 in ViT.
     """
 
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"init_std": 0.02}},)

@@ -1,4 +1,4 @@
-"""A residual branch around any layer, normalised and scaled: what lets StyleGAN-T's generator be deep.
+"""A residual connection around a layer, with a norm and layer scale: StyleGAN-T's deep generator blocks.
 
 StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.1; layer scale: CaiT, Touvron et al. 2021,
 https://arxiv.org/abs/2103.17239, section 2.
@@ -19,18 +19,21 @@ from registry import Slot, incompatible
 
 
 class Residual(Layer, kind="residual"):
-    """y = gain (r + gamma layer(norm(x))), r being x or norm(x), gamma one learned number per channel.
+    """y = gain (r + gamma layer(norm(x))), where r is x or norm(x) and gamma is a learned gain per channel.
 
     Args:
         dim: Channels C of the map.
         resolution: Height and width of the map, in pixels.
-        style_dim: Features S of the style; None where there are no styles.
-        layer: What is added; it keeps the shape of the map. Its styles come first, then that of the norm.
-        norm: What comes before it; null for nothing.
-        layer_scale: Value of gamma at the start.
-        residual: What is added to: "raw", what came in, or "normalised", what the norm made of it (the StyleGAN-T
-            authors' code, which so brings the features to one scale at each such layer).
+        style_dim: Features S of the style; None if there are no styles.
+        layer: The layer of the residual branch; it has to keep the shape. Its styles come before the norm's.
+        norm: The norm before the layer; null for none.
+        layer_scale: Initial value of gamma.
+        residual: The shortcut: "raw" is the input, "normalised" the output of the norm (the StyleGAN-T authors' code,
+            which thus rescales the features at each layer).
         gain: Factor of the sum.
+
+    Raises:
+        IncompatibleError: The layer's spec has `repeat` above 1.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -52,25 +55,27 @@ class Residual(Layer, kind="residual"):
         gain: PositiveFloat = 2**0.5,
     ) -> None:
         super().__init__()
-        place: dict[str, Any] = {"dim": dim, "in_dim": dim, "resolution": resolution, "style_dim": style_dim}
+        context: dict[str, Any] = {"dim": dim, "in_dim": dim, "resolution": resolution, "style_dim": style_dim}
         self.raw, self.gain = residual == "raw", gain
-        self.layer: Layer = self.fill("layer", layer, **place)
+        self.layer: Layer = self.fill("layer", layer, **context)
         if (repeat := self.layer.spec.repeat) > 1:
-            raise incompatible(("layer", "repeat"), f"{repeat} layers do not go into one branch; repeat the residual")
-        self.norm: Norm | None = self.fill("norm", norm, **place)
+            fact = f"a residual branch holds one layer, not {repeat}"
+            raise incompatible(("layer", "repeat"), f"{fact}; set repeat on the residual instead")
+        self.norm: Norm | None = self.fill("norm", norm, **context)
         self.scale = LayerScale(dim, layer_scale)
-        self.styles_of_layer = self.layer.num_styles
-        self.num_styles = self.styles_of_layer + (0 if self.norm is None else self.norm.num_styles)
+        self.num_layer_styles = self.layer.num_styles
+        self.num_styles = self.num_layer_styles + (0 if self.norm is None else self.norm.num_styles)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        normal = x
+        normalized = x
         if self.norm is not None:
-            w = ws[:, self.styles_of_layer] if ws is not None and self.norm.num_styles else None
-            normal = to_nchw(self.norm(to_nhwc(x), w))
-        y = self.layer(normal, ws)
+            w = ws[:, self.num_layer_styles] if ws is not None and self.norm.num_styles else None
+            normalized = to_nchw(self.norm(to_nhwc(x), w))
+        y = self.layer(normalized, ws)
         if y.shape != x.shape:
-            raise ValueError(f"the layer makes {list(y.shape[1:])} of {list(x.shape[1:])}; a residual keeps the shape")
-        gained = y * (self.scale.gamma * self.gain)[:, None, None]
-        return torch.add(gained, x if self.raw else normal, alpha=self.gain)
+            shapes = f"the layer turns {list(x.shape[1:])} into {list(y.shape[1:])}"
+            raise ValueError(f"{shapes}; in a residual branch it has to keep the shape")
+        branch = y * (self.scale.gamma * self.gain)[:, None, None]
+        return torch.add(branch, x if self.raw else normalized, alpha=self.gain)

@@ -1,7 +1,7 @@
-"""StyleGAN2's discriminator block: two convolutions beside a shortcut, both halving the map through a low-pass filter.
+"""StyleGAN2's discriminator block: two convolutions and a shortcut, both with low-pass filtered downsampling.
 
-StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1 and figure 7; equalised learning rate
-throughout.
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1 and figure 7; all convolutions have
+equalised learning rate.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from registry import incompatible
 
 
 class ResidualConv(Layer, kind="residual-conv"):
-    """Two 3x3 convolutions, the second of step 2 after a blur, plus a shortcut of step 2, over sqrt(2).
-
-    Both branches give half the side, rounded down.
+    """(conv(blur(conv(x)), stride 2) + shortcut(x)) / sqrt(2); both branches halve the sides, rounded down.
 
     Args:
-        in_dim: Channels of the features that come in.
-        resolution: Height and width of the features, in pixels.
-        dim: Channels of the features that go out.
-        down: Factor by which the map shrinks.
-        architecture: "resnet" has the shortcut, "orig" is the two convolutions alone (StyleGAN1's, and the one to join
-            with an intake at each resolution).
-        clamp: Largest magnitude of a convolution's output, for half precision; StyleGAN2-ADA takes 256.
-        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
+        in_dim: Channels of the input.
+        resolution: Height and width of the input, in pixels.
+        dim: Channels of the output.
+        down: Downsampling factor.
+        architecture: "resnet" has the shortcut, "orig" is the two convolutions without it (StyleGAN1; for use with a
+            stem at each resolution).
+        clamp: Largest magnitude of a convolution's output, for half precision; null for no limit, 256 in StyleGAN2-ADA.
+        kernel: Kernel of the upfirdn2d op; "auto" takes the best one that supports each call, "tune" the fastest.
+
+    Raises:
+        IncompatibleError: The map is too small to be halved.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -54,7 +55,7 @@ class ResidualConv(Layer, kind="residual-conv"):
     ) -> None:
         super().__init__()
         if min(resolution) < down:
-            raise incompatible("down", f"a map of {resolution[0]}x{resolution[1]} cannot be halved; take down: 1")
+            raise incompatible("down", f"{resolution[0]}x{resolution[1]} pixels cannot be halved; take down: 1")
         halves = down == 2
         self.conv1 = EqualConv2d(in_dim, in_dim, 3, activation="lrelu", clamp=clamp)
         self.blur = Blur2d(padding=(2, 2), kernel=kernel) if halves else nn.Identity()

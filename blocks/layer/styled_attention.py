@@ -1,4 +1,4 @@
-"""Attention style injection: self-attention whose linear maps the style modulates and demodulates.
+"""Styled attention: self-attention with linear layers modulated and demodulated by the style.
 
 Styleformer, Park and Kim 2021, https://arxiv.org/abs/2106.07023, section 3; with Linformer, Wang et al. 2020,
 https://arxiv.org/abs/2006.04768: Styleformer-L.
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from blocks.attention.heads import attention_map, head_problems
 from blocks.attention.linformer import TokenProjection
 from blocks.common.equalized import EqualLinear
-from blocks.common.modulation import demodulation, scaled_linear
+from blocks.common.modulation import demodulation_factors, scaled_linear
 from blocks.common.noise import Noise
 from blocks.families import Layer, Resolution, to_nchw, to_nhwc
 from blocks.ops.attention import attention
@@ -29,25 +29,24 @@ EPS = 1e-5
 
 
 class StyledAttention(Layer, kind="styled-attention"):
-    """Self-attention under a style, with a learned residual from its values instead of an identity.
+    """Self-attention with style-modulated weights and a learned residual connection from the values.
 
-    Two styles, s and t, are affine in w. The input is scaled by s and normalised over its channels; queries, keys and
-    values are linear in it, each output divided by the length of its row of weights under s, and values are scaled by
-    t. The mixed values and the values as they were each pass a linear map demodulated under t, and are added.
-    Noise, bias and leaky ReLU follow.
+    Two styles, s and t, are affine in w. The input is multiplied by s and normalised over its channels. Queries, keys
+    and values are linear in it, demodulated by s; values are multiplied by t. The attended values and the values
+    themselves each pass a linear layer demodulated by t, and are added. Noise, bias and leaky ReLU follow.
 
     Args:
-        in_dim: Channels C of the map that comes in; heads share them evenly.
+        in_dim: Channels C of the input; heads share them evenly.
         resolution: Height and width of the map, in pixels.
         style_dim: Features S of the style.
-        dim: Channels of the map that goes out; as many as come in if null.
-        num_heads: Number of heads; Styleformer has one for every 32 channels.
-        rank: Tokens that keys and values are summed up in, as in Linformer (Styleformer-L takes 256 from 32x32 on);
-            null for attention to all pixels.
-        noise: Whether noise of a learned strength is added to each pixel.
-        clamp: Largest magnitude of the output; 256 in Styleformer.
-        kernel: Kernel of attention; "auto" takes the best that can serve each call, "tune" the quickest,
-            measured once for this machine and remembered.
+        dim: Channels of the output; null for `in_dim`.
+        num_heads: Number of heads; Styleformer has one per 32 channels.
+        rank: Number of tokens that keys and values are projected to, as in Linformer (256 in Styleformer-L from 32x32
+            on); null for attention to all pixels.
+        noise: Whether noise with a learned strength is added to each pixel.
+        clamp: Largest magnitude of the output; null for no limit, 256 in Styleformer.
+        kernel: Kernel of the attention op; "auto" takes the best one that supports each call, "tune" the fastest,
+            measured once per machine.
 
     Raises:
         IncompatibleError: Channels do not divide over the heads.
@@ -82,10 +81,10 @@ class StyledAttention(Layer, kind="styled-attention"):
         self.proj = _weight(out_dim, in_dim)
         self.residual = _weight(out_dim, in_dim)
         self.bias = nn.Parameter(torch.zeros(out_dim))
-        self.sums = None if rank is None else TokenProjection(resolution[0] * resolution[1], rank)
+        self.proj_kv = None if rank is None else TokenProjection(resolution[0] * resolution[1], rank)
         self.noise = Noise(resolution) if noise else nn.Identity()
         self.attend = attention.bind(kernel)
-        self.bend = bias_act.bind()
+        self.bias_act = bias_act.bind()
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
@@ -94,39 +93,39 @@ class StyledAttention(Layer, kind="styled-attention"):
         s, t = self.affine(ws[:, 0]).chunk(2, dim=-1)
         qkv = self.queries_keys_values(x, s, t)
         values = qkv[..., -x.shape[1] :]
-        mixed = self.attend(*self.heads(qkv)).transpose(1, 2).flatten(-2)
-        y = scaled_linear(mixed, self.proj, demodulation(self.proj, t))
-        y = scaled_linear(values, self.residual, demodulation(self.residual, t), plus=y)
+        attended = self.attend(*self.heads(qkv)).transpose(1, 2).flatten(-2)
+        y = scaled_linear(attended, self.proj, demodulation_factors(self.proj, t))
+        y = scaled_linear(values, self.residual, demodulation_factors(self.residual, t), plus=y)
         y = self.noise(y.reshape(len(y), *x.shape[2:], -1))
-        return to_nchw(self.bend(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
+        return to_nchw(self.bias_act(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
 
     def queries_keys_values(
         self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]
     ) -> Float[Tensor, "b n 3c"]:
-        """Queries, keys and values of all pixels, side by side; `s` comes in, `t` goes out with the values."""
+        """Queries, keys and values of all pixels, concatenated; `s` modulates the input, `t` the values."""
         pixels = to_nhwc(x).flatten(1, 2)
-        normal = F.layer_norm(pixels * s[:, None], s.shape[1:], eps=EPS)
+        normalized = F.layer_norm(pixels * s[:, None], s.shape[1:], eps=EPS)
         dim = x.shape[1]
-        scales = demodulation(self.qkv, s)
+        scales = demodulation_factors(self.qkv, s)
         scales = torch.cat([scales[:, : 2 * dim], scales[:, 2 * dim :] * t], dim=1)
-        return scaled_linear(normal, self.qkv, scales)
+        return scaled_linear(normalized, self.qkv, scales)
 
     def heads(self, qkv: Float[Tensor, "b n c3"]) -> tuple[Tensor, ...]:
-        """Queries, keys and values as [B,heads,tokens,head_dim], keys and values summed up if there is a rank."""
+        """Queries, keys and values as [B,heads,tokens,head_dim]; with a `rank`, keys and values are projected."""
         dim = qkv.shape[-1] // 3
-        if self.sums is None:
+        if self.proj_kv is None:
             q, k, v = qkv.chunk(3, dim=-1)
         else:
             q, kv = qkv.tensor_split([dim], dim=-1)
-            k, v = self.sums(kv).chunk(2, dim=-1)
+            k, v = self.proj_kv(kv).chunk(2, dim=-1)
         return tuple(each.reshape(*each.shape[:2], self.num_heads, -1).transpose(1, 2) for each in (q, k, v))
 
     def key_projection(self) -> Float[Tensor, "rank n"] | None:
-        """By which weights each value is a sum of pixels: for pictures of attention."""
-        return None if self.sums is None else self.sums.weight
+        """Weights of the pixels in each projected value, for attention maps; None without a `rank`."""
+        return None if self.proj_kv is None else self.proj_kv.weight
 
     def attention_map(self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b heads h w"]:
-        """How well each pixel's key, before it is summed up, matches the mean query, per head."""
+        """Logits of each head's mean query against each pixel's key before its projection, for visualisation."""
         qkv = self.queries_keys_values(x, *self.affine(ws[:, 0]).chunk(2, dim=-1))
         return attention_map(qkv.reshape(len(x), *x.shape[2:], 3, self.num_heads, -1), None)
 

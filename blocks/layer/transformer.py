@@ -1,7 +1,7 @@
-"""A transformer block: attention and a feed-forward network, each normalised first and added to what came in.
+"""A pre-norm transformer layer: attention and a feed-forward network, each with a residual connection.
 
-ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; with styled norms: the generators' blocks
-of ViTGAN, https://arxiv.org/abs/2107.04589, section 3.3, and of StyleNAT, https://arxiv.org/abs/2211.05770.
+ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1; with styled norms: the generators of
+ViTGAN, https://arxiv.org/abs/2107.04589, section 3.3, and of StyleNAT, https://arxiv.org/abs/2211.05770.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ from registry import Slot
 class Transformer(Layer, kind="transformer"):
     """Attention, then a feed-forward network: y = x + attention(norm(x)), then y + feed_forward(norm(y)).
 
-    A norm that takes a style makes this a generator's block; both norms then take the same style.
+    With a styled norm the layer takes one style vector, which both norms use.
 
     Args:
         dim: Channels C of the map.
         resolution: Height and width of the map, in pixels.
-        style_dim: Features S of the style; None where there are no styles.
-        attention: What mixes the pixels.
-        norm: What comes before the attention, and again, with weights of its own, before the feed-forward network.
-        feed_forward: What mixes the channels; null for a block of attention alone.
-        layer_scale: Value at the start of a learned gain per channel on what is added; null for no gain.
-        residual: What is added to: "raw", what came in, or "normalised", what the norm made of it (the ViTGAN
-            authors' code).
-        shared_norm: Whether one norm, with one set of weights, comes before both (ViTGAN's best-known
+        style_dim: Features S of the style; None if there are no styles.
+        attention: The attention block.
+        norm: The norm before the attention; a second one, with its own weights, precedes the feed-forward network.
+        feed_forward: The feed-forward block; null for attention only.
+        layer_scale: Initial value of a learned gain per channel on both branches; null for none.
+        residual: The shortcut: "raw" is the input, "normalised" the output of the norm (the ViTGAN authors' code).
+        shared_norm: Whether both branches use the same norm with the same weights (ViTGAN's best-known
             re-implementation).
-        weight_norm: Reparametrises the weights of all linear maps of attention and feed-forward network; null for none.
+        weight_norm: Reparametrises the weights of all linear layers of both branches; null for none.
     """
 
     examples: ClassVar = (
@@ -69,14 +68,14 @@ class Transformer(Layer, kind="transformer"):
         weight_norm: Slot[WeightNorm] | None = None,
     ) -> None:
         super().__init__()
-        place = {"dim": dim, "resolution": resolution, "style_dim": style_dim}
+        context = {"dim": dim, "resolution": resolution, "style_dim": style_dim}
         self.raw = residual == "raw"
-        self.norm1 = self.fill("norm", norm, **place)
-        self.attn = self.fill("attention", attention, **place)
+        self.norm1 = self.fill("norm", norm, **context)
+        self.attn = self.fill("attention", attention, **context)
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.mlp = self.fill("feed_forward", feed_forward, **place)
+        self.mlp = self.fill("feed_forward", feed_forward, **context)
         if self.mlp is not None:
-            self.norm2 = None if shared_norm else self.fill("norm", norm, **place)
+            self.norm2 = None if shared_norm else self.fill("norm", norm, **context)
             self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         if weight_norm is not None:
             normalize_weights(self.attn, weight_norm)
@@ -89,9 +88,9 @@ class Transformer(Layer, kind="transformer"):
     ) -> Float[Tensor, "b c h w"]:
         (w,) = rows(1, ws if self.num_styles else None)
         x = to_nhwc(x)
-        normal = self.norm1(x, w)
-        x = (x if self.raw else normal) + self.scale1(self.attn(normal))
+        normalized = self.norm1(x, w)
+        x = (x if self.raw else normalized) + self.scale1(self.attn(normalized))
         if self.mlp is not None:
-            normal = (self.norm1 if self.norm2 is None else self.norm2)(x, w)
-            x = (x if self.raw else normal) + self.scale2(self.mlp(normal))
+            normalized = (self.norm1 if self.norm2 is None else self.norm2)(x, w)
+            x = (x if self.raw else normalized) + self.scale2(self.mlp(normalized))
         return to_nchw(x)

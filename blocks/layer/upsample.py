@@ -1,4 +1,4 @@
-"""A map of twice the resolution.
+"""Upsampling by 2.
 
 StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
 """
@@ -15,11 +15,12 @@ from blocks.families import Layer
 
 
 class Upsample(Layer, kind="upsample"):
-    """Upsampling by 2, channel by channel.
+    """Doubles height and width, channel by channel.
 
     Args:
-        method: "fir" inserts zeros and filters by [1,3,3,1], zeros beyond the border; "bilinear" repeats the border.
-        kernel: Kernel of the resampling filter; "auto" takes the best that can serve each call, "tune" the quickest.
+        method: "fir" inserts zeros and filters by [1,3,3,1] with zero padding; "bilinear" interpolates and repeats the
+            border.
+        kernel: Kernel of the upfirdn2d op; "auto" takes the best one that supports each call, "tune" the fastest.
     """
 
     examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "bilinear"}})

@@ -1,6 +1,6 @@
-"""StyleNAT's step between resolutions: interpolate, normalise, project, and say again where each pixel is.
+"""StyleNAT's upsampling layer: bilinear interpolation, LayerNorm, a linear projection and a position encoding.
 
-StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770; the step is that of StyleSwin, Zhang et al. 2021,
+StyleNAT, Walton et al. 2022, https://arxiv.org/abs/2211.05770; it is that of StyleSwin, Zhang et al. 2021,
 https://arxiv.org/abs/2112.10762, sections 3.1 and 3.4.
 """
 
@@ -21,13 +21,16 @@ from registry import incompatible
 
 
 class UpsampleLinear(Layer, kind="upsample-linear"):
-    """Bilinear upsampling by 2, LayerNorm, a linear map to `dim` channels, plus alpha times a sinusoidal grid.
+    """Bilinear upsampling by 2, LayerNorm, a linear layer to `dim` channels, plus alpha times a sinusoidal grid.
 
     Args:
-        in_dim: Channels of the map that comes in.
-        resolution: Height and width of the map that comes in.
-        dim: Channels of the map that goes out, a multiple of 4 from 8 on; as many as come in if None.
-        equalized: Whether the linear map has equalised learning rate.
+        in_dim: Channels of the input.
+        resolution: Height and width of the input, in pixels.
+        dim: Channels of the output, a multiple of 4 and at least 8; null for `in_dim`.
+        equalized: Whether the linear layer uses equalised learning rate.
+
+    Raises:
+        IncompatibleError: `dim` is no such number.
     """
 
     examples: ClassVar = (
@@ -52,6 +55,6 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
-        finer = F.interpolate(x, scale_factor=2, mode="bilinear")
-        y = self.linear(self.norm(to_nhwc(finer)))
+        upsampled = F.interpolate(x, scale_factor=2, mode="bilinear")
+        y = self.linear(self.norm(to_nhwc(upsampled)))
         return to_nchw(y + (self.alpha * self.position()).to(y.dtype))

@@ -1,7 +1,7 @@
-"""A mapping network that the condition bypasses, so that the mean of the styles is known for every condition.
+"""A mapping network that maps only z; the condition is appended, so that each condition has a known mean style.
 
 StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.1 (text conditioning) and 3.3 (explicit
-truncation): only z is mapped, and a style is the mapped z beside the condition as it came.
+truncation): a style is the mapped z concatenated with c.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from torch.nn import functional as F
 from blocks.common.autocast import no_autocast
 from blocks.common.equalized import EqualLinear
 from blocks.families import Mapping
-from blocks.mapping.truncation import follow, truncate
+from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
 
 
 class BypassMapping(Mapping, kind="bypass-mapping"):
-    """Linear maps from z, all but the last with leaky ReLU, and c itself appended: every place of ws is the same.
+    """An MLP of z with leaky ReLU between its layers, concatenated with c; all styles in ws are equal.
 
-    In training mode the tracked mean `w_avg` [S - D] of the mapped z follows the mean of each batch. Truncation draws
-    the mapped z towards it and leaves the condition alone: psi 0 is the mean image of each prompt or class.
+    In training mode the running mean `w_avg` [S - D] of the mapped z is updated by each batch. Truncation interpolates
+    the mapped z towards it and leaves c unchanged: psi 0 gives the mean image of each prompt or class.
 
     Args:
         z_dim: Features of z.
-        style_dim: Features S of a style: those of the mapped z, and the D of c.
-        num_styles: Styles in ws.
+        style_dim: Features S of a style: S - D of the mapped z and D of c.
+        num_styles: Number of styles in ws.
         cond_dim: Features D of c; 0 for none.
-        num_layers: Linear maps.
-        layer_dim: Features between the linear maps; z_dim if None.
-        lr_multiplier: By how much slower than the rest these layers learn.
-        w_avg_beta: Share of `w_avg` that stays at each step.
-        normalize_z: Whether z is brought to unit mean square first.
+        num_layers: Number of linear layers.
+        layer_dim: Features between the linear layers; null for `z_dim`.
+        lr_multiplier: Learning-rate multiplier of the linear layers.
+        w_avg_beta: Decay of the running mean `w_avg` per step.
+        normalize_z: Whether z is scaled to unit mean square first.
+
+    Raises:
+        IncompatibleError: `style_dim` is not larger than `cond_dim`.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -61,17 +64,14 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
     ) -> None:
         super().__init__()
         if style_dim <= cond_dim:
-            fact = f"styles of {style_dim} features have no room beside a condition of {cond_dim}"
-            raise incompatible((), f"{fact}; give the generator w_dim: {z_dim + cond_dim}")
+            fact = f"styles of {style_dim} features cannot hold a condition of {cond_dim} and a mapped z"
+            raise incompatible((), f"{fact}; set the generator's w_dim to {z_dim + cond_dim}")
         self.num_styles, self.cond_dim = num_styles, cond_dim
         self.w_avg_beta, self.normalize_z = w_avg_beta, normalize_z
         widths = [z_dim, *[layer_dim or z_dim] * (num_layers - 1), style_dim - cond_dim]
-        bends = ["lrelu"] * (num_layers - 1) + ["linear"]
         self.layers = nn.Sequential(
-            *(
-                EqualLinear(i, o, lr_multiplier=lr_multiplier, activation=bend)  # type: ignore[arg-type]
-                for (i, o), bend in zip(pairwise(widths), bends, strict=True)
-            )
+            *(EqualLinear(i, o, lr_multiplier=lr_multiplier, activation="lrelu") for i, o in pairwise(widths[:-1])),
+            EqualLinear(*widths[-2:], lr_multiplier=lr_multiplier),
         )
         self.register_buffer("w_avg", torch.zeros(widths[-1]))
 
@@ -88,10 +88,13 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
 
         Args:
             z: Latents.
-            c: Conditions, where the mapping has a `cond_dim`.
-            truncation_psi: 1 leaves the mapped z as it is, 0 makes all of it the tracked mean.
-            truncation_cutoff: How many styles, from the first, are truncated; None for all.
-            update_w_avg: Whether training moves `w_avg`; False for the second latent of style mixing.
+            c: Conditions; required if the mapping has a `cond_dim`, refused if it has none.
+            truncation_psi: 1 leaves the mapped z unchanged, 0 replaces it by the running mean.
+            truncation_cutoff: Number of styles, from the first, that are truncated; None for all.
+            update_w_avg: Whether `w_avg` is updated in training mode; False for the second latent of style mixing.
+
+        Raises:
+            ValueError: `c` is missing, or given without a `cond_dim`.
         """
         if (c is None) != (self.cond_dim == 0):
             wanted = f"for conditions of {self.cond_dim} features" if self.cond_dim else "without a condition"
@@ -100,6 +103,6 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         with no_autocast(z):
             w: Tensor = self.layers(x.to(self.w_avg.dtype))
         if self.training and update_w_avg:
-            follow(self.w_avg, w, self.w_avg_beta)
+            update_mean(self.w_avg, w, self.w_avg_beta)
         ws = truncate(w[:, None].expand(-1, self.num_styles, -1), self.w_avg, truncation_psi, truncation_cutoff)
         return ws if c is None else torch.cat([ws, c[:, None].to(ws.dtype).expand(-1, self.num_styles, -1)], dim=2)

@@ -1,4 +1,4 @@
-"""The mapping network, which gives styles a space of their own, and truncation towards that space's mean.
+"""StyleGAN's mapping network from latents to styles, with truncation.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and B; conditions as in StyleGAN2-ADA,
 https://arxiv.org/abs/2006.06676.
@@ -17,26 +17,29 @@ from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
 from blocks.families import Mapping
-from blocks.mapping.truncation import follow, truncate
+from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
 
 
 class MappingNetwork(Mapping, kind="mapping"):
-    """Linear maps with leaky ReLU from z, and an embedding of c, to one style, which every place of ws repeats.
+    """An MLP with leaky ReLU from z and an embedding of c to a style; all styles in ws are equal.
 
-    In training mode the tracked mean `w_avg` follows the mean style of each batch.
+    In training mode the running mean `w_avg` [S] is updated by the mean style of each batch.
 
     Args:
-        z_dim: Features of z; 0 for a mapping of c alone.
-        style_dim: Features of a style.
-        num_styles: Styles in ws.
-        cond_dim: Features of c; 0 for none.
-        num_layers: Linear maps, each followed by leaky ReLU.
-        layer_dim: Features between the linear maps; style_dim if None.
-        embed_dim: Features that c is embedded in; style_dim if None.
-        lr_multiplier: By how much slower than the rest these layers learn; the embedding of c learns at full rate.
-        w_avg_beta: Share of `w_avg` that stays at each step.
-        normalize_z: Whether z is brought to unit mean square first.
+        z_dim: Features of z; 0 to map c alone.
+        style_dim: Features S of a style.
+        num_styles: Number of styles in ws.
+        cond_dim: Features D of c; 0 for none.
+        num_layers: Number of linear layers, each followed by leaky ReLU.
+        layer_dim: Features between the linear layers; null for `style_dim`.
+        embed_dim: Features of the embedding of c; null for `style_dim`.
+        lr_multiplier: Learning-rate multiplier of the linear layers; the embedding of c has multiplier 1.
+        w_avg_beta: Decay of the running mean `w_avg` per step.
+        normalize_z: Whether z is scaled to unit mean square first.
+
+    Raises:
+        IncompatibleError: Both `z_dim` and `cond_dim` are 0.
     """
 
     examples: ClassVar = (
@@ -62,7 +65,7 @@ class MappingNetwork(Mapping, kind="mapping"):
     ) -> None:
         super().__init__()
         if not z_dim and not cond_dim:
-            raise incompatible((), "has neither z nor c to map; give z_dim or cond_dim")
+            raise incompatible((), "has neither z nor c as input; set z_dim or cond_dim")
         self.num_styles, self.w_avg_beta, self.normalize_z = num_styles, w_avg_beta, normalize_z
         embed_dim = (embed_dim or style_dim) if cond_dim else 0
         self.embed = EqualLinear(cond_dim, embed_dim) if cond_dim else None
@@ -85,10 +88,13 @@ class MappingNetwork(Mapping, kind="mapping"):
 
         Args:
             z: Latents.
-            c: Conditions, where the mapping has a `cond_dim`.
-            truncation_psi: 1 leaves the styles as they are, 0 makes all of them the tracked mean.
-            truncation_cutoff: How many styles, from the first, are truncated; None for all.
-            update_w_avg: Whether training moves `w_avg`; False for the second latent of style mixing.
+            c: Conditions; required if the mapping has a `cond_dim`, refused if it has none.
+            truncation_psi: 1 leaves the styles unchanged, 0 replaces them by the running mean.
+            truncation_cutoff: Number of styles, from the first, that are truncated; None for all.
+            update_w_avg: Whether `w_avg` is updated in training mode; False for the second latent of style mixing.
+
+        Raises:
+            ValueError: `c` is missing, or given without a `cond_dim`.
         """
         x = F.rms_norm(z, z.shape[1:], eps=1e-8) if self.normalize_z else z
         if self.embed is not None:
@@ -98,6 +104,6 @@ class MappingNetwork(Mapping, kind="mapping"):
             x = torch.cat([x, F.rms_norm(embedded, embedded.shape[1:], eps=1e-8)], dim=1)
         w: Tensor = self.layers(x)
         if self.training and update_w_avg:
-            follow(self.w_avg, w, self.w_avg_beta)
+            update_mean(self.w_avg, w, self.w_avg_beta)
         ws = w[:, None].expand(-1, self.num_styles, -1)
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff)

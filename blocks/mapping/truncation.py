@@ -1,4 +1,4 @@
-"""The tracked mean of the styles, and drawing styles towards it.
+"""The running mean of the styles, and the truncation trick.
 
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04958, appendix B: the truncation trick in W.
 """
@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def follow(w_avg: Float[Tensor, " s"], w: Float[Tensor, "b s"], beta: float) -> None:
-    """Move the tracked mean, in place, towards the mean of a batch; `beta` is the share of it that stays."""
+def update_mean(w_avg: Float[Tensor, " s"], w: Float[Tensor, "b s"], beta: float) -> None:
+    """Updates the running mean in place: w_avg = beta w_avg + (1 - beta) mean(w)."""
     w_avg.lerp_(w.mean(dim=0).to(w_avg.dtype), 1 - beta)
 
 
 def truncate(
     ws: Float[Tensor, "b n s"], w_avg: Float[Tensor, " s"], psi: float, cutoff: int | None
 ) -> Float[Tensor, "b n s"]:
-    """The first `cutoff` styles, or all if None, drawn towards the mean: psi 1 leaves them, 0 gives the mean."""
+    """w_avg + psi (ws - w_avg) for the first `cutoff` styles, or for all if None; the others are unchanged."""
     if psi == 1:
         return ws
     truncated = w_avg + psi * (ws - w_avg)

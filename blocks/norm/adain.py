@@ -1,6 +1,6 @@
-"""Adaptive instance normalisation: each channel gets its mean and its deviation from the style.
+"""Adaptive instance normalisation: the style sets the mean and the standard deviation of each channel.
 
-Huang and Belongie 2017, https://arxiv.org/abs/1703.06868, section 5; as in StyleSwin and StyleNAT, https://arxiv.org/abs/2211.05770.
+Huang and Belongie 2017, https://arxiv.org/abs/1703.06868, section 5; this form: StyleSwin and StyleNAT, https://arxiv.org/abs/2211.05770.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blocks.families import Norm
 class AdaIN(Norm, kind="adain"):
     """Adaptive instance norm: gain(w) * (x - mean) / std + bias(w), mean and std over the pixels of each channel.
 
-    The gain is no 1 + gain: it starts around 0, with a spread that the style's length sets.
+    Nothing is added to gain(w): at initialisation it is distributed around 0, with a spread set by the norm of w.
 
     Args:
         dim: Channels C of the map.
@@ -39,10 +39,10 @@ class AdaIN(Norm, kind="adain"):
         assert w is not None
         style: Tensor = self.style(w)
         gain, bias = style[:, None, None].chunk(2, dim=-1)
-        # sums over rows are far quicker than Welford's running variance, and the rest of the mean keeps them as exact
+        # two plain means are much faster than torch.var_mean; subtracting the residual mean makes them as accurate
         wide = at_least_float32(x)
         centred = wide - wide.mean((1, 2), keepdim=True)
-        rest = centred.mean((1, 2), keepdim=True)
-        variance = centred.square().mean((1, 2), keepdim=True) - rest.square()
+        residual_mean = centred.mean((1, 2), keepdim=True)
+        variance = centred.square().mean((1, 2), keepdim=True) - residual_mean.square()
         gain = gain * torch.rsqrt(variance + self.eps)
-        return torch.addcmul(bias - rest * gain, centred, gain).to(x.dtype)
+        return torch.addcmul(bias - residual_mean * gain, centred, gain).to(x.dtype)

@@ -1,7 +1,7 @@
-"""Batch normalisation over small parts of the batch, the same in training and evaluation: nothing is tracked.
+"""Batch normalisation over small groups of the batch, without running statistics: training and evaluation are the same.
 
-StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, whose discriminator's heads normalise virtual batches
-of 8 images; batch normalisation: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
+StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515: its discriminator heads normalise virtual batches of 8
+images; batch normalisation: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from blocks.families import Norm
 
 
 class BatchNormLocal(Norm, kind="batch-norm-local"):
-    """Each channel to mean 0 and deviation 1 over the pixels of a group of consecutive images of the batch.
+    """Normalises each channel over all pixels of a group of consecutive images.
 
-    A batch of B is cut into the fewest groups of at most `group_size`, as even as may be: what one image becomes
-    depends on the others of its group.
+    A batch of B is split into the smallest number of groups of at most `group_size` images, as even as possible. The
+    output for an image depends on the other images of its group.
 
     Args:
         dim: Channels C of the map.
-        group_size: Images of a group, at most.
+        group_size: Maximum number of images in a group.
         affine: Whether each channel has a learned gain and bias.
         eps: Added to the variance.
     """
@@ -49,13 +49,13 @@ class BatchNormLocal(Norm, kind="batch-norm-local"):
         wide, batch = at_least_float32(x), x.shape[0]
         groups = -(-batch // self.group_size)
         if batch % groups == 0:
-            y = self.normal(wide.reshape(groups, -1, *wide.shape[1:])).flatten(0, 1)
+            y = self.normalize(wide.reshape(groups, -1, *wide.shape[1:])).flatten(0, 1)
         else:
-            y = torch.cat([self.normal(part[None])[0] for part in wide.tensor_split(groups)])
+            y = torch.cat([self.normalize(group[None])[0] for group in wide.tensor_split(groups)])
         if self.weight is not None and self.bias is not None:
             y = y * self.weight.to(y.dtype) + self.bias.to(y.dtype)
         return y.to(x.dtype)
 
-    def normal(self, groups: Float[Tensor, "g b h w c"]) -> Float[Tensor, "g b h w c"]:
+    def normalize(self, groups: Float[Tensor, "g b h w c"]) -> Float[Tensor, "g b h w c"]:
         variance, mean = torch.var_mean(groups, (1, 2, 3), correction=0, keepdim=True)
         return (groups - mean) * torch.rsqrt(variance + self.eps)

@@ -1,4 +1,4 @@
-"""Group normalisation: groups of channels, each to mean 0 and deviation 1 over all pixels of an image.
+"""Group normalisation: mean and standard deviation over a group of channels and all pixels of an image.
 
 Wu and He 2018, https://arxiv.org/abs/1803.08494.
 """
@@ -19,11 +19,11 @@ from registry import incompatible
 
 
 class GroupNorm(Norm, kind="group-norm"):
-    """Group norm with a learned gain and bias per channel, its statistics taken in at least float32.
+    """Group norm with a learned gain and bias per channel; statistics are computed in at least float32.
 
     Args:
         dim: Channels C of the map.
-        num_groups: Groups of consecutive channels, which share them evenly.
+        num_groups: Number of groups of consecutive channels; has to divide C.
         eps: Added to the variance.
     """
 
@@ -32,14 +32,16 @@ class GroupNorm(Norm, kind="group-norm"):
     def __init__(self, dim: int, *, num_groups: PositiveInt = 32, eps: Annotated[float, Field(gt=0)] = 1e-5) -> None:
         super().__init__()
         if dim % num_groups:
-            fits = max(n for n in range(1, min(num_groups, dim) + 1) if dim % n == 0)
-            raise incompatible("num_groups", f"{dim} channels do not split evenly into {num_groups} groups; {fits} fit")
+            nearest = max(n for n in range(1, min(num_groups, dim) + 1) if dim % n == 0)
+            raise incompatible(
+                "num_groups", f"{dim} channels do not split evenly into {num_groups} groups; {nearest} fit"
+            )
         self.num_groups, self.eps = num_groups, eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         wide = at_least_float32(to_nchw(x))
-        # without gain and bias: with them the gradient crashes (torch 2.13, CPU) where x itself needs none
-        normal = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
-        return torch.addcmul(self.bias.to(wide.dtype), normal, self.weight.to(wide.dtype)).to(x.dtype)
+        # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
+        normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
+        return torch.addcmul(self.bias.to(wide.dtype), normalized, self.weight.to(wide.dtype)).to(x.dtype)

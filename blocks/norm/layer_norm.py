@@ -1,4 +1,4 @@
-"""Layer normalisation with learned gain and bias.
+"""Layer normalisation over the channels of each pixel.
 
 Ba et al. 2016, https://arxiv.org/abs/1607.06450, section 3.
 """

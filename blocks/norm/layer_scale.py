@@ -1,4 +1,4 @@
-"""LayerScale: a learned gain per channel on a residual branch, small at the start.
+"""LayerScale: a learned gain per channel on a residual branch, initially small.
 
 CaiT, Touvron et al. 2021, https://arxiv.org/abs/2103.17239, section 2.
 """
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class LayerScale(nn.Module):
-    """x times one learned gain per channel.
+    """Multiplies each channel by a learned gain.
 
     Args:
         dim: Channels C, the last axis of x.
-        init: Value of every gain at the start.
+        init: Initial value of the gains.
     """
 
     def __init__(self, dim: int, init: float = 1e-5) -> None:

@@ -1,4 +1,4 @@
-"""Pixel normalisation: every pixel's features to unit root mean square.
+"""Pixel normalisation: scales the features of each pixel to unit root mean square.
 
 ProGAN, Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 4.2.
 """
@@ -17,7 +17,7 @@ from blocks.families import Norm
 
 
 class PixelNorm(Norm, kind="pixel-norm"):
-    """Pixel norm: x / root mean square of the pixel's channels, without learned weights.
+    """Pixel norm: x / RMS(x) over the channels of each pixel, without learned weights.
 
     Args:
         eps: Added to the mean square.

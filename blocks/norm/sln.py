@@ -1,4 +1,4 @@
-"""Self-modulated LayerNorm: LayerNorm whose gain and bias are functions of the style.
+"""Self-modulated LayerNorm (SLN): LayerNorm whose gain and bias are computed from the style.
 
 ViTGAN, Lee et al. 2021, https://arxiv.org/abs/2107.04589, section 3.3; after Chen et al. 2019, https://arxiv.org/abs/1810.01365.
 """
@@ -18,15 +18,15 @@ from blocks.families import Norm
 class SelfModulatedLayerNorm(Norm, kind="sln"):
     """Self-modulated LayerNorm: gamma(w) * (x - mean) / std + beta(w), mean and std over the channels of each pixel.
 
-    The defaults are the paper's printed form. The authors' code has `gain_init` 1 and `eps` 1e-3; the best-known
-    re-implementation has `affine`, no `bias` and `eps` 1e-5.
+    The defaults are the form in the paper. The authors' code has `gain_init` 1 and `eps` 1e-3; the best-known
+    re-implementation has `affine` true, `bias` false and `eps` 1e-5.
 
     Args:
         dim: Channels C of the map.
         style_dim: Features S of the style.
-        gain_init: Constant added to gamma(w), so that the gain starts around it: 0 as printed, 1 in the authors' code.
+        gain_init: Constant added to gamma(w): 0 in the paper, 1 in the authors' code.
         bias: Whether gamma and beta are affine in w; otherwise they are linear.
-        affine: Whether the LayerNorm inside has a learned gain and bias of its own.
+        affine: Whether the inner LayerNorm has its own learned gain and bias.
         eps: Added to the variance.
     """
 
@@ -54,7 +54,7 @@ class SelfModulatedLayerNorm(Norm, kind="sln"):
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         assert w is not None
-        normal: Tensor = self.norm(x)
+        normalized: Tensor = self.norm(x)
         gain: Tensor = self.gamma(w) + self.gain_init
         bias: Tensor = self.beta(w)
-        return gain[:, None, None] * normal + bias[:, None, None]
+        return gain[:, None, None] * normalized + bias[:, None, None]

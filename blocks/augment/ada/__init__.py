@@ -1,11 +1,10 @@
-"""Adaptive discriminator augmentation: as much of it as keeps the discriminator from knowing the real images by heart.
+"""Adaptive discriminator augmentation (ADA): random transforms with a probability that depends on overfitting.
 
 StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676, section 3 and appendix B.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -14,50 +13,42 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from blocks.augment.ada.bands import amplify_bands
+from blocks.augment.ada.draws import Draws, at_quantile, draw, gated_values
 from blocks.augment.ada.symlets import filter_bank
-from blocks.augment.ada.transforms import (
-    GROUPS,
-    MAGNITUDE,
-    NEUTRAL,
-    SEVERAL,
-    UNIFORM,
-    Group,
-    Transform,
-    color,
-    cutout,
-    motion,
-)
+from blocks.augment.ada.transforms import GROUPS, MAGNITUDE, Group, Transform, cutout, inverse_matrix, recolor
 from blocks.augment.ada.warp import Warp
-from blocks.common.autocast import at_least_float32
+from blocks.common.autocast import at_least_float32, no_autocast
+from blocks.common.computed_buffer import computed_buffer
 from blocks.families import Augment
 from registry import incompatible
 
-Draws = Mapping[str, Tensor]
-ALWAYS = -1.0  # the gate of a transform that is certain to be applied
-
 
 class ADA(Augment, kind="ada"):
-    """Random flips, shifts, affine maps, colours, filters, noise and cutout, each with probability p for each image.
+    """Random flips, shifts, affine maps, colours, filters, noise and cutout, each applied with probability p per image.
 
-    Every `interval` steps p moves towards more augmentation if the discriminator calls more than `target` of the real
-    images real (the mean sign of its logits), and towards less if not. Outside the image its reflection goes on.
+    Every `interval` steps p increases if the mean sign of the discriminator's logits of real images is above `target`,
+    and decreases if it is below. Geometric transforms pad images by reflection.
 
     Args:
-        policy: The groups of transforms, always applied in this order: blit:: xflip, rotate90, xint (shift by whole
-            pixels); geometry: scale, rotate, aniso (stretch), xfrac (shift); color: brightness, contrast, lumaflip,
-            hue, saturation; filter, noise and cutout by themselves. The default is the paper's bgc.
-        p: Probability of each transform at the start, and for good if there is no target.
-        target: Mean sign of the discriminator's logits of real images, in (-1,1), that p is steered to; null for a p
-            that stays.
-        kimg: Thousands of images in which p moves by 1.
-        interval: Steps between two moves of p.
-        limit: The largest p. The reference has none, so that its p may wind up beyond 1; where its generator is a
-            Linformer it is 0.7.
-        probability: Factors of p for single transforms; 0 leaves one out.
-        magnitude: How far transforms go. xint, xfrac: shift, as part of the image's size (largest, deviation); rotate,
-            hue: largest angle, as part of half a turn; scale, aniso, contrast, saturation, filter: deviation of the
-            factor's binary logarithm; brightness, noise: deviation; cutout: sides of the box, as part of the image's.
-        bands: Factors of the probability of `filter` for each of its four bands, from the lowest frequencies.
+        policy: Groups of transforms, always applied in this order. blit: xflip, rotate90, xint (shift by whole pixels);
+            geometry: scale, rotate, aniso (stretch), xfrac (shift); color: brightness, contrast, lumaflip, hue,
+            saturation; filter, noise and cutout are one transform each. The default is the paper's bgc.
+        p: Initial probability of each transform; constant if there is no target.
+        target: Mean sign of the discriminator's logits of real images, in (-1,1), that p is adjusted for; null for a
+            constant p.
+        kimg: Thousands of images in which p changes by 1.
+        interval: Steps between two adjustments of p.
+        limit: Maximum of p; null for none. The reference has none, so that its p can exceed 1, except with Linformer
+            generators, where it is 0.7.
+        probability: Factors of p for single transforms; 0 disables one.
+        magnitude: Strength of single transforms. xint and xfrac: maximum and standard deviation of the shift, as a
+            fraction of the image's size; rotate and hue: maximum angle, as a fraction of half a turn; scale, aniso,
+            contrast, saturation and filter: standard deviation of the factor's binary logarithm; brightness and noise:
+            standard deviation; cutout: sides of the box, as a fraction of the image's.
+        bands: Factors of the probability of `filter` for each of its four frequency bands, lowest first.
+
+    Raises:
+        IncompatibleError: A group is repeated, an option names a transform outside the policy, or p exceeds its limit.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
@@ -85,26 +76,18 @@ class ADA(Augment, kind="ada"):
         bands: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0, 1.0),
     ) -> None:
         super().__init__()
-        transforms = [transform for group in policy for transform in GROUPS[group]]
-        for index, group in enumerate(policy):
-            if group in policy[:index]:
-                raise incompatible(("policy", index), f"{group} is there twice; each group is applied once")
-        for option, given in (("probability", probability), ("magnitude", magnitude)):
-            for name in given:
-                if name not in transforms:
-                    fact = f"the policy ({', '.join(policy) or 'nothing'}) has no {name}"
-                    raise incompatible((option, name), f"{fact}; add {_group(name)} to it")
+        _check_options(policy, {"probability": probability, "magnitude": magnitude})
         if limit is not None and p > limit:
             raise incompatible("p", f"starts at {p:g}, above its limit {limit:g}")
         self.target, self.kimg, self.interval, self.limit, self.bands = target, kimg, interval, limit, bands
-        factors = {name: float(probability.get(name, 1.0)) for name in transforms}
-        self.factors = {name: factor for name, factor in factors.items() if factor}
-        self.magnitude: dict[str, float] = {str(name): far for name, far in (MAGNITUDE | magnitude).items()}
+        factors = {name: float(probability.get(name, 1.0)) for group in policy for name in GROUPS[group]}
+        self.factors: dict[str, float] = {str(name): factor for name, factor in factors.items() if factor}
+        self.magnitude: dict[str, float] = {str(name): value for name, value in (MAGNITUDE | magnitude).items()}
         self.warp = Warp() if self.has("blit") or self.has("geometry") else None
         if self.has("filter"):
-            self.register_buffer("bank", filter_bank(), persistent=False)
+            computed_buffer(self, "bank", filter_bank)
         self.register_buffer("p", torch.tensor(float(p)))
-        for counter in ("signs", "shown", "steps"):  # since p was last moved
+        for counter in ("signs", "shown", "steps"):  # since p was last adjusted
             self.register_buffer(counter, torch.zeros(()))
 
     def has(self, group: Group) -> bool:
@@ -120,8 +103,8 @@ class ADA(Augment, kind="ada"):
         due = self.steps >= self.interval
         move = (self.signs / self.shown - self.target).sign() * self.shown / (self.kimg * 1000)
         self.p.copy_(torch.where(due, (self.p + move).clamp(0, self.limit), self.p))
-        for value in (self.signs, self.shown, self.steps):
-            value.mul_(~due)
+        for counter in (self.signs, self.shown, self.steps):
+            counter.mul_(~due)
 
     def strength(self) -> dict[str, Tensor]:
         return {"p": self.p}
@@ -129,75 +112,47 @@ class ADA(Augment, kind="ada"):
     def draw(self, image: Float[Tensor, "b k h w"]) -> dict[str, Tensor]:
         """All random numbers that a batch needs, [B] or [B,n] each, by name.
 
-        `NAME.value` is uniform in [0,1) or N(0,1); the transform is applied where `NAME.gate`, uniform in [0,1), is
-        less than its probability.
+        `NAME.value` is uniform in [0,1) or N(0,1). A transform is applied where `NAME.gate`, uniform in [0,1), is below
+        its probability.
         """
-        like: dict[str, Any] = {"device": image.device, "dtype": torch.promote_types(image.dtype, torch.float32)}
-        draws = {}
-        for name in self.factors:
-            several = (SEVERAL[name],) if name in SEVERAL else ()
-            shape, how = (len(image), *several), torch.rand if name in UNIFORM else torch.randn
-            draws[f"{name}.value"] = how(shape, **like)
-            draws[f"{name}.gate"] = torch.rand(shape if name == "filter" else shape[:1], **like)
-            if name == "rotate":
-                draws["rotate.second"], draws["rotate.second_gate"] = torch.rand(2, len(image), **like)
-            if name == "noise":
-                draws["noise.pixels"] = torch.randn(image.shape, **like)
-        return draws
+        return draw(image, self.factors)
 
     def quantile(self, image: Float[Tensor, "b k h w"], q: float) -> dict[str, Tensor]:
-        """Draws with all chance but the pixels of noise replaced by its q-quantile: every transform is applied.
+        """Draws in which all values but the pixels of noise are their q-quantile and every transform is applied.
 
-        As in the reference, N(0,1) has the quantile erfinv(2q - 1), without a factor sqrt(2), |N(0,1)| has erfinv(q),
-        and the second rotation is none.
+        As in the reference, the quantile of N(0,1) is erfinv(2q - 1), without the factor sqrt(2), that of |N(0,1)| is
+        erfinv(q), and the second rotation is not applied.
         """
-        draws = self.draw(image)
-        normal = torch.erfinv(torch.tensor(2 * q - 1, dtype=torch.float64)).item()
-        for name in self.factors:
-            draws[f"{name}.value"].fill_(q if name in UNIFORM else normal)
-            draws[f"{name}.gate"].fill_(ALWAYS)
-        if "rotate" in self.factors:
-            draws["rotate.second"].fill_(NEUTRAL["rotate"])
-        if "filter" in self.factors:  # bands without a probability stay as they are
-            draws["filter.gate"][:, [not factor for factor in self.bands]] = 1.0
-        if "noise" in self.factors:
-            draws["noise.value"].fill_(torch.erfinv(torch.tensor(q, dtype=torch.float64)).item())
-        return draws
+        return at_quantile(self.draw(image), q, self.factors, self.bands)
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
-        """The augmented images, by these draws or by new ones."""
-        values = self.chosen(self.draw(image) if draws is None else draws)
-        changed = at_least_float32(image)
-        with torch.autocast("cpu" if image.is_meta else image.device.type, enabled=False):
+        """The augmented images, with `draws` or with new random numbers."""
+        draws = self.draw(image) if draws is None else draws
+        values = gated_values(draws, self.p, self.factors, self.bands)
+        y = at_least_float32(image)
+        with no_autocast(image):
             if self.warp is not None:
-                changed = self.warp(changed, motion(changed, values, self.magnitude))
+                y = self.warp(y, inverse_matrix(y, values, self.magnitude))
             if self.has("color"):
-                changed = color(changed, values, self.magnitude)
+                y = recolor(y, values, self.magnitude)
             if self.has("filter"):
-                changed = amplify_bands(changed, self.magnitude["filter"] * values["filter"], self.bank)
+                y = amplify_bands(y, self.magnitude["filter"] * values["filter"], self.bank)
             if self.has("noise"):
                 deviation = values["noise"].abs() * self.magnitude["noise"]
-                changed = changed + values["noise.pixels"] * deviation[:, None, None, None]
+                y = y + values["noise.pixels"] * deviation[:, None, None, None]
             if self.has("cutout"):
-                changed = cutout(changed, values, self.magnitude)
-        return changed.to(image.dtype)
-
-    def chosen(self, draws: Draws) -> dict[str, Tensor]:
-        """The draws of the transforms that are applied to an image, neutral values for those that are not."""
-        values = {name: draws[name] for name in ("noise.pixels",) if name in draws}
-        for name, factor in self.factors.items():
-            bound: Tensor = factor * self.p
-            if name == "rotate":  # two of them, each by a chance that makes one of both as likely as any transform
-                bound = 1 - (1 - bound).clamp(min=0).sqrt()
-                second = draws["rotate.second_gate"] < bound
-                values["rotate.second"] = torch.where(second, draws["rotate.second"], NEUTRAL["rotate"])
-            if name == "filter":
-                bound = bound * torch.tensor(self.bands, device=bound.device)
-            applied, value = draws[f"{name}.gate"] < bound, draws[f"{name}.value"]
-            applied = applied[:, None] if value.ndim > applied.ndim else applied
-            values[name] = torch.where(applied, value, NEUTRAL.get(name, 0.0))
-        return values
+                y = cutout(y, values, self.magnitude)
+        return y.to(image.dtype)
 
 
-def _group(transform: str) -> str:
-    return next(group for group, transforms in GROUPS.items() if transform in transforms)
+def _check_options(policy: tuple[Group, ...], options: dict[str, dict[Transform, float]]) -> None:
+    for index, group in enumerate(policy):
+        if group in policy[:index]:
+            raise incompatible(("policy", index), f"{group} is listed twice; each group is applied once")
+    transforms = [transform for group in policy for transform in GROUPS[group]]
+    for option, values in options.items():
+        for name in values:
+            if name not in transforms:
+                needed = next(group for group, members in GROUPS.items() if name in members)
+                fact = f"the policy ({', '.join(policy) or 'empty'}) has no {name}"
+                raise incompatible((option, name), f"{fact}; add {needed} to it")

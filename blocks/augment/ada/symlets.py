@@ -1,4 +1,4 @@
-"""Symlets, the nearly symmetric wavelets, and a bank of filters that splits an image into four bands of frequency.
+"""Symlets, nearly symmetric wavelets, and a filter bank that splits an image into four frequency bands.
 
 Daubechies 1992, Ten Lectures on Wavelets, https://doi.org/10.1137/1.9781611970104, section 8.1; the bank:
 StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676, appendix B.
@@ -20,34 +20,33 @@ NUM_BANDS = 4
 
 
 def filter_bank() -> Float[Tensor, "4 taps"]:
-    """Filters of the bands [0,1/8], [1/8,1/4], [1/4,1/2], [1/2,1] of the highest frequency; their sum changes nothing.
+    """Filters of the bands [0,1/8], [1/8,1/4], [1/4,1/2], [1/2,1] of the Nyquist frequency; they sum to the identity.
 
-    Each level halves what is left: its lower half is the autocorrelation of SYM2, with its taps ever further apart.
+    Each level splits the lowest band in two with the autocorrelation of SYM2, dilated by 2^level.
     """
     taps = torch.tensor(SYM2, dtype=torch.float64)
     lower = convolve(taps, taps.flip(0)) / 2
-    whole = torch.zeros_like(lower)
-    whole[len(lower) // 2] = 1
-    left, bands = torch.ones(1, dtype=torch.float64), []
+    identity = torch.zeros_like(lower)
+    identity[len(lower) // 2] = 1
+    lowest, bands = torch.ones(1, dtype=torch.float64), []
     for level in range(NUM_BANDS - 1):
-        bands.append(convolve(left, spread(whole - lower, 2**level)))
-        left = convolve(left, spread(lower, 2**level))
-    bands.append(left)
-    longest = len(left)
-    centred = [torch.nn.functional.pad(band, [(longest - len(band)) // 2] * 2) for band in reversed(bands)]
+        bands.append(convolve(lowest, dilate(identity - lower, 2**level)))
+        lowest = convolve(lowest, dilate(lower, 2**level))
+    bands.append(lowest)
+    centred = [torch.nn.functional.pad(band, [(len(lowest) - len(band)) // 2] * 2) for band in reversed(bands)]
     return torch.stack(centred).float()
 
 
-def spread(taps: Float[Tensor, " n"], step: int) -> Float[Tensor, " m"]:
-    """Taps with zeros between them."""
-    apart = taps.new_zeros((len(taps) - 1) * step + 1)
-    apart[::step] = taps
-    return apart
+def dilate(taps: Float[Tensor, " n"], step: int) -> Float[Tensor, " m"]:
+    """Inserts step - 1 zeros between the taps."""
+    dilated = taps.new_zeros((len(taps) - 1) * step + 1)
+    dilated[::step] = taps
+    return dilated
 
 
 def convolve(first: Float[Tensor, " n"], second: Float[Tensor, " m"]) -> Float[Tensor, " l"]:
-    """The product of two filters."""
+    """Full convolution of two filters."""
     product = torch.zeros(len(first) + len(second) - 1, dtype=first.dtype)
-    for place, tap in enumerate(first):
-        product[place : place + len(second)] += tap * second
+    for index, tap in enumerate(first):
+        product[index : index + len(second)] += tap * second
     return product

@@ -1,7 +1,6 @@
-"""Affine maps of images without jagged edges: upsample, read between the pixels, downsample.
+"""Anti-aliased affine warps of images: upsample, sample bilinearly, downsample. Images are padded by reflection.
 
-StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676, appendix B. Outside the image its reflection
-goes on.
+StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676, appendix B.
 """
 
 from __future__ import annotations
@@ -14,52 +13,54 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.augment.ada.symlets import SYM6
+from blocks.common.computed_buffer import computed_buffer
 from blocks.common.resample import fir_kernel
 from blocks.ops.grid_sample import grid_sample
 from blocks.ops.upfirdn2d import upfirdn2d
 
 Matrix = Float[Tensor, "b 3 3"]
-REACH = 3  # pixels that the filter sees to each side
+MARGIN = 3  # pixels that the filter reaches to each side
 
 
 class Warp(nn.Module):
-    """Moves each image by its own affine map: image [B,K,H,W], inverse [B,3,3] -> the same shape.
+    """Warps each image by its own affine map: image [B,K,H,W], inverse [B,3,3] -> [B,K,H,W].
 
-    `inverse` takes a pixel of the result to where it comes from; both are (x, y, 1) in pixels from the image's centre.
-    Twice differentiable towards the image.
+    `inverse` maps output positions to input positions (x, y, 1), in pixels from the image's centre. Twice
+    differentiable with respect to the image.
     """
 
     filter: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("filter", fir_kernel(SYM6), persistent=False)
-        self.resample, self.read = upfirdn2d.bind(), grid_sample.bind()
+        computed_buffer(self, "filter", fir_kernel, SYM6)
+        self.resample, self.sample = upfirdn2d.bind(), grid_sample.bind()
 
     def forward(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> Float[Tensor, "b k h w"]:
-        if not knows_values(image):
-            padded, left, top = self.pad_most(image, inverse)
+        if not has_known_values(image):
+            padded, left, top = self.pad_fully(image, inverse)
         elif bool((inverse == torch.eye(3, device=inverse.device)).all()):
-            return image  # where nothing moves, what the filters do cancels
+            return image  # without a warp, the two filters cancel
         else:
             left, top, right, bottom = (int(side) for side in self.margins(image, inverse).tolist())
             padded = F.pad(image, (left, right, top, bottom), mode="reflect")
-        fine = self.resample(padded, self.filter, up=2, padding=(6, 5, 6, 5), gain=4.0)
-        moved = self.read(fine, 2 * (self.sources(image, inverse) + torch.tensor([left, top], device=image.device)))
-        result: Tensor = self.resample(moved, self.filter, down=2, padding=(-1, -1, -1, -1), flip_filter=True)
+        upsampled = self.resample(padded, self.filter, up=2, padding=(6, 5, 6, 5), gain=4.0)
+        corner = torch.tensor([left, top], device=image.device)
+        warped = self.sample(upsampled, 2 * (self.sources(image, inverse) + corner))
+        result: Tensor = self.resample(warped, self.filter, down=2, padding=(-1, -1, -1, -1), flip_filter=True)
         return result
 
     def margins(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> Float[Tensor, " sides"]:
-        """Pixels (left, top, right, bottom) that the batch needs around the image; a reflection has size - 1."""
+        """Padding (left, top, right, bottom) that the batch needs, in pixels; reflection allows size - 1 at most."""
         size = torch.tensor([image.shape[3], image.shape[2]], device=image.device, dtype=inverse.dtype)
         ends = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], device=image.device, dtype=inverse.dtype)
         half = (size - 1) / 2
         corners = inverse[:, :2] @ (ends * F.pad(half, (0, 1), value=1)).T  # b 2 4
         reached = torch.cat([(-corners).amax(dim=(0, 2)), corners.amax(dim=(0, 2))])
-        return (reached + 2 * REACH - half.repeat(2)).clamp(min=0).minimum(size.repeat(2) - 1).ceil()
+        return (reached + 2 * MARGIN - half.repeat(2)).clamp(min=0).minimum(size.repeat(2) - 1).ceil()
 
-    def pad_most(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> tuple[Float[Tensor, "b k i j"], int, int]:
-        """The image with all the margin there may be, zero beyond what the batch needs: sizes then follow no values."""
+    def pad_fully(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> tuple[Float[Tensor, "b k i j"], int, int]:
+        """The image with the largest padding, 0 where the batch needs none: shapes do not depend on values."""
         height, width = image.shape[2:]
         padded = F.pad(image, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
         left, top, right, bottom = self.margins(image, inverse)
@@ -71,19 +72,19 @@ class Warp(nn.Module):
         return padded * (rows[:, None] & columns), width - 1, height - 1
 
     def sources(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> Float[Tensor, "b i j 2"]:
-        """Where in the image, in pixels from its first, each half pixel of the result and of its border comes from."""
+        """Input position, in pixels from the first, of each half pixel of the output and its margin."""
         height, width = image.shape[2:]
         x, y = (
-            torch.arange(2 * (size + 2 * REACH), device=image.device, dtype=inverse.dtype) / 2 - REACH - (size - 1) / 2
-            for size in (width, height)
+            torch.arange(2 * (size + 2 * MARGIN), device=image.device, dtype=inverse.dtype) / 2 - (MARGIN + half)
+            for size, half in ((width, (width - 1) / 2), (height, (height - 1) / 2))
         )
         from_x, from_y, offset = (inverse[:, None, None, :2, axis] for axis in range(3))
         centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=image.device, dtype=inverse.dtype)
         return x[:, None] * from_x + y[:, None, None] * from_y + (offset + centre)
 
 
-def knows_values(image: Tensor) -> bool:
-    """Whether sizes may depend on numbers here: not while a compiler traces, nor without numbers."""
+def has_known_values(image: Tensor) -> bool:
+    """Whether shapes may depend on tensor values: not while compiling, and not on the meta device."""
     return not (torch.compiler.is_compiling() or image.is_meta)
 
 
@@ -103,7 +104,7 @@ def translation(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrix:
 
 
 def quarter_turns(number: Float[Tensor, " b"]) -> Matrix:
-    """Rotations by right angles, in whole numbers."""
+    """Rotations by a number of right angles; entries are exact."""
     sine, cosine, zero = (number * (math.pi / 2)).sin().round(), (number * (math.pi / 2)).cos().round(), number * 0
     return _matrix((cosine, -sine, zero), (sine, cosine, zero))
 

@@ -1,4 +1,4 @@
-"""Attention in shifted windows is attention over the whole map with a mask: who shares a window, sees each other."""
+"""Shifted-window attention against attention over the whole map with a mask."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from blocks.attention.shifted_window import ShiftedWindowAttention
 from registry import IncompatibleError, recording
 
 
-def over_the_whole_map(block: ShiftedWindowAttention, x: Tensor) -> Tensor:
-    """The definition: logits of all pairs of pixels, minus infinity for those in different windows."""
+def masked_attention(block: ShiftedWindowAttention, x: Tensor) -> Tensor:
+    """The definition: logits of all pairs of pixels, minus infinity for pairs in different windows."""
     _, height, width, _ = x.shape
     row, column = torch.cartesian_prod(torch.arange(height), torch.arange(width)).unbind(dim=1)
     down, right = row - row[:, None], column - column[:, None]  # of each key from each query
     middle = block.window_size - 1
-    mixed = []
+    attended = []
     for heads, shift, table in zip(
         block.qkv(x).flatten(1, 2).unflatten(-1, (3, sum(block.heads), -1)).split(block.heads, dim=-2),
         block.shift_sizes,
@@ -25,14 +25,14 @@ def over_the_whole_map(block: ShiftedWindowAttention, x: Tensor) -> Tensor:
     ):
         q, k, v = heads.unbind(dim=2)
         logits = torch.einsum("bind,bjnd->bnij", q, k) * (block.scale or q.shape[-1] ** -0.5)
-        above, beside = (row - shift) // block.window_size, (column - shift) // block.window_size
-        together = (above == above[:, None]) & (beside == beside[:, None])
+        window_row, window_column = (row - shift) // block.window_size, (column - shift) // block.window_size
+        together = (window_row == window_row[:, None]) & (window_column == window_column[:, None])
         if table is not None:
-            places = (down + middle).clamp(0, 2 * middle), (right + middle).clamp(0, 2 * middle)
-            logits = logits + table[:, places[0], places[1]]
+            indices = (down + middle).clamp(0, 2 * middle), (right + middle).clamp(0, 2 * middle)
+            logits = logits + table[:, indices[0], indices[1]]
         weights = logits.masked_fill(~together, -torch.inf).softmax(-1)
-        mixed.append(torch.einsum("bnij,bjnd->bind", weights, v))
-    return block.proj(torch.cat(mixed, dim=2).flatten(2)).unflatten(1, (height, width))
+        attended.append(torch.einsum("bnij,bjnd->bind", weights, v))
+    return block.proj(torch.cat(attended, dim=2).flatten(2)).unflatten(1, (height, width))
 
 
 @pytest.mark.parametrize(
@@ -45,39 +45,39 @@ def over_the_whole_map(block: ShiftedWindowAttention, x: Tensor) -> Tensor:
     ],
     ids=str,
 )
-def test_windows_are_a_mask_on_the_whole_map(resolution, options):
+def test_windows_equal_a_mask_on_the_whole_map(resolution, options):
     torch.manual_seed(0)
     block = ShiftedWindowAttention(12, resolution, num_heads=4, **options).double()
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.normal_(std=0.4)
     x = torch.randn(2, *resolution, 12, dtype=torch.float64)
-    torch.testing.assert_close(block(x), over_the_whole_map(block, x), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(block(x), masked_attention(block, x), rtol=1e-9, atol=1e-11)
 
 
-def test_windows_of_one_size_are_one_call():
+def test_windows_of_equal_size_are_one_call_of_the_op():
     plain = ShiftedWindowAttention(4, 32, num_heads=2, window_size=8, shift_sizes=[0])
     shifted = ShiftedWindowAttention(4, 32, num_heads=2, window_size=8, shift_sizes=[4])
     calls = []
     for block in (plain, shifted):
-        with recording() as heard:
+        with recording() as ran:
             block(torch.randn(1, 32, 32, 4))
-        calls.append(len(heard))
+        calls.append(len(ran))
     assert calls == [1, 9]
 
 
 @pytest.mark.parametrize(
-    ("resolution", "options", "place", "said"),
+    ("resolution", "options", "location", "message"),
     [
         (4, {"window_size": 8}, "window_size", "window 8 > 4 px; at most 4 fits"),
-        (8, {}, "shift_sizes.1", "one window covers the map of 8x8: there is nothing to shift; take 0"),
-        (16, {"shift_sizes": [9]}, "shift_sizes.0", "a shift of 9 is no less than the window 8; take 1"),
+        (8, {}, "shift_sizes.1", "one window covers the whole map of 8x8, so a shift has no effect; take 0"),
+        (16, {"shift_sizes": [9]}, "shift_sizes.0", "shift 9 is not smaller than window 8; take 1"),
         (16, {"num_heads": 3}, "num_heads", "16 channels do not split evenly over 3 heads"),
         (16, {"num_heads": 1}, "num_heads", "1 heads are too few for 2 partitions; each needs one at least"),
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_said_with_numbers(resolution, options, place, said):
+def test_incompatible_options_are_reported_with_numbers(resolution, options, location, message):
     with pytest.raises(IncompatibleError) as caught:
         ShiftedWindowAttention(16, resolution, **options)
-    assert [(problem.place, problem.message) for problem in caught.value.problems] == [(place, said)]
+    assert [(problem.location, problem.message) for problem in caught.value.problems] == [(location, message)]

@@ -1,4 +1,4 @@
-"""DiffAugment: each function against a plain loop over the samples, its chances, and its derivatives."""
+"""DiffAugment: each function against a loop over the images, its probabilities, and its derivatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def images(num: int = 6, height: int = 9, width: int = 14) -> Tensor:
     return torch.rand(num, 3, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
 
-def test_colour_is_brightness_then_saturation_then_contrast() -> None:
+def test_color_is_brightness_then_saturation_then_contrast() -> None:
     image, augment = images(), DiffAugment(policy=("color",))
     draws = augment.draw(image)
     expected = []
@@ -29,7 +29,7 @@ def test_colour_is_brightness_then_saturation_then_contrast() -> None:
     torch.testing.assert_close(augment(image, draws), torch.stack(expected), rtol=1e-6, atol=1e-6)
 
 
-def test_translation_shifts_by_whole_pixels_and_fills_with_grey() -> None:
+def test_translation_shifts_by_whole_pixels_with_zero_padding() -> None:
     image, augment = images(), DiffAugment(policy=("translation",), translation_ratio=0.4)
     draws = augment.draw(image)
     expected = torch.zeros_like(image)
@@ -42,40 +42,40 @@ def test_translation_shifts_by_whole_pixels_and_fills_with_grey() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.5, 0.9])
-def test_cutout_puts_a_grey_box_that_borders_may_cut(ratio: float) -> None:
+def test_cutout_sets_a_box_to_0_that_the_border_may_clip(ratio: float) -> None:
     image, augment = images(num=40), DiffAugment(policy=("cutout",), cutout_ratio=ratio)
     draws = augment.draw(image)
-    found, expected = augment(image, draws), image.clone()
+    actual, expected = augment(image, draws), image.clone()
     for number, (cy, cx) in enumerate(zip(draws["cutout.cy"].tolist(), draws["cutout.cx"].tolist(), strict=True)):
         for i in range(int(9 * ratio + 0.5)):
             for j in range(int(14 * ratio + 0.5)):
                 row = min(max(cy - int(9 * ratio + 0.5) // 2 + i, 0), 8)
                 column = min(max(cx - int(14 * ratio + 0.5) // 2 + j, 0), 13)
                 expected[number, :, row, column] = 0
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.13, 0.5, 0.77, 0.999])
-def test_resize_is_a_bilinear_zoom_padded_or_cropped_about_the_centre(value: float) -> None:
+def test_resize_is_a_bilinear_zoom_about_the_centre(value: float) -> None:
     image, augment = images(num=2, height=12, width=12), DiffAugment(policy=("resize",), resize_ratio=0.4)
-    found = augment(image, {"resize.value": torch.tensor([value, value], dtype=torch.float64)})
+    actual = augment(image, {"resize.value": torch.tensor([value, value], dtype=torch.float64)})
     side = int((0.6 + 0.8 * value) * 12)
     zoomed = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
-    spare = abs(12 - side) // 2
+    margin = abs(12 - side) // 2
     if side <= 12:
-        zoomed = F.pad(zoomed, (spare, 12 - side - spare, spare, 12 - side - spare))
+        zoomed = F.pad(zoomed, (margin, 12 - side - margin, margin, 12 - side - margin))
     else:
-        zoomed = zoomed[:, :, spare : spare + 12, spare : spare + 12]
-    torch.testing.assert_close(found, zoomed, rtol=1e-9, atol=1e-12)
+        zoomed = zoomed[:, :, margin : margin + 12, margin : margin + 12]
+    torch.testing.assert_close(actual, zoomed, rtol=1e-9, atol=1e-12)
 
 
-def test_flip_mirrors_left_and_right() -> None:
+def test_flip_is_horizontal() -> None:
     image = images()
     torch.testing.assert_close(DiffAugment(policy=("flip",), flip_probability=1.0)(image), image.flip(3))
 
 
 @pytest.mark.parametrize("function", ALL)
-def test_a_function_leaves_the_samples_alone_that_it_passes_over(function: str) -> None:
+def test_images_whose_gate_is_closed_are_unchanged(function: str) -> None:
     image, augment = images(), DiffAugment.Spec(policy=[function], **{f"{function}_probability": 0.5}).build()
     draws = {
         name: torch.full_like(draw, 0.1 if draw.is_floating_point() else 1)
@@ -88,26 +88,26 @@ def test_a_function_leaves_the_samples_alone_that_it_passes_over(function: str) 
     assert changed.tolist() == [True, False, True, False, False, False]
 
 
-def test_probabilities_are_met_for_each_sample_by_itself() -> None:
+def test_each_image_is_changed_with_the_given_probability() -> None:
     torch.manual_seed(0)
     image, augment = torch.rand(4000, 3, 2, 3), DiffAugment(policy=("flip",), flip_probability=0.3)
     assert (augment(image) != image).any(dim=3).flatten(1).any(dim=1).float().mean() == pytest.approx(0.3, abs=0.03)
 
 
-def test_draws_cover_their_ranges_and_no_more() -> None:
+def test_draws_cover_exactly_their_ranges() -> None:
     torch.manual_seed(0)
     image = torch.empty(5000, 1, 16, 9)
     draws = DiffAugment(policy=ALL, cutout_ratio=0.5).draw(image)
     assert set(draws["translation.dy"].tolist()) == {-2, -1, 0, 1, 2}
     assert set(draws["translation.dx"].tolist()) == {-1, 0, 1}
-    assert set(draws["cutout.cy"].tolist()) == set(range(17))  # a box of 8: its centre is between pixels
+    assert set(draws["cutout.cy"].tolist()) == set(range(17))  # the centre of a box of 8 is between pixels
     assert set(draws["cutout.cx"].tolist()) == set(range(9))  # a box of 5
     values = draws["brightness.value"]
     assert 0 <= values.min() < 0.01
     assert 0.99 < values.max() < 1
 
 
-def test_draws_name_just_what_the_policy_needs_and_make_an_augmentation_repeatable() -> None:
+def test_draws_hold_what_the_policy_needs_and_make_results_repeatable() -> None:
     image, augment = images(), DiffAugment(policy=("cutout", "flip"), cutout_probability=0.5)
     draws = augment.draw(image)
     assert set(draws) == {"cutout.cy", "cutout.cx", "cutout.gate", "flip.gate"}
@@ -118,36 +118,36 @@ def test_draws_name_just_what_the_policy_needs_and_make_an_augmentation_repeatab
     torch.testing.assert_close(first, augment(image), rtol=0, atol=0)
 
 
-def test_functions_run_in_the_order_of_the_policy() -> None:
+def test_functions_are_applied_in_the_order_of_the_policy() -> None:
     image = images()
     one, other = DiffAugment(policy=("cutout", "color")), DiffAugment(policy=("color", "cutout"))
     draws = one.draw(image)
-    step = DiffAugment(policy=("color",))(DiffAugment(policy=("cutout",))(image, draws), draws)
-    torch.testing.assert_close(one(image, draws), step)
-    assert not torch.allclose(other(image, draws), step)
+    expected = DiffAugment(policy=("color",))(DiffAugment(policy=("cutout",))(image, draws), draws)
+    torch.testing.assert_close(one(image, draws), expected)
+    assert not torch.allclose(other(image, draws), expected)
 
 
-def test_two_derivatives_are_right() -> None:
+def test_first_and_second_derivatives_are_correct() -> None:
     image, augment = images(num=2, height=6, width=5).requires_grad_(), DiffAugment(policy=ALL, cutout_ratio=0.5)
     draws = augment.draw(image)
 
-    def judged(x: Tensor) -> Tensor:
+    def cubed(x: Tensor) -> Tensor:
         return augment(x, draws).pow(3)
 
-    assert torch.autograd.gradcheck(judged, image, fast_mode=True)
-    assert torch.autograd.gradgradcheck(judged, image, fast_mode=True)
+    assert torch.autograd.gradcheck(cubed, image, fast_mode=True)
+    assert torch.autograd.gradgradcheck(cubed, image, fast_mode=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (3, 3, 5, 8), (2, 4, 1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_any_channels_sizes_and_types_pass(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_any_channels_sizes_and_dtypes_work(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     image = torch.rand(shape).to(dtype).contiguous(memory_format=torch.channels_last)
-    found = DiffAugment(policy=ALL)(image)
-    assert found.shape == shape
-    assert found.dtype == dtype
-    assert found.isfinite().all()
+    y = DiffAugment(policy=ALL)(image)
+    assert y.shape == shape
+    assert y.dtype == dtype
+    assert y.isfinite().all()
 
 
-def test_a_function_named_twice_is_refused() -> None:
-    with pytest.raises(IncompatibleError, match=r"policy\.2 +color is there twice"):
+def test_a_repeated_function_is_incompatible() -> None:
+    with pytest.raises(IncompatibleError, match=r"policy\.2 +color is listed twice"):
         DiffAugment(policy=("color", "flip", "color"))

@@ -1,4 +1,4 @@
-"""StyleGAN2's layer against a convolution for each sample, and its readout's clamp."""
+"""StyleGAN2's synthesis layer against a convolution for each sample."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.modulated_conv import ModulatedConv
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
+def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -26,12 +25,12 @@ def layer(**options: Any) -> ModulatedConv:
 
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("up", [1, 2])
-def test_a_layer_is_a_convolution_by_weights_of_each_sample(up: Any, demodulate: bool) -> None:
+def test_weights_are_modulated_for_each_sample(up: Any, demodulate: bool) -> None:
     block = layer(dim=4, up=up, demodulate=demodulate, clamp=0.9)
     torch.nn.init.constant_(block.noise.strength, 0.3)
-    x, ws = random(2, 6, 5, 4), random(2, 1, 7, seed=1)
-    found = block(x, ws)
-    assert found.shape == (2, 4, 5 * up, 4 * up)
+    x, ws = normal(2, 6, 5, 4), normal(2, 1, 7, seed=1)
+    actual = block(x, ws)
+    assert actual.shape == (2, 4, 5 * up, 4 * up)
     for sample in range(2):
         weight = block.weight / 54**0.5 * block.affine(ws[sample, 0])[:, None, None]
         if demodulate:
@@ -42,16 +41,16 @@ def test_a_layer_is_a_convolution_by_weights_of_each_sample(up: Any, demodulate:
             grown[:, :, ::2, ::2] = inside
             taps = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64) / 4  # of sum 2 on each axis: gain 4
             blur = torch.outer(taps, taps).expand(6, 1, 4, 4)
-            inside = F.conv2d(F.pad(grown, (3, 2, 3, 2)), blur, groups=6)  # a pixel more than it keeps, for the kernel
+            inside = F.conv2d(F.pad(grown, (3, 2, 3, 2)), blur, groups=6)  # one pixel more on each side, for the kernel
             y = F.conv2d(inside, weight.flip(2, 3))
         else:
             y = F.conv2d(inside, weight, padding=1)
         y = y[0] + 0.3 * block.noise.const
         y = (F.leaky_relu(y + block.bias[:, None, None], 0.2) * 2**0.5).clamp(-0.9, 0.9)
-        torch.testing.assert_close(found[sample], y)
+        torch.testing.assert_close(actual[sample], y)
 
 
-def test_demodulated_outputs_have_unit_size_whatever_the_style() -> None:
+def test_demodulated_outputs_have_unit_variance_for_any_style() -> None:
     torch.manual_seed(0)
     block = ModulatedConv(64, 16, 8, noise=False, activation="linear")
     for scale in (1.0, 30.0):
@@ -59,11 +58,10 @@ def test_demodulated_outputs_have_unit_size_whatever_the_style() -> None:
         assert y[:, :, 2:-2, 2:-2].std().item() == pytest.approx(1, rel=0.1)
 
 
-def test_what_a_readout_adds_is_clamped_and_the_sum_is_not() -> None:
+def test_gain_scales_the_clamp_too() -> None:
+    options: dict[str, Any] = {"style_order": 2, "noise": False}
     torch.manual_seed(0)
-    plain, clamped = (ToRGB(6, 7, modulation="modulate", clamp=clamp).double() for clamp in (None, 0.5))
-    clamped.load_state_dict(plain.state_dict())
-    x, ws, image = random(2, 6, 4, 4), random(2, 1, 7, seed=1), random(2, 3, 4, 4, seed=2)
-    added = plain(x, ws)
-    assert added.abs().max() > 0.5
-    torch.testing.assert_close(clamped(x, ws, image), image + added.clamp(-0.5, 0.5))
+    plain, gained = ModulatedConv(8, 4, 5, **options), ModulatedConv(8, 4, 5, **options, gain=0.25, clamp=0.5)
+    gained.load_state_dict(plain.state_dict())
+    x, ws = torch.randn(2, 8, 4, 4), torch.randn(2, 1, 5)
+    torch.testing.assert_close(gained(x, ws), (plain(x, ws) * 0.25).clamp(-0.125, 0.125))

@@ -1,4 +1,4 @@
-"""The mapping network: styles, their tracked mean, truncation, conditions."""
+"""The mapping network: styles, their running mean, truncation, conditions."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from registry import IncompatibleError
 
 def mapping(**options: object) -> MappingNetwork:
     torch.manual_seed(0)
-    given = {"z_dim": 8, "style_dim": 12, "num_styles": 4, "num_layers": 2} | options
-    return MappingNetwork(**given)
+    defaults = {"z_dim": 8, "style_dim": 12, "num_styles": 4, "num_layers": 2}
+    return MappingNetwork(**defaults | options)
 
 
 def latents(batch: int = 3, dim: int = 8) -> torch.Tensor:
     return torch.randn(batch, dim, generator=torch.Generator().manual_seed(1))
 
 
-def test_all_places_get_the_same_style():
+def test_all_styles_are_equal():
     ws = mapping()(latents())
     assert ws.shape == (3, 4, 12)
     assert torch.equal(ws, ws[:, :1].expand(-1, 4, -1))
 
 
-def test_only_the_direction_of_a_normalised_latent_matters():
+def test_the_length_of_a_normalised_latent_has_no_effect():
     z = latents()
     torch.testing.assert_close(mapping()(5 * z), mapping()(z))
     plain = mapping(normalize_z=False)
     assert not torch.allclose(plain(5 * z), plain(z))
 
 
-def test_styles_start_at_unit_scale_whatever_the_learning_rate():
+def test_initial_styles_have_unit_scale_for_any_learning_rate():
     for lr_multiplier in (1.0, 0.01):
         block = mapping(z_dim=256, style_dim=256, lr_multiplier=lr_multiplier, num_layers=3)
         assert block.layers[0].weight.std().item() == pytest.approx(1 / lr_multiplier, rel=0.02)
         assert block(latents(64, 256)).square().mean().sqrt().item() == pytest.approx(1, rel=0.1)
 
 
-def test_truncation_draws_towards_the_mean():
+def test_truncation_interpolates_towards_the_mean():
     block, z = mapping().eval(), latents()
     block.w_avg.normal_()
     ws = block(z)
@@ -57,7 +57,7 @@ def test_truncation_stops_at_the_cutoff(cutoff):
     torch.testing.assert_close(ws[:, :cutoff], block(z, truncation_psi=0.5)[:, :cutoff])
 
 
-def test_the_mean_follows_the_styles_while_training_only():
+def test_the_running_mean_is_updated_in_training_only():
     block = mapping(w_avg_beta=0.9)
     mean = block.eval()(latents())[:, 0].mean(dim=0)
     assert block.w_avg.abs().max() == 0
@@ -72,7 +72,7 @@ def test_the_mean_follows_the_styles_while_training_only():
     assert "w_avg" in block.state_dict()
 
 
-def test_a_bfloat16_batch_moves_a_float32_mean():
+def test_a_bfloat16_batch_updates_a_float32_mean():
     block = mapping(w_avg_beta=0.0)
     with torch.autocast("cpu", torch.bfloat16):
         mean = block(latents())[:, 0].float().mean(dim=0)
@@ -80,7 +80,7 @@ def test_a_bfloat16_batch_moves_a_float32_mean():
     torch.testing.assert_close(block.w_avg, mean, rtol=1e-2, atol=1e-2)
 
 
-def test_the_condition_changes_the_style_by_its_direction():
+def test_the_style_depends_on_the_direction_of_the_condition():
     block = mapping(cond_dim=5, embed_dim=6, layer_dim=10)
     z, c = latents(), torch.eye(5)[:3]
     assert [layer.weight.shape for layer in block.layers] == [(10, 14), (12, 10)]
@@ -90,14 +90,14 @@ def test_the_condition_changes_the_style_by_its_direction():
         block(z)
 
 
-def test_a_mapping_of_conditions_alone_has_no_latent():
+def test_z_dim_0_maps_conditions_alone():
     block = mapping(z_dim=0, cond_dim=5)
     assert block(torch.zeros(3, 0), torch.eye(5)[:3]).shape == (3, 4, 12)
     with pytest.raises(IncompatibleError, match="neither z nor c"):
         mapping(z_dim=0)
 
 
-def test_training_compiles_to_one_graph_with_its_mean():
+def test_training_compiles_to_one_graph_including_the_running_mean():
     block, z = mapping(), latents()
     compiled = torch.compile(block, backend="eager", fullgraph=True)
     expected = mapping()

@@ -1,4 +1,4 @@
-"""Attention over whole maps: every kernel is the reference, and none is chosen for what it cannot do."""
+"""Scaled dot-product attention: kernels against the definition, their gradients, and which kernel is selected."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from blocks.attention.dense import DenseAttention
 from blocks.ops.attention import attention
-from registry import IncompatibleError, KernelError, recording, second_order
+from registry import KernelError, recording, second_order
 
 TOLERANCE = {
     torch.float64: dict(rtol=1e-10, atol=1e-12),
     torch.float32: dict(rtol=1e-4, atol=1e-5),
     torch.bfloat16: dict(rtol=2e-2, atol=2e-2),
 }
+
 AVAILABLE = [kernel for kernel in attention.kernels() if kernel.unavailable() is None]
+
 KERNELS = pytest.mark.parametrize("kernel", AVAILABLE, ids=lambda kernel: kernel.name)
+
 BIASES = pytest.mark.parametrize(
     "bias_shape", [None, (3, 10, 7), (10, 7), (3, 1, 7), (1, 10, 7), (2, 3, 10, 7)], ids=str
 )
@@ -65,12 +67,12 @@ def test_every_kernel_has_the_gradients_of_the_reference(kernel, bias_shape):
 @pytest.mark.parametrize(
     "kernel", [kernel for kernel in attention.kernels() if kernel.second_order], ids=lambda k: k.name
 )
-def test_kernels_that_say_so_can_be_differentiated_twice(kernel):
+def test_second_order_kernels_have_second_derivatives(kernel):
     leaves = [x.requires_grad_() for x in draw((3, 10, 7), head_dim=2)]
     assert torch.autograd.gradgradcheck(lambda q, k, v, bias: kernel.run(q, k, v, bias=bias), leaves, fast_mode=True)
 
 
-def test_sdpa_raises_when_differentiated_twice_and_a_gradient_penalty_never_gets_it():
+def test_second_order_mode_replaces_sdpa_which_has_no_second_derivative():
     q, k, v, _ = (x if x is None else x.requires_grad_() for x in draw(None))
 
     def penalty(y: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def test_sdpa_raises_when_differentiated_twice_and_a_gradient_penalty_never_gets
     assert q.grad.abs().min() > 0
 
 
-def test_sdpa_by_name_under_a_gradient_penalty_is_an_error_with_its_reason():
+def test_selecting_sdpa_in_second_order_mode_raises_with_the_reason():
     q, k, v, _ = draw(None)
     with second_order(), pytest.raises(KernelError, match="sdpa: has no second derivative"):
         attention(q, k, v, kernel="sdpa")
@@ -98,38 +100,8 @@ def test_sdpa_by_name_under_a_gradient_penalty_is_an_error_with_its_reason():
 @KERNELS
 @pytest.mark.parametrize("value_dim", [4, 6], ids=["fused", "math"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_low_precision_does_not_lose_the_sum_of_many_weights(kernel, value_dim, dtype):
+def test_low_precision_sums_many_weights_accurately(kernel, value_dim, dtype):
     q, k, v = (torch.zeros(1, 1, n, d, dtype=dtype) for n, d in ((1, 4), (5000, 4), (5000, value_dim)))
     if reasons := kernel.unsupported(q, k, v):
         pytest.skip("; ".join(reasons))
     torch.testing.assert_close(kernel.run(q, k, v + 1), torch.ones_like(v[:, :, :1]), rtol=1e-2, atol=0)
-
-
-def test_the_position_bias_is_counted_from_key_minus_query_on_maps_that_are_no_squares():
-    block = DenseAttention(4, (2, 3), num_heads=2, relative_position_bias=True)
-    table = torch.arange(2 * 3 * 5.0).view(2, 3, 5)
-    block.rpb.data.copy_(table)
-    bias = block.position_bias(2, 3).view(2, 2, 3, 2, 3)
-    for y, x, v, u in torch.cartesian_prod(*map(torch.arange, (2, 3, 2, 3))).tolist():
-        assert torch.equal(bias[:, y, x, v, u], table[:, v - y + 1, u - x + 2])
-
-
-def test_without_position_bias_the_order_of_pixels_does_not_matter():
-    block = DenseAttention(12, (3, 5), num_heads=4, qkv_bias=False)
-    x = torch.randn(2, 3, 5, 12, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(block(x.flip(1, 2)), block(x).flip(1, 2))
-    assert block.qkv.bias is None
-
-
-@pytest.mark.parametrize("kernel", ["auto", "tune", *(kernel.name for kernel in AVAILABLE)])
-def test_the_block_can_be_compiled(kernel):
-    block = DenseAttention(8, (3, 4), num_heads=2, relative_position_bias=True, kernel=kernel)
-    x = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(torch.compile(block, fullgraph=True, backend="aot_eager")(x), block(x))
-
-
-def test_misfits_and_unknown_kernels_are_named():
-    with pytest.raises(IncompatibleError, match=r"num_heads +20 channels do not split evenly over 8 heads"):
-        DenseAttention(20, 8)
-    with pytest.raises(IncompatibleError, match=r"kernel +attention has no kernel 'spda'; did you mean sdpa"):
-        DenseAttention(16, 8, kernel="spda")
