@@ -17,7 +17,8 @@ from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, in
 class Discriminator(Block, nn.Module, family="discriminator"):
     """Scores images: image [B,K,H,W], c [B,cond_dim] or None -> logits [B,...], high for real images.
 
-    Context: resolution, image_channels, cond_dim, all from the generator.
+    Context: resolution, image_channels, cond_dim and value_range, all from the generator. A discriminator keeps each of
+    them that it takes as an attribute of that name. Images are in the value range.
     """
 
     @classmethod
@@ -25,14 +26,15 @@ class Discriminator(Block, nn.Module, family="discriminator"):
         """Shapes, sizes and problems of the discriminator that `spec` describes; nothing is allocated."""
         raise NotImplementedError
 
-    def freeze(self, count: int) -> None:
-        """Freeze the first `count` steps: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964.
+    @classmethod
+    def max_frozen(cls, trace: Trace) -> int:
+        """The largest number of steps that `freeze` accepts for a discriminator of this trace."""
+        return 0
 
-        Raises:
-            IncompatibleError: This kind of discriminator cannot be frozen in part.
-        """
+    def freeze(self, count: int) -> None:
+        """Freeze the first `count` steps: Freeze-D, Mo et al. 2020, https://arxiv.org/abs/2002.10964."""
         if count:
-            raise incompatible("freeze_d", f"discriminators of kind {self.kind} cannot be frozen in part; use 0")
+            raise NotImplementedError
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         raise NotImplementedError
@@ -86,6 +88,10 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         assert isinstance(spec, cls.Spec)
         return _trace_steps(spec.steps, resolution, image_channels, cond_dim)
 
+    @classmethod
+    def max_frozen(cls, trace: Trace) -> int:
+        return len(trace.steps) - 1
+
     def freeze(self, count: int) -> None:
         self.steps[:count].requires_grad_(False)
 
@@ -124,6 +130,11 @@ class DiscriminatorState(ForwardState):
             self.logits = logits
         else:
             self.features = block(self.features, None)
+
+
+def discriminator_context(generator: Any) -> dict[str, Any]:
+    """The context of the discriminator of a generator."""
+    return {name: getattr(generator, name) for name in ("resolution", "image_channels", "cond_dim", "value_range")}
 
 
 def _trace_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
-from assemblies.discriminator import Discriminator, LayeredDiscriminator
+from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
 from assemblies.generator import Generator, LayeredGenerator, cond_dim_of
 from assemblies.trace import Trace
 from assemblies.trainable import Trainable, TrainableParts
@@ -121,13 +121,13 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         super().__init__()
         traces = trace_networks(generator, discriminator)
         problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(style_mixing, freeze_d, traces)
+        problems += _training_problems(style_mixing, freeze_d, discriminator, traces)
         problems += trainable.problems_with(generator)  # type: ignore[arg-type]
         if problems:
             raise IncompatibleError(problems)
         self.generator: Generator = self.fill("generator", generator)
         trainable.apply(self.generator)
-        context = {name: getattr(self.generator, name) for name in ("resolution", "image_channels", "cond_dim")}
+        context = discriminator_context(self.generator)
         self.discriminator: Discriminator = self.fill("discriminator", discriminator, **context)
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
@@ -171,7 +171,7 @@ def check(
     if issubclass(spec.block, GAN):
         traces = trace_networks(spec.generator, spec.discriminator)
         problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(spec.style_mixing, spec.freeze_d, traces)
+        problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.discriminator, traces)
         problems += spec.trainable.problems_with(spec.generator)
         problems += _part_problems(spec)
     elif issubclass(spec.block, Generator):
@@ -192,17 +192,23 @@ def check(
     return traces
 
 
-def _training_problems(style_mixing: float, freeze_d: int, traces: Mapping[str, Trace]) -> list[Problem]:
+def _training_problems(
+    style_mixing: float, freeze_d: int, discriminator: Any, traces: Mapping[str, Trace]
+) -> list[Problem]:
     """Training options that these networks do not support."""
     problems = []
     num_styles = [step.context["num_styles"] for step in traces["generator"].steps if "num_styles" in step.context]
     if style_mixing and num_styles and num_styles[0] < 2:
         problems.append(Problem(("style_mixing",), "the generator has 1 style vector, and mixing needs 2; use 0"))
-    discriminator = traces.get("discriminator")
-    if freeze_d and discriminator is not None and discriminator.complete and freeze_d >= len(discriminator.steps):
-        num_steps = len(discriminator.steps)
-        fact = f"the discriminator has {num_steps} steps, and at least one is trained; use at most {num_steps - 1}"
-        problems.append(Problem(("freeze_d",), fact))
+    trace = traces.get("discriminator")
+    if freeze_d and trace is not None and trace.complete:
+        limit = discriminator.block.max_frozen(trace)
+        if not limit:
+            fact = f"a discriminator of kind {discriminator.kind} cannot be frozen in part; use 0"
+            problems.append(Problem(("freeze_d",), fact))
+        elif freeze_d > limit:
+            fact = f"the discriminator has {len(trace.steps)} steps, and at least one is trained; use at most {limit}"
+            problems.append(Problem(("freeze_d",), fact))
     return problems
 
 

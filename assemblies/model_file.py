@@ -18,6 +18,7 @@ from torch import nn
 from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
+from blocks.common.computed_buffer import reset_buffers
 from blocks.common.frozen_module import defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError
 from registry.spec_file import write_whole
@@ -41,7 +42,7 @@ def save_model(path: str | Path, network: Generator | Discriminator, extra: dict
     if isinstance(network, Generator):
         metadata = {"value_range": network.value_range}
     else:
-        metadata = {"context": {name: getattr(network, name) for name in ("resolution", "image_channels", "cond_dim")}}
+        metadata = {"context": {name: getattr(network, name) for name in type(network).Context.model_fields}}
     if frozen := list_frozen_modules(network):
         metadata["frozen"] = frozen
     save_tensors(path, network.spec, network.state_dict(), metadata, extra)
@@ -136,7 +137,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor], subject: str) -> None:
-    """Copy tensors into a module; every name and every shape must match.
+    """Copy tensors into a module and recompute its other buffers; every name and every shape must match.
 
     Raises:
         CheckpointError: Lists missing and unexpected names and wrong shapes.
@@ -155,6 +156,7 @@ def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor], subject: s
             f"{subject} does not match its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more
         )
     module.load_state_dict(tensors)
+    reset_buffers(module)  # a module that was built on the meta device has no values for them
 
 
 def _open(path: str | Path, *, tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

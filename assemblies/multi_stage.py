@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from torch import Tensor, nn
 
+from assemblies.discriminator import discriminator_context
 from assemblies.gan import GAN, check
 from assemblies.trace import Trace
 from registry import Block, IncompatibleError, Problem, Slot, Spec
@@ -138,5 +139,5 @@ def init_from(tensors: Mapping[str, Tensor], network: nn.Module, subject: str) -
 
 def _networks(spec: Any) -> dict[str, nn.Module]:
     generator = spec.generator.build()
-    context = {name: getattr(generator, name) for name in ("resolution", "image_channels", "cond_dim")}
-    return {"generator": generator, "discriminator": spec.discriminator.build(**context)}
+    discriminator = spec.discriminator.build(**discriminator_context(generator))
+    return {"generator": generator, "discriminator": discriminator}

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator
+from assemblies.generator import ValueRange
 from assemblies.trace import Shape, Step, Trace, run_on_meta
+from blocks.common.value_range import to_symmetric
 from blocks.families import Backbone, Head, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
 from registry.kernels import counting
@@ -29,6 +31,7 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         resolution: Height and width of the images, in pixels.
         image_channels: Channels of the images.
         cond_dim: Features of the condition c; 0 for none.
+        value_range: Range of the images' values; they are converted to [-1,1], which the networks expect.
         networks: The frozen networks.
         head: The head of each depth, with weights of its own; its input is the tokens as a feature map of one row.
         crop_probability: Probability, in training, that a batch is cropped to a network's input size, all images at the
@@ -58,6 +61,7 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         resolution: Resolution,
         image_channels: int = 3,
         cond_dim: int = 0,
+        value_range: ValueRange = "symmetric",
         *,
         networks: tuple[Slot[Backbone], ...],
         head: Slot[Head] = "token-conv",
@@ -65,6 +69,7 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
     ) -> None:
         super().__init__()
         self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
+        self.value_range: str = value_range
         self.crop_probability = crop_probability
         trace = _trace(networks, head, resolution, image_channels, cond_dim)
         if trace.problems:
@@ -84,6 +89,7 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         return _trace(spec.networks, spec.head, resolution, image_channels, cond_dim)
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        image = to_symmetric(image, self.value_range)
         logits = []
         network: Any
         heads: Any

@@ -1,13 +1,15 @@
-"""The discriminator that sees through frozen networks: what learns, what it crops, what it says of misfits."""
+"""The discriminator on features of frozen networks: trained parts, crops, value ranges and errors."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from assemblies import GAN, ProjectedDiscriminator, check, parse
+from assemblies import GAN, ProjectedDiscriminator, check, load_discriminator, parse, save_model
+from ganblocks.pixels import from_bytes
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.trainer import Trainer
 from registry import IncompatibleError
@@ -22,7 +24,7 @@ VIT = {
     "arguments": {"embed_dim": 8, "depth": 2, "num_heads": 2, "patch_size": 4},
 }
 HEAD = {"kind": "token-conv", "embed_dim": 4}
-SEEING = {"kind": "projected", "networks": [VIT], "head": HEAD}
+PROJECTED = {"kind": "projected", "networks": [VIT], "head": HEAD}
 
 
 def projected(resolution: Any = 16, cond_dim: int = 0, networks: Any = (VIT,), **options: Any) -> Any:
@@ -31,7 +33,7 @@ def projected(resolution: Any = 16, cond_dim: int = 0, networks: Any = (VIT,), *
     return spec.build(resolution=resolution, image_channels=3, cond_dim=cond_dim)
 
 
-def test_each_depth_of_each_network_has_a_head_of_its_own() -> None:
+def test_each_depth_of_each_network_has_its_own_head() -> None:
     wider = VIT | {"image_size": 24, "depths": [1], "arguments": VIT["arguments"] | {"embed_dim": 12}}
     network = projected(networks=(VIT, wider))
     assert [len(heads) for heads in network.heads] == [2, 1]
@@ -39,7 +41,7 @@ def test_each_depth_of_each_network_has_a_head_of_its_own() -> None:
     assert logits.shape == (3, 2 * 16 + 36)
 
 
-def test_only_heads_learn() -> None:
+def test_only_heads_are_trained() -> None:
     network = projected(cond_dim=5)
     image = torch.rand(4, 3, 16, 16, requires_grad=True)
     network(image, torch.rand(4, 5)).sum().backward()
@@ -52,12 +54,12 @@ def test_only_heads_learn() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9, 13, 17])
-def test_batches_of_any_size_are_judged(batch: int) -> None:
+def test_batches_of_any_size_get_logits(batch: int) -> None:
     assert projected()(torch.rand(batch, 3, 16, 16)).shape == (batch, 32)
 
 
 @pytest.mark.parametrize("resolution", [(8, 8), (16, 16), (40, 24), (15, 33)])
-def test_images_of_any_size_are_judged_in_training_and_evaluation(resolution: tuple[int, int]) -> None:
+def test_images_of_any_size_get_logits_in_training_and_eval_mode(resolution: tuple[int, int]) -> None:
     network = projected(resolution)
     for mode in (True, False):
         assert network.train(mode)(torch.rand(2, 3, *resolution)).isfinite().all()
@@ -77,7 +79,7 @@ def test_a_crop_is_a_part_of_the_image_and_the_same_place_for_the_whole_batch() 
     assert {0, 24} <= {top for top, _ in corners} | {left for _, left in corners}, "borders are reached"
 
 
-def test_without_the_chance_of_a_crop_and_in_evaluation_the_whole_image_is_seen() -> None:
+def test_images_are_not_cropped_with_probability_0_or_in_eval_mode() -> None:
     image = torch.rand(2, 3, 40, 40)
     torch.testing.assert_close(projected(40).eval().fit(image, (16, 16)), image)
     never = projected(40, crop_probability=0.0).train()
@@ -88,7 +90,7 @@ def test_without_the_chance_of_a_crop_and_in_evaluation_the_whole_image_is_seen(
     assert 10 < sum(seen) < 50
 
 
-def test_spectral_norm_moves_once_for_each_call_in_training_and_never_in_evaluation() -> None:
+def test_spectral_norm_is_updated_by_each_call_in_training_only() -> None:
     network = projected()
     image = torch.rand(2, 3, 16, 16)
     vector = network.heads[0][0].conv2.parametrizations.weight[0].u
@@ -99,7 +101,7 @@ def test_spectral_norm_moves_once_for_each_call_in_training_and_never_in_evaluat
     assert not torch.equal(vector, before)
 
 
-def test_the_survey_counts_frozen_networks_and_heads() -> None:
+def test_the_trace_counts_frozen_networks_and_heads() -> None:
     trace = ProjectedDiscriminator.trace(ProjectedDiscriminator.Spec(networks=[VIT], head=HEAD), (16, 16), 3, 5)
     network = projected(cond_dim=5)
     assert trace.parameters == sum(parameter.numel() for parameter in network.parameters())
@@ -107,7 +109,7 @@ def test_the_survey_counts_frozen_networks_and_heads() -> None:
     assert [step.path for step in trace.steps] == [("networks", 0), ("head",), ("head",)]
 
 
-def test_misfits_are_told_with_their_paths() -> None:
+def test_problems_have_paths() -> None:
     document = {
         "kind": "gan",
         "generator": {
@@ -127,12 +129,12 @@ def test_misfits_are_told_with_their_paths() -> None:
     assert "discriminator.networks.1.depths.0   VisionTransformer has depths 0 to 2, not 7" in str(error.value)
 
 
-def test_no_network_is_a_misfit() -> None:
+def test_at_least_one_network_is_required() -> None:
     with pytest.raises(IncompatibleError, match="networks   is empty"):
         projected(networks=())
 
 
-def test_a_gan_with_it_takes_a_step_that_moves_its_heads_and_no_frozen_weight() -> None:
+def test_a_training_step_changes_heads_and_no_frozen_weight() -> None:
     spec = parse(
         {
             "kind": "gan",
@@ -157,7 +159,41 @@ def test_a_gan_with_it_takes_a_step_that_moves_its_heads_and_no_frozen_weight() 
 
 def test_a_gradient_penalty_reaches_the_heads_through_the_frozen_networks() -> None:
     document = dict(generator=tiny.GENERATOR, regularizers=[{"kind": "r1", "every": 2}], batch_size=4, kimg=0.004)
-    trainer = Trainer(parse({"kind": "gan", "discriminator": SEEING, **document}), DistributedContext("cpu"))
+    trainer = Trainer(parse({"kind": "gan", "discriminator": PROJECTED, **document}), DistributedContext("cpu"))
     trainer.train_step(torch.rand(4, 3, 16, 16), None)
-    assert trainer.meter.read()["r1"] > 0
-    assert not trainer.meter.read_non_finite()
+    assert trainer.losses.read()["r1"] > 0
+    assert not trainer.losses.read_non_finite()
+
+
+def with_range(value_range: str, **options: Any) -> dict[str, Any]:
+    generator = {
+        "kind": "layered",
+        "z_dim": 4,
+        "value_range": value_range,
+        "synthesis": [{"kind": "constant", "resolution": 16, "dim": 4}, {"kind": "to-rgb"}],
+    }
+    return {"kind": "gan", "generator": generator, "discriminator": PROJECTED, **options}
+
+
+def test_the_same_picture_gives_the_same_features_and_logits_in_every_value_range(tmp_path: Path) -> None:
+    picture = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    inputs, logits = [], []
+    for value_range in ("symmetric", "unit", "imagenet"):
+        torch.manual_seed(0)
+        discriminator = parse(with_range(value_range), GAN).build().discriminator.eval()
+        discriminator.networks[0].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        logits.append(discriminator(from_bytes(picture, value_range)))
+        save_model(tmp_path / "model.safetensors", discriminator)
+        loaded = load_discriminator(tmp_path / "model.safetensors")
+        torch.testing.assert_close(loaded(from_bytes(picture, value_range)), logits[-1])
+    for value, result in zip(inputs, logits, strict=True):
+        torch.testing.assert_close(value, from_bytes(picture, "symmetric"))
+        torch.testing.assert_close(result, logits[0])
+
+
+def test_steps_of_a_projected_discriminator_cannot_be_frozen() -> None:
+    spec = parse(with_range("symmetric", freeze_d=1), GAN)
+    with pytest.raises(IncompatibleError, match="freeze_d   a discriminator of kind projected cannot be frozen"):
+        check(spec)
+    with pytest.raises(IncompatibleError, match="freeze_d   a discriminator of kind projected cannot be frozen"):
+        spec.build()
