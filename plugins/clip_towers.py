@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from blocks.common.computed_buffer import computed_buffer
 from blocks.common.external_files import check_external
 from blocks.common.frozen_module import should_load_weights
 from plugins.pretrained import (
@@ -85,6 +86,8 @@ def build(side: Side, model: Model, weights: str | None, *, embed_weights: bool 
         network: nn.Module = make(config["embed_dim"], dict(config[SECTIONS[side]]), quick_gelu=quick_gelu)
     except (TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
         raise incompatible("model", f"open_clip cannot build its {side} tower: {first_line(error)}") from None
+    if isinstance(getattr(network, "attn_mask", None), Tensor):
+        computed_buffer(network, "attn_mask", network.build_causal_mask)
     if weights is not None and should_load_weights(embed_weights=embed_weights):
         load(network, side, find(model, weights, tag))
     source = {"model": model if isinstance(model, str) else "its configuration", "weights": weights or "random"}

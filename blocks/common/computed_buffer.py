@@ -25,7 +25,7 @@ def computed_buffer(module: nn.Module, name: str, compute: Callable[..., Tensor]
     Args:
         module: The module that holds the buffer.
         name: Attribute name of the buffer.
-        compute: A function of a module or class, so that `module` can be pickled; not random.
+        compute: A named function, so that `module` can be pickled; not random.
         *args: Arguments of `compute`.
     """
     module.register_buffer(name, compute(*args), persistent=False)
@@ -38,9 +38,12 @@ def reset_buffers(module: nn.Module) -> None:
     """Recompute every buffer in `module` that `computed_buffer` registered; dtypes and devices stay.
 
     Call it after `module.to_empty(device=...)` and `load_state_dict`. A buffer that is still on the meta device, as
-    after `load_state_dict(..., assign=True)`, is put on the CPU.
+    after `load_state_dict(..., assign=True)`, is put on the CPU. Modules of timm recompute their own buffers by
+    `init_non_persistent_buffers`.
     """
     for part in module.modules():
+        if callable(init := getattr(part, "init_non_persistent_buffers", None)):
+            init()
         for name, (compute, dtype) in part.__dict__.get("_computed_buffers", {}).items():
             buffer = part.get_buffer(name)
             with torch.device("cpu"), _default_dtype(dtype):
