@@ -1,4 +1,4 @@
-"""Compose a GAN that no paper has, train it on handwritten digits, and look closely at what it learnt.
+"""Compose a hybrid GAN, train it on handwritten digits, and evaluate it.
 
 python examples/build_custom_gan.py [--out runs/custom-gan] [--seed 0]   (under four minutes on two CPU cores)
 """
@@ -9,12 +9,12 @@ from pathlib import Path
 from assemblies import GAN, check
 from ganblocks import DigitScore, generate, open_data, save_grid, train
 from ganblocks.pixels import from_bytes
-from ganblocks.sampling.generate import beside_nearest
 from ganblocks.sampling.interpolation import interpolate
+from ganblocks.sampling.nearest import beside_nearest
 
-# A generator is a list over two values: the features and the image so far. Layers change the features, readouts add to
-# the image. Here: ViTGAN's self-modulated LayerNorm (sln) around StyleNAT's Hydra attention, a sum of images as in
-# StyleGAN2 at low resolution, and an implicit network (inr) that paints the last patch of each token.
+# A generator is a list of steps over two values: the features and the image so far. Layers change the features, image
+# heads add to the image. Here: ViTGAN's self-modulated LayerNorm (sln) with StyleNAT's Hydra attention, ToRGB skips as in
+# StyleGAN2 at low resolution, and an implicit network (inr) that computes the last patch of each token.
 SLN = {"kind": "sln", "gain_init": 1.0}
 MLP = {"kind": "mlp", "mlp_ratio": 2, "equalized": True}
 STYLED = {"kind": "transformer", "norm": SLN, "feed_forward": MLP, "layer_scale": 0.3}
@@ -37,7 +37,7 @@ GENERATOR = {
         {"kind": "inr-patches", "patch_size": 2, "hidden_dims": [64, 64], "fourier_dim": 32, "weight_init": 0.2},
     ],
 }
-# A discriminator is a list too: an image comes in, logits come out.
+# A discriminator is a list too, from an image to logits.
 WIDTHS = [{"kind": "conv", "dim": dim} for dim in (48, 64, 96, 96, 96)]
 POOL = {"kind": "downsample", "method": "average"}
 STEPS = [{"kind": "from-rgb", "dim": 32}, WIDTHS[0], POOL, *WIDTHS[1:3], POOL, WIDTHS[3]]
@@ -61,14 +61,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     out, seed = vars(parser.parse_args()).values()
 
-    for name, trace in check(HYBRID).items():  # every shape and every misfit, before any memory is spent
+    for name, trace in check(HYBRID).items():  # checked before memory is allocated
         print(f"{name}: {len(trace.steps)} steps, {trace.parameters:,} parameters")
     trained = train(HYBRID, data="digits", out=out, seed=seed).generator
 
     save_grid(generate(trained, range(100)), out / "grid.png", columns=20, scale=2)
     save_grid(interpolate(trained, [3, 14, 15, 92, 65], steps=5), out / "interpolation.png", columns=21, scale=2)
     reals = from_bytes(open_data("digits", resolution=16, image_channels=1).pixels, "symmetric")
-    strip = beside_nearest(generate(trained, range(20)), reals)  # samples above, their nearest training images below
+    strip = beside_nearest(generate(trained, range(20)), reals)  # samples and their nearest training images
     save_grid(strip, out / "nearest.png", columns=20, scale=2, row_labels=["sample", "nearest"])
 
     score = DigitScore(16)

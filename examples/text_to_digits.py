@@ -1,4 +1,4 @@
-"""Text to image on two CPU cores: a tiny CLIP learns what captions of digits mean, then a small StyleGAN-T paints them.
+"""Text to image on two CPU cores: train a tiny CLIP on captioned digits, then a small StyleGAN-T with its text tower.
 
 python examples/text_to_digits.py [--out runs/text-to-digits] [--seed 0] [--kimg 20]   (about three minutes)
 """
@@ -16,12 +16,12 @@ from blocks.common.guidance import preprocess
 from ganblocks import DigitScore, generate, open_data, save_grid, train
 from ganblocks.data.digits import DIGIT_WORDS, digits
 from ganblocks.pixels import from_bytes
-from ganblocks.randomness import own_randomness, seed_step
+from ganblocks.randomness import fork_rng, seed_step
 from plugins.torchvision import import_beside_torchvision
 
 open_clip = import_beside_torchvision("open_clip")
 
-# open_clip's configuration of both towers: sixteen patches of an image, nine tokens of a caption.
+# open_clip's configuration of both towers: 16 patches per image, 9 tokens per caption.
 CLIP = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 16, "patch_size": 4, "width": 64, "head_width": 32, "layers": 2},
@@ -31,19 +31,19 @@ MEAN, STD = (torch.tensor(getattr(open_clip.constants, f"OPENAI_DATASET_{name}")
 PROMPTS = [f"a handwritten {word}" for word in DIGIT_WORDS]
 
 
-class Judge:
-    """The CLIP of this example, trained on captioned digits: towers for the GAN, and scores for its images."""
+class DigitClip:
+    """A CLIP trained on captioned digits: its towers go into the GAN, its scores evaluate the images."""
 
     def __init__(self, data, seed, steps=500, batch_size=64):
-        self.images = seen(from_bytes(data.pixels, "symmetric"))
-        self.read = open_clip.SimpleTokenizer(context_length=CLIP["text_cfg"]["context_length"])
-        with own_randomness():
+        self.images = clip_input(from_bytes(data.pixels, "symmetric"))
+        self.tokenize = open_clip.SimpleTokenizer(context_length=CLIP["text_cfg"]["context_length"])
+        with fork_rng():
             seed_step(seed, -1)
             self.clip = open_clip.model.CLIP(**CLIP)
             self.fit(data, steps, batch_size)
 
     def fit(self, data, steps, batch_size):
-        """open_clip's own loss: of all pairs in a batch, the true ones shall be the most alike."""
+        """Minimise open_clip's contrastive loss, which makes the matching pairs of a batch the most similar."""
         loss = open_clip.loss.ClipLoss()
         optimizer = torch.optim.AdamW(self.clip.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -52,8 +52,8 @@ class Judge:
             captions = [data.caption(int(index), float(torch.rand(()))) for index in chosen]
             shift = tuple(torch.randint(-1, 2, (2,)).tolist())
             images = self.clip.encode_image(self.images[chosen].roll(shift, dims=(2, 3)), normalize=True)
-            distinct = sorted(set(captions))  # each is read once, however many images it is told of
-            texts = self.clip.encode_text(self.read(distinct), normalize=True)
+            distinct = sorted(set(captions))  # each caption is encoded once
+            texts = self.clip.encode_text(self.tokenize(distinct), normalize=True)
             texts = texts[[distinct.index(caption) for caption in captions]]
             value = loss(images, texts, self.clip.logit_scale.exp())
             optimizer.zero_grad()
@@ -63,26 +63,26 @@ class Judge:
         self.clip.eval().requires_grad_(False)
 
     def texts(self, captions):
-        return self.clip.encode_text(self.read(captions), normalize=True)
+        return self.clip.encode_text(self.tokenize(captions), normalize=True)
 
     def of_images(self, images):
-        return self.clip.encode_image(seen(images), normalize=True)
+        return self.clip.encode_image(clip_input(images), normalize=True)
 
     def score(self, images, captions):
         """CLIP score: the mean cosine of images and the captions that they were made for."""
         return (self.of_images(images) * self.texts(captions)).sum(dim=1).mean().item()
 
     def accuracy(self, images, labels):
-        """How often an image is nearest to the prompt of its own digit."""
+        """The share of images that are nearest to the prompt of their own digit."""
         return ((self.of_images(images) @ self.texts(PROMPTS).T).argmax(dim=1) == labels).double().mean().item()
 
 
-def seen(images):
+def clip_input(images):
     return preprocess(images, (16, 16), MEAN, STD)
 
 
 def spec(weights, guidance, kimg):
-    """The preset, with captions in place of classes, and guidance by the same CLIP."""
+    """The preset with captions in place of classes, and guidance by the same CLIP."""
     tower = {"model": CLIP, "weights": str(weights)}
     document = mini_stylegan_t({"kind": "open-clip-text", **tower}, CLIP["embed_dim"]).to_dict() | {"kimg": kimg}
     if guidance:
@@ -100,12 +100,12 @@ def main() -> None:
 
     data = open_data("digits", resolution=16, image_channels=1, cond_dim=10, captions=True)
     print(f"{len(data)} digits with captions such as {', '.join(map(repr, data.captions[0]))}")
-    judge = Judge(data, seed)
+    clip = DigitClip(data, seed)
     held_out = digits("held-out", 16)
     reals = from_bytes(held_out.pixels, "symmetric")
-    print(f"the CLIP finds the right prompt for {judge.accuracy(reals, held_out.labels):.1%} of held-out digits")
+    print(f"the CLIP chooses the right prompt for {clip.accuracy(reals, held_out.labels):.1%} of held-out digits")
     weights = out / "clip.safetensors"
-    save_file(judge.clip.state_dict(), weights)
+    save_file(clip.clip.state_dict(), weights)
 
     score, shown = DigitScore(16), range(50)
     for name, guidance in (("without guidance", 0.0), ("with guidance", 0.2)):
@@ -116,11 +116,11 @@ def main() -> None:
         trained = train(document, data=data, out=out / name.replace(" ", "-"), seed=seed).generator
         prompts = [prompt for prompt in PROMPTS for _ in shown]
         images = generate(trained, [*shown] * len(PROMPTS), c=trained.condition_of(prompts))
-        wanted = torch.arange(10).repeat_interleave(len(shown))
-        read = (score.classify(images) == wanted).double().mean().item()
-        print(f"{name}: a classifier reads the prompted digit in {read:.1%} of {len(images)} images,")
-        print(f"  CLIP score {judge.score(images, prompts):.3f}, Fréchet distance {score.distance(images):.2f}")
-        print(f"  (real digits: CLIP score {judge.score(reals, [PROMPTS[i] for i in held_out.labels]):.3f})")
+        digits_of_prompts = torch.arange(10).repeat_interleave(len(shown))
+        accuracy = (score.classify(images) == digits_of_prompts).double().mean().item()
+        print(f"{name}: a classifier recognises the prompted digit in {accuracy:.1%} of {len(images)} images,")
+        print(f"  CLIP score {clip.score(images, prompts):.3f}, Fréchet distance {score.distance(images):.2f}")
+        print(f"  (real digits: CLIP score {clip.score(reals, [PROMPTS[i] for i in held_out.labels]):.3f})")
     pictures(trained, out)
     print(
         f"pictures: prompts.png, truncation.png and interpolation.png in {out}; more by e.g.\n  ganblocks sample "
@@ -130,16 +130,16 @@ def main() -> None:
 
 @torch.no_grad()
 def pictures(generator, out):
-    told = generator.condition_of(PROMPTS)
-    grid = torch.cat([generate(generator, range(12), c=c) for c in told])
+    conditions = generator.condition_of(PROMPTS)
+    grid = torch.cat([generate(generator, range(12), c=c) for c in conditions])
     save_grid(grid, out / "prompts.png", columns=12, scale=2, row_labels=PROMPTS)
     psis = (1.0, 0.75, 0.5, 0.25, 0.0)
-    sweep = torch.cat([generate(generator, range(10), c=told, truncation_psi=psi) for psi in psis])
+    sweep = torch.cat([generate(generator, range(10), c=conditions, truncation_psi=psi) for psi in psis])
     save_grid(sweep, out / "truncation.png", columns=10, scale=2, row_labels=[f"psi {psi:g}" for psi in psis])
     steps = torch.linspace(0, 1, 12)
     rows = []
-    for seed in range(4):  # from one prompt to the other along the sphere on which captions lie
-        c = F.normalize(torch.stack([told[1].lerp(told[8], step) for step in steps]), dim=1)
+    for seed in range(4):  # between two prompts, along the sphere of normalised embeddings
+        c = F.normalize(torch.stack([conditions[1].lerp(conditions[8], step) for step in steps]), dim=1)
         rows.append(generate(generator, [seed] * len(steps), c=c))
     save_grid(torch.cat(rows), out / "interpolation.png", columns=12, scale=2)
 
