@@ -13,7 +13,7 @@ from ganblocks.sampling.interpolation import interpolate
 from ganblocks.sampling.nearest import beside_nearest
 
 # A generator is a list of steps over two values: the features and the image so far. Layers change the features, image
-# heads add to the image. Here: ViTGAN's self-modulated LayerNorm (sln) with StyleNAT's Hydra attention, ToRGB skips as in
+# heads add to the image. Here: ViTGAN's self-modulated LayerNorm (sln) with StyleNAT's Hydra attention, ToRGB skips of
 # StyleGAN2 at low resolution, and an implicit network (inr) that computes the last patch of each token.
 SLN = {"kind": "sln", "gain_init": 1.0}
 MLP = {"kind": "mlp", "mlp_ratio": 2, "equalized": True}
