@@ -1,7 +1,7 @@
-"""Images that lie in archives: zips as StyleGAN's data tools write them, and webdataset's tar shards.
+"""Images in archives: zips as StyleGAN's data tools write them, and WebDataset's tar shards.
 
-WebDataset, https://github.com/webdataset/webdataset: the members of a sample share their name up to its first dot. Each
-member is read where it stands, so that the order of a training follows from seed and position here too.
+WebDataset, https://github.com/webdataset/webdataset: the members of a sample share their name up to its first dot.
+Members are read at random positions, so that the order of training depends on seed and position alone.
 """
 
 from __future__ import annotations
@@ -10,85 +10,179 @@ import io
 import os
 import tarfile
 import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image
+from ganblocks.data.formats import is_image, stem_of, suffix_of
+from ganblocks.data.locations import Location, is_visible
+from ganblocks.data.skipped import Skipped, UnreadableError, reason_for
+from ganblocks.errors import DataError
 
-TEXTS = (".txt", ".caption", ".json", ".cls")
+MAX_MEMBER = 2**28  # bytes of a member, which is read whole
+UNPACK = {".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
+UNPACK |= {".tbz2": "bunzip2", ".txz": "unxz", ".7z": "7z x", ".rar": "unrar x"}
+METHODS = {9: "Deflate64", 93: "Zstandard", 95: "xz", 98: "PPMd"}  # of zips, not supported by zipfile
+SIGNATURES = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 class Member(NamedTuple):
-    """A file inside an archive; `offset` is where its bytes begin in a tar, -1 in a zip."""
+    """A file inside an archive.
+
+    Args:
+        archive: Path of the archive.
+        inner: Path inside it, with `/`.
+        offset: Position of its bytes in a tar; in a zip, the number of its entry.
+        size: Length in bytes, unpacked.
+        in_zip: Whether the archive is a zip.
+    """
 
     archive: str
     inner: str
     offset: int
     size: int
+    in_zip: bool
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.inner}"
 
-    @property
-    def name(self) -> str:
-        return self.inner.rpartition("/")[2]
+    def open(self) -> IO[bytes]:
+        """The bytes of the member, in memory.
 
-    @property
-    def suffix(self) -> str:
-        return Path(self.inner).suffix
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return tuple(self.inner.split("/"))
-
-    def read(self) -> bytes:
-        if self.offset < 0:
-            return _zip(self.archive, os.getpid()).read(self.inner)
+        Raises:
+            UnreadableError: The member is encrypted, damaged, too large, or packed by an unknown method.
+        """
+        if self.size > MAX_MEMBER:
+            raise UnreadableError(f"is too large: {self.size:,} bytes; the limit is {MAX_MEMBER:,}")
+        if self.in_zip:
+            return io.BytesIO(self._read_from_zip())
         with open(self.archive, "rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            return io.BytesIO(file.read(self.size))
 
-    def open(self) -> IO[bytes]:
-        return io.BytesIO(self.read())
+    def _read_from_zip(self) -> bytes:
+        archive = _open_zip(self.archive, os.getpid())
+        info = archive.infolist()[self.offset]
+        if info.flag_bits & 1:
+            raise UnreadableError("is encrypted; unpack the archive with its password")
+        try:
+            return archive.read(info)
+        except NotImplementedError:
+            method = METHODS.get(info.compress_type, f"number {info.compress_type}")
+            raise UnreadableError(
+                f"is compressed by a method that is not supported ({method}); unpack the archive with 7z x"
+            ) from None
+        except Exception as error:  # a damaged stream fails anywhere in zipfile and in the decompressors
+            raise UnreadableError(f"is damaged: {reason_for(error)}") from error
 
 
-def members(path: Path) -> tuple[list[Member], str | None]:
-    """What an archive holds, sorted in a zip and as it comes in a tar; and what is wrong with its end, if anything."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as file:
-            inside = [info for info in file.infolist() if not info.is_dir()]
-        return [Member(str(path), info.filename, -1, info.file_size) for info in _by_name(inside)], None
-    found: list[Member] = []
+class Sample(NamedTuple):
+    """An image and the files that belong to it, by their suffix."""
+
+    image: Location
+    files: Mapping[str, Location]
+
+
+def list_zip(path: Path) -> tuple[list[Member], list[Skipped]]:
+    """The visible files of a zip, sorted by name.
+
+    Raises:
+        DataError: The file is not a zip, or cut short.
+    """
+    _open_zip.cache_clear()  # a file of this name may have been read before
+    try:
+        infos = _open_zip(str(path), os.getpid()).infolist()
+    except Exception as error:  # zipfile raises many types of error for damaged tables of contents
+        raise DataError(
+            f"{path} cannot be read as a zip: {reason_for(error)}; it may be cut short or have another format"
+        ) from None
+    members, skipped = [], []
+    names = Counter(info.filename for info in infos)
+    for number, info in sorted(enumerate(infos), key=lambda pair: pair[1].filename):
+        # some programs of Windows write backslashes, against the specification
+        inner = info.filename.replace("\\", "/") if info.create_system == 0 else info.filename
+        if info.is_dir() or inner.endswith("/") or not is_visible(inner):
+            continue
+        member = Member(str(path), inner, number, info.file_size, True)
+        names[info.filename] -= 1
+        if names[info.filename]:
+            skipped.append(Skipped(str(member), "is followed by another entry of the same name"))
+        else:
+            members.append(member)
+    return members, skipped
+
+
+def list_tar(path: Path) -> tuple[list[Member], list[Skipped]]:
+    """The visible files of a tar in their order; a tar that is cut short is skipped from there on.
+
+    Raises:
+        DataError: The tar is compressed.
+    """
+    members: list[Member] = []
+    skipped: list[Skipped] = []
+    with path.open("rb") as file:
+        start = file.read(8)
+    for signature, suffix in SIGNATURES.items():
+        if start.startswith(signature):
+            raise DataError(compressed(path, suffix))
     length, end = path.stat().st_size, 0
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if info.isfile() and info.offset_data + info.size <= length:
-                    found.append(Member(str(path), info.name.removeprefix("./"), info.offset_data, info.size))
+                member = Member(str(path), info.name.removeprefix("./"), info.offset_data, info.size, False)
+                if is_visible(member.inner) and not info.isdir():
+                    if not info.isreg() or info.issparse():
+                        kind = "link" if info.islnk() or info.issym() else "sparse or special file"
+                        skipped.append(Skipped(str(member), f"is stored as a {kind}, which is not read"))
+                    elif info.offset_data + info.size <= length:
+                        members.append(member)
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
             end = tar.offset + tarfile.BLOCKSIZE  # a block of zeros ends a tar
-    except tarfile.TarError as error:
-        return found, str(error)
-    return found, "is cut short" if length < end else None
+    except Exception as error:  # tarfile raises more than TarError for damaged headers
+        return members, [*skipped, Skipped(str(path), f"is damaged: {reason_for(error)}")]
+    if length < end:
+        skipped.append(Skipped(str(path), "is cut short"))
+    return members, skipped
 
 
-def is_image(name: str) -> bool:
-    """Whether a name's suffix is one of an image that can be read."""
-    suffix = Path(name).suffix.lower()
-    return Image.registered_extensions().get(suffix) in Image.OPEN
+def samples_of(members: Iterable[Member]) -> Iterator[Sample]:
+    """The images of a tar with the files that belong to them, in the order of the samples.
+
+    The files of a sample share their name up to the first dot. Of several images in a sample, each has the files that
+    share its name up to the last dot, and those without further dots. A name that occurs again begins a new sample.
+    """
+    groups: dict[tuple[str, int], list[Member]] = {}
+    occurrences: Counter[str] = Counter()
+    for member in members:
+        groups.setdefault((key_of(member.inner), occurrences[member.inner]), []).append(member)
+        occurrences[member.inner] += 1
+    for (key, _), group in groups.items():
+        images = [member for member in group if is_image(member.inner)]
+        for image in images:
+            stem = stem_of(image.inner)
+            others = group if len(images) == 1 else []
+            shared = [member for member in group if stem_of(member.inner) == key]
+            own = [member for member in group if stem_of(member.inner) == stem]
+            yield Sample(image, {suffix_of(member.inner): member for member in (*others, *shared, *own)})
 
 
-def sample_of(member: Member) -> str:
-    """The sample that a member belongs to: its name up to the first dot, folders included."""
-    folder, _, name = member.inner.rpartition("/")
-    return f"{folder}/{name.partition('.')[0]}"
+def key_of(inner: str) -> str:
+    """The sample that a member of a tar belongs to: its path up to the first dot of its name."""
+    folder, slash, name = inner.rpartition("/")
+    return folder + slash + name.partition(".")[0]
 
 
-def _by_name(inside: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    return sorted(inside, key=lambda info: info.filename)
+def compressed(path: Path, suffix: str) -> str:
+    """The message that refuses a compressed archive."""
+    return (
+        f"{path} is a compressed archive ({suffix}), which cannot be read at random positions; unpack it first: "
+        f"{UNPACK[suffix]} {path}"
+    )
 
 
 @lru_cache(maxsize=16)
-def _zip(path: str, _process: int) -> zipfile.ZipFile:
-    """An open zip; each process has its own, because they would move each other's place in the file."""
+def _open_zip(path: str, _process: int) -> zipfile.ZipFile:
+    """An open zip; each process has its own, because processes that share one move each other's file position."""
     return zipfile.ZipFile(path)

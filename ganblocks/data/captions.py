@@ -1,19 +1,35 @@
-"""What is told of images: captions or classes, from files beside them or from a dataset.json for all.
-
-The dataset.json of StyleGAN2-ADA's data tools, Karras et al. 2020, https://arxiv.org/abs/2006.06676; text in it as
-StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, has it.
-"""
+"""Captions of single images: from a .txt, .caption or .json file beside each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ganblocks.data.locations import Location, read_text
+from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
 
-Captions = tuple[str, ...]  # one image may have several; a pass over the data set takes one of them
-KEYS = ("caption", "captions", "text", "prompt")
+Captions = tuple[str, ...]  # an image may have several; each pass over the data set uses one of them
+CAPTION_KEYS = ("caption", "captions", "text", "prompt")
+CAPTION_SUFFIXES = (".txt", ".caption", ".json")  # the first that is there is read
+
+
+def captions_beside(files: Mapping[str, Location]) -> Captions:
+    """The captions of an image, from the files that belong to it, by suffix; empty without such files.
+
+    Raises:
+        UnreadableError: The file is not text, or not JSON.
+        DataError: The JSON has no caption.
+    """
+    for suffix in CAPTION_SUFFIXES:
+        if (location := files.get(suffix)) is not None:
+            try:
+                text = read_text(location)
+                return from_json(text, str(location)) if suffix == ".json" else from_text(text)
+            except UnreadableError as error:
+                raise UnreadableError(f"its {suffix} file {error}") from None
+    return ()
 
 
 def from_text(text: str) -> Captions:
@@ -21,58 +37,38 @@ def from_text(text: str) -> Captions:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def from_json(text: str, where: str) -> Captions:
-    """The captions of a .json file: a string, a list of them, or a mapping with `caption`, `text` or `prompt`."""
+def from_json(text: str, source: str) -> Captions:
+    """The captions of a .json file: a string, a list of them, or an object with one of `CAPTION_KEYS`.
+
+    Raises:
+        UnreadableError: The text is not JSON.
+        DataError: The JSON has no caption.
+    """
+    value = parse_json(text)
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in CAPTION_KEYS if key in value), None)
+    captions = as_strings(value)
+    if not captions:
+        keys = ", ".join(CAPTION_KEYS)
+        raise DataError(f"{source} has no caption: a string, a list of strings, or an object with one of {keys}")
+    return captions
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value.
+
+    Raises:
+        UnreadableError: The text is not JSON, or nested too deep.
+    """
     try:
-        told: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not JSON: {error}") from None
-    if isinstance(told, Mapping):
-        told = next((told[key] for key in KEYS if key in told), None)
-    found = (told,) if isinstance(told, str) else tuple(told) if isinstance(told, list) else ()
-    if not found or not all(isinstance(each, str) for each in found):
-        raise DataError(f"{where} has no caption: a string, a list of strings, or a mapping with {', '.join(KEYS)}")
-    return tuple(each.strip() for each in found)
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"is not JSON: {error}") from None
 
 
-def beside(stem: str, read: Callable[[str], str | None]) -> Captions:
-    """The captions of the image of that name without suffix, by a function that reads files beside it."""
-    for suffix in (".txt", ".caption"):
-        if (text := read(stem + suffix)) is not None:
-            return from_text(text)
-    if (text := read(stem + ".json")) is not None:
-        return from_json(text, stem + ".json")
-    return ()
-
-
-def labels_of(text: str, where: str) -> dict[str, Any]:
-    """What a dataset.json tells of each image: a class or a caption, or several captions."""
-    try:
-        told = json.loads(text)
-        found = dict(told["labels"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f'{where} is no dataset.json, {{"labels": [[NAME, CLASS or CAPTION], ...]}}: {error}') from None
-    return found
-
-
-def as_captions(labels: Mapping[str, Any], names: Iterable[str], where: str) -> list[Captions]:
-    """The captions that a dataset.json has for these images."""
-    found = []
-    for name in names:
-        told = labels.get(name)
-        captions = (told,) if isinstance(told, str) else tuple(told) if isinstance(told, list) else ()
-        if not captions or not all(isinstance(each, str) for each in captions):
-            raise DataError(f"{where} has no caption for {name}, but {told!r}; the generator takes captions")
-        found.append(captions)
-    return found
-
-
-def as_classes(labels: Mapping[str, Any], names: Iterable[str], where: str) -> list[int]:
-    """The classes that a dataset.json has for these images."""
-    found = []
-    for name in names:
-        told = labels.get(name)
-        if not isinstance(told, int) or isinstance(told, bool) or told < 0:
-            raise DataError(f"{where} has no class for {name}, but {told!r}; the generator takes classes, 0 and up")
-        found.append(told)
-    return found
+def as_strings(value: Any) -> Captions:
+    """A string or a list of strings as captions without surrounding spaces; empty for anything else."""
+    values = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ()
+    if not all(isinstance(each, str) and each.strip() for each in values):
+        return ()
+    return tuple(each.strip() for each in values)

@@ -2,87 +2,102 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
-from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 from ganblocks.data.captions import Captions
 from ganblocks.data.decode import ResizeFilter, decode
-from ganblocks.data.index import Location
-from ganblocks.errors import DataError
+from ganblocks.data.locations import Location
+from ganblocks.data.skipped import Skipped, summarize_skipped
 
-# what PIL raises for files that are no images, are cut short, or unpack to something absurd
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error, DecompressionBombError)
-
-
-class Skipped(NamedTuple):
-    """An image that could not be read, and why."""
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+NUM_SAMPLES = 1024  # images whose bytes are hashed, evenly spaced
+HEAD = 4096  # bytes of each
+LENGTH = 16  # of a fingerprint, in hexadecimal digits
 
 
+@dataclass(kw_only=True, eq=False)
 class Images:
     """A data set of images [image_channels, height, width] in bytes.
 
     Args:
-        name: What to call it in the log.
+        name: The data set's name in the log.
         labels: The class of each image; None without classes.
         class_names: Names of the classes.
-        captions: What may be said of each image; None without captions.
-        skipped: Files that were found unreadable when the data set was opened.
+        captions: The captions of each image; None without captions.
+        skipped: Files that are not used, with the reasons.
+        notes: Sentences about the data for the log: classes in use, labels that are not used.
     """
 
-    def __init__(
-        self,
-        name: str,
-        labels: Int64[Tensor, " n"] | None = None,
-        class_names: tuple[str, ...] = (),
-        skipped: tuple[Skipped, ...] = (),
-        captions: Sequence[Captions] | None = None,
-    ) -> None:
-        self.name = name
-        self.labels = labels
-        self.class_names = class_names
-        self.captions = captions
-        self.skipped = skipped
+    name: str = "images in memory"
+    labels: Int64[Tensor, " n"] | None = None
+    class_names: tuple[str, ...] = ()
+    captions: Sequence[Captions] | None = None
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def read(self, index: int) -> UInt8[Tensor, "c h w"]:
-        """One image; raises one of `UNREADABLE` where it cannot be read."""
+        """One image.
+
+        Raises:
+            UnreadableError: The image cannot be read.
+        """
         raise NotImplementedError
 
+    def name_of(self, index: int) -> str:
+        """What messages call an image."""
+        return f"{self.name}, image {index}"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the data, equal for equal images with equal labels in the same order."""
+        raise NotImplementedError
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The notes, and one line that counts the skipped files by reason."""
+        if not self.skipped:
+            return self.notes
+        return (*self.notes, summarize_skipped(self.skipped, len(self) + len(self.skipped)))
+
     def caption(self, index: int, choice: float) -> str | None:
-        """One of an image's captions, by a number in [0,1); None without captions."""
+        """One of an image's captions, chosen by a number in [0,1); None without captions."""
         if self.captions is None:
             return None
-        found = self.captions[index]
-        return found[int(choice * len(found))]
+        captions = self.captions[index]
+        return captions[int(choice * len(captions))]
 
     def first_captions(self, count: int) -> list[str]:
-        """So many captions, of images all over the data set."""
+        """The first captions of `count` images, evenly spaced over the data set."""
         assert self.captions is not None
         return [self.captions[index * len(self.captions) // count][0] for index in range(count)]
 
+    def _all_labels(self) -> list[Any]:
+        labels = [] if self.labels is None else self.labels.tolist()
+        return [*self.class_names, *labels, *(self.captions or ())]
 
+
+@dataclass(eq=False)
 class ImagesInMemory(Images):
-    """Images that are all there, as one tensor."""
+    """Images in one tensor.
 
-    def __init__(self, pixels: UInt8[Tensor, "n c h w"], name: str = "images in memory", **more: Any) -> None:
-        super().__init__(name, **more)
-        self.pixels = pixels
+    Args:
+        pixels: The images.
+        file_fingerprint: The fingerprint of the files from which they were read; by default that of the pixels.
+    """
+
+    pixels: UInt8[Tensor, "n c h w"]
+    file_fingerprint: str | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -90,51 +105,80 @@ class ImagesInMemory(Images):
     def read(self, index: int) -> UInt8[Tensor, "c h w"]:
         return self.pixels[index]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.file_fingerprint or _fingerprint_of_pixels(self.pixels, self._all_labels())
 
+
+@dataclass(eq=False)
 class ImagesInFiles(Images):
-    """Images that are decoded when they are read."""
+    """Images that are decoded when they are read.
 
-    def __init__(
-        self,
-        paths: Sequence[Location],
-        resolution: tuple[int, int],
-        image_channels: int,
-        resize_filter: ResizeFilter,
-        name: str,
-        **more: Any,
-    ) -> None:
-        super().__init__(name, **more)
-        self.paths = paths
-        self.shape = (resolution, image_channels, resize_filter)
+    Args:
+        locations: Where each lies.
+        resolution: Height and width to which they are resized.
+        image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        resize_filter: How they are resized.
+    """
+
+    locations: Sequence[Location]
+    resolution: tuple[int, int]
+    image_channels: int
+    resize_filter: ResizeFilter
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.locations)
 
     def read(self, index: int) -> UInt8[Tensor, "c h w"]:
-        return torch.from_numpy(decode(self.paths[index], *self.shape))
+        pixels = decode(self.locations[index], self.resolution, self.image_channels, self.resize_filter)
+        return torch.from_numpy(pixels)
 
-    def load(self) -> ImagesInMemory:
-        """All images, decoded side by side; those that cannot be read are left out and named."""
+    def name_of(self, index: int) -> str:
+        return str(self.locations[index])
 
-        def attempt(index: int) -> Tensor | Skipped:
-            try:
-                return self.read(index)
-            except UNREADABLE as error:
-                return Skipped(str(self.paths[index]), reason(error))
-
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(attempt, range(len(self))))
-        good = [index for index, image in enumerate(found) if isinstance(image, Tensor)]
-        skipped = tuple(image for image in found if isinstance(image, Skipped))
-        if not good:
-            raise DataError(f"none of the {len(self)} image files in {self.name} can be read; the first: {skipped[0]}")
-        pixels = torch.stack([found[index] for index in good])  # type: ignore[misc]
-        labels = None if self.labels is None else self.labels[good]
-        captions = None if self.captions is None else [self.captions[index] for index in good]
-        more: dict[str, Any] = {"class_names": self.class_names, "skipped": (*self.skipped, *skipped)}
-        return ImagesInMemory(pixels, self.name, labels=labels, captions=captions, **more)
+    @cached_property
+    def fingerprint(self) -> str:
+        return _fingerprint_of_files(self.locations, self._all_labels())
 
 
-def reason(error: BaseException) -> str:
-    """Why an image cannot be read, without the path that PIL likes to repeat."""
-    return "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
+def _fingerprint_of_files(locations: Sequence[Location], labels: Iterable[Any]) -> str:
+    """A hash of the names and sizes of all files, the first bytes of up to 1,024 of them, and the labels."""
+    names = (f"{location.inner}\0{_size(location)}\n" for location in locations)
+    heads = (_head(locations[index]) for index in _spaced(len(locations)))
+    return _hash(chain(_encoded(names), heads, _encoded(map(repr, labels))))
+
+
+def _fingerprint_of_pixels(pixels: UInt8[Tensor, "n c h w"], labels: Iterable[Any]) -> str:
+    """A hash of the shape of images in memory, the bytes of up to 1,024 of them, and the labels."""
+    images = (pixels[index].contiguous().cpu().numpy().tobytes() for index in _spaced(len(pixels)))
+    return _hash(chain([repr(tuple(pixels.shape)).encode()], images, _encoded(map(repr, labels))))
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:LENGTH]
+
+
+def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
+    return (text.encode("utf-8", "surrogateescape") for text in texts)
+
+
+def _spaced(count: int) -> range:
+    return range(0, count, max(1, -(-count // NUM_SAMPLES)))
+
+
+def _size(location: Location) -> int:
+    try:
+        return location.size
+    except OSError:
+        return -1
+
+
+def _head(location: Location) -> bytes:
+    try:
+        with location.open() as file:
+            return file.read(HEAD)
+    except Exception:  # whatever cannot be read is skipped later, with its reason
+        return b""

@@ -1,13 +1,21 @@
-"""Image files of any sort as bytes of one shape: modes converted, resized to cover, cropped in the middle."""
+"""Image files of any mode and size as bytes of one shape: converted, resized to cover it, cropped at the centre."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from threading import Condition
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
+
+from ganblocks.data.formats import readable_formats
+from ganblocks.data.locations import Location
+from ganblocks.data.skipped import UnreadableError, reason_for
 
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 FILTERS = {
@@ -16,51 +24,138 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "box": Image.Resampling.BOX,
 }
-
-
-class Opens(Protocol):
-    """Something that can be read as a file, such as a member of an archive."""
-
-    def open(self) -> IO[bytes]: ...
-
-
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+GREY_SCALES = {"L;2": 85, "L;4": 17}  # of PNGs with fewer than 8 bits
+WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+MAX_PIXELS_AT_ONCE = 2**27  # Pillow needs up to 8 bytes a pixel while it converts
+BAND = 2**22  # pixels of a large image that are converted at once
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All files below a folder that look like images by their suffix, sorted, hidden ones left out."""
-    known = Image.registered_extensions()
-    readable = {suffix for suffix, form in known.items() if form in Image.OPEN}
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in readable and path.is_file())
-    visible = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+class PixelBudget:
+    """Bounds the pixels that the threads of a process decode at once; a larger image is decoded alone.
+
+    Args:
+        limit: Pixels.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.changed = Condition()
+        # held for images of more than half the limit; workers of a data loader share one lock
+        self.large: AbstractContextManager[object] = nullcontext()
+
+    @contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels may be decoded."""
+        share = min(pixels, self.limit)
+        with self.large if pixels > self.limit // 2 else nullcontext():
+            with self.changed:
+                self.changed.wait_for(lambda: self.used + share <= self.limit)
+                self.used += share
+            try:
+                yield
+            finally:
+                with self.changed:
+                    self.used -= share
+                    self.changed.notify_all()
+
+
+pixel_budget = PixelBudget(MAX_PIXELS_AT_ONCE)
 
 
 def decode(
-    path: Path | Opens, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter
+    location: Path | Location, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter
 ) -> npt.NDArray[np.uint8]:
-    """The image in a file as bytes [image_channels, height, width].
+    """The image in a file as bytes [image_channels, height, width], in memory that may be written to.
 
-    It is turned as its EXIF data says, put on white where it is transparent, resized to cover `resolution` and cropped
-    in the middle.
+    The image is rotated as its EXIF data says, composited on white where it is transparent (unless there are 4
+    channels), resized to cover `resolution` and cropped at the centre.
 
     Raises:
-        OSError, ValueError, SyntaxError: The file is no image, or cut short.
+        UnreadableError: The file is no image of a format in `formats.FORMATS`, is damaged, has more pixels than Pillow
+            allows, or has values of unknown range.
     """
-    with Image.open(path if isinstance(path, Path) else path.open()) as opened:
-        image = _in_mode(ImageOps.exif_transpose(opened), MODES[image_channels])
     height, width = resolution
-    fitted = ImageOps.fit(image, (width, height), method=FILTERS[resize_filter])
-    array = np.asarray(fitted, dtype=np.uint8).reshape(height, width, image_channels)
+    try:
+        with location.open("rb") if isinstance(location, Path) else location.open() as file:
+            with Image.open(file, formats=readable_formats()) as image:
+                with pixel_budget.reserve(image.width * image.height):
+                    _scale_transparency(image)
+                    ImageOps.exif_transpose(image, in_place=True)
+                    converted = _converted(image, MODES[image_channels], _grey_format(image))
+                    fitted = ImageOps.fit(converted, (width, height), method=FILTERS[resize_filter])
+    except Exception as error:  # decoders raise errors of any type for damaged files
+        raise UnreadableError(reason_for(error)) from error
+    array = np.array(fitted, dtype=np.uint8).reshape(height, width, image_channels)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel: converting straight to 8 would clip
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+class GreyFormat(NamedTuple):
+    """How the values of an image of more than 8 bits are stored: their bits, and whether 0 is white."""
+
+    bits: int = 16
+    inverted: bool = False
+
+
+def _converted(image: Image.Image, mode: str, grey: GreyFormat) -> Image.Image:
+    """An image in another mode; a large one in bands, so that its copies are never in memory together."""
+    if image.width * image.height <= 4 * BAND or (image.mode == mode and not _has_alpha(image)):
+        return _in_mode(image, mode, grey)
+    result = Image.new(mode, image.size)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        result.paste(_in_mode(image.crop(box), mode, grey), box)
+    return result
+
+
+def _in_mode(image: Image.Image, mode: str, grey: GreyFormat) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _to_8_bits(image, grey)
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; convert it to 8 or 16 bits")
-    if mode != "RGBA" and (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
+        raise ValueError("has floating-point values of unknown range; convert it to 8 or 16 bits")
+    if image.mode == "LAB":  # Pillow converts it to RGB only
+        image = image.convert("RGB")
+    if mode != "RGBA" and _has_alpha(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in WITH_ALPHA or "transparency" in image.info
+
+
+def _to_8_bits(image: Image.Image, grey: GreyFormat) -> Image.Image:
+    """The upper 8 bits of grey values, where Pillow's own conversion would clip them."""
+    values = np.asarray(image)
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0 or highest >= 2**16:
+        raise ValueError(f"has values from {lowest} to {highest}, outside of 16 bits; convert it to 8 or 16 bits")
+    shown = (2**grey.bits - 1) - values if grey.inverted else values
+    result = Image.fromarray((shown >> (grey.bits - 8)).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        result.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return result
+
+
+def _grey_format(image: Image.Image) -> GreyFormat:
+    tags = getattr(image, "tag_v2", None)  # of a TIFF
+    if tags is None or not image.mode.startswith("I"):
+        return GreyFormat()
+    bits = tags.get(BITSPERSAMPLE, (16,))[0]
+    return GreyFormat(bits if 8 < bits < 16 else 16, tags.get(PHOTOMETRIC_INTERPRETATION) == 0)
+
+
+def _scale_transparency(image: ImageFile.ImageFile) -> None:
+    """Bring a PNG's transparent colour to the depth to which Pillow decodes the pixels."""
+    colour = image.info.get("transparency")
+    depth = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    if colour is None:
+        return
+    if depth in GREY_SCALES:
+        image.info["transparency"] = colour * GREY_SCALES[depth]
+    elif depth == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)

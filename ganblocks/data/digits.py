@@ -62,7 +62,7 @@ def digits(
     values = F.pad(values, (left, width - side - left, top, height - side - top))
     pixels = values.round().clamp(0, 255).to(torch.uint8).expand(-1, image_channels, -1, -1).contiguous()
     labels = torch.from_numpy(classes[rows]).long() if labelled else None
-    return ImagesInMemory(pixels, "digits", labels=labels, class_names=tuple("0123456789"))
+    return ImagesInMemory(pixels, name="digits", labels=labels, class_names=tuple("0123456789"))
 
 
 def digit_captions(digit: int) -> Captions:

@@ -1,160 +1,226 @@
-"""Where the images of a data set lie, in a folder, a zip or tar shards, and the class or captions told of each."""
+"""Finds the images of a data set, in a folder, an archive or parquet files, and the class or captions of each."""
 
 from __future__ import annotations
 
-import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from ganblocks.data.archives import Member, is_image, members, sample_of
-from ganblocks.data.captions import Captions, as_captions, as_classes, beside, from_json, from_text, labels_of
-from ganblocks.data.decode import image_files
+from ganblocks.data.archives import UNPACK, Sample, compressed, key_of, list_tar, list_zip, samples_of
+from ganblocks.data.captions import Captions
+from ganblocks.data.formats import NAMES, UNREAD_SUFFIXES, is_image, stem_of, suffix_of
+from ganblocks.data.label_tables import COLUMNS, LabelTable, find_table, numbered
+from ganblocks.data.labels import (
+    LABEL_SUFFIXES,
+    ConditionInput,
+    class_note,
+    read_captions,
+    read_classes,
+    split_notes,
+    unused_labels,
+)
+from ganblocks.data.locations import Location, list_folder
+from ganblocks.data.parquet import read_parquet
+from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 
-ConditionInput = Literal["classes", "captions"]
-Location = Path | Member
-SHOWN = 3
+NO_FILES: Mapping[str, Location] = {}
+MAX_SUFFIXES = 3  # in a message
+ACCEPTED = "--data takes a folder of images, a .zip, a .tar or .parquet file, or `digits`"
 
 
 class DatasetIndex(NamedTuple):
-    """The images of a data set, and what is told of them where that was asked for."""
+    """The images of a data set, and their labels where these are needed.
 
-    locations: list[Location]
+    Args:
+        locations: Where each image lies.
+        classes: The class of each image, from 0.
+        class_names: Names of the classes.
+        captions: The captions of each image.
+        skipped: Files that are not used, with the reasons.
+        notes: Sentences about the labels.
+    """
+
+    locations: Sequence[Location]
     classes: list[int] | None = None
     class_names: tuple[str, ...] = ()
     captions: list[Captions] | None = None
-    broken: tuple[tuple[str, str], ...] = ()  # archives that end too early, and why
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def scan(source: Path, condition_input: ConditionInput | None) -> DatasetIndex:
-    """The images of a folder, a zip or a tar, with their classes or captions if `takes` says so.
+class Listing(NamedTuple):
+    """The files of a data set: images with the files that belong to each, and files that are no images."""
+
+    source: str
+    samples: list[Sample]
+    others: list[Location]
+    skipped: list[Skipped]
+    notes: list[str]
+
+
+def scan(source: Path, condition_input: ConditionInput | None, num_classes: int = 0) -> DatasetIndex:
+    """The images of a folder, a zip, tar shards or parquet files, in a fixed order, with the labels that are needed.
+
+    Args:
+        source: The folder or the file.
+        condition_input: Which labels are needed: "classes", "captions" or none.
+        num_classes: How many classes the generator has.
 
     Raises:
-        DataError: There are none, or what is told of them is not complete.
+        DataError: There are no images, or labels are missing, contradictory or outside of the classes.
     """
+    suffix = suffix_of(source.name)
     if not source.exists():
-        raise DataError(f"there is no folder {source}; --data takes a folder of images, a .zip or .tar, or `digits`")
+        raise DataError(f"there is no folder or file {source}; {ACCEPTED}")
     if source.is_dir():
-        return _folder(source, condition_input)
-    if source.suffix == ".zip":
-        return _zip(source, condition_input)
-    if source.suffix == ".tar":
-        return _shards([source], source, condition_input)
-    raise DataError(f"{source} is a file; --data takes the folder that the images lie in, a .zip or .tar, or `digits`")
+        return _scan_folder(source, condition_input, num_classes)
+    if suffix == ".zip":
+        return _index(_listing(str(source), *list_zip(source)), condition_input, num_classes)
+    if suffix == ".tar":
+        return _scan_shards([source], source, condition_input, num_classes)
+    if suffix == ".parquet":
+        return _scan_parquet([source], source, condition_input, num_classes)
+    if suffix in UNPACK:
+        raise DataError(compressed(source, suffix))
+    raise DataError(f"{source} is a file of another type; {ACCEPTED}")
 
 
-def _folder(folder: Path, condition_input: ConditionInput | None) -> DatasetIndex:
-    paths = image_files(folder)
-    if not paths:
-        if shards := sorted(folder.rglob("*.tar")):
-            return _shards(shards, folder, condition_input)
-        seen = Counter(path.suffix or "no suffix" for path in folder.rglob("*") if path.is_file())
-        others = ", ".join(f"{count} x {suffix}" for suffix, count in seen.most_common(SHOWN)) or "it is empty"
-        raise DataError(f"{folder} has no image files (PNG, JPEG, WebP, BMP, ...): {others}")
-    locations: list[Location] = list(paths)
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    table = folder / "dataset.json"
-    if condition_input and table.is_file():
-        return _by_table(locations, names, table.read_text(encoding="utf-8"), str(table), condition_input)
-    if condition_input == "captions":
-
-        def read(name: str) -> str | None:
-            path = Path(name)
-            return path.read_text(encoding="utf-8") if path.is_file() else None
-
-        captions = [beside(str(path.with_suffix("")), read) for path in paths]
-        return DatasetIndex(locations, captions=_complete(captions, names, str(folder)))
-    return _by_folders(locations, names, str(folder)) if condition_input else DatasetIndex(locations)
-
-
-def _zip(path: Path, condition_input: ConditionInput | None) -> DatasetIndex:
-    try:
-        inside = members(path)[0]
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} cannot be read as a zip: {error}; cut short, or another format?") from None
-    locations: list[Location] = [member for member in inside if is_image(member.inner)]
-    if not locations:
-        raise DataError(f"{path} has no image files (PNG, JPEG, WebP, BMP, ...), but {len(inside)} others")
-    names = [member.inner for member in locations if isinstance(member, Member)]
-    files = {member.inner: member for member in inside}
-    if condition_input and "dataset.json" in files:
-        text = files["dataset.json"].read().decode()
-        return _by_table(locations, names, text, f"{path}/dataset.json", condition_input)
-    if condition_input == "captions":
-
-        def read(name: str) -> str | None:
-            return files[name].read().decode() if name in files else None
-
-        captions = [beside(name.rpartition(".")[0], read) for name in names]
-        return DatasetIndex(locations, captions=_complete(captions, names, str(path)))
-    return _by_folders(locations, names, str(path)) if condition_input else DatasetIndex(locations)
+def _scan_folder(folder: Path, condition_input: ConditionInput | None, num_classes: int) -> DatasetIndex:
+    files, skipped = list_folder(folder)
+    counts = Counter(suffix_of(file.inner) or "no suffix" for file in files)
+    archives = [suffix for suffix in (".tar", ".parquet", ".zip", *UNPACK) if counts[suffix]]
+    if any(is_image(file.inner) for file in files):
+        listing = _listing(str(folder), files, skipped)
+        if archives:
+            counted = ", ".join(f"{counts[suffix]} x {suffix}" for suffix in archives)
+            listing.notes.append(f"archives beside the images are not read: {counted}")
+        return _index(listing, condition_input, num_classes)
+    of_type = {suffix: [Path(str(file)) for file in files if suffix_of(file.inner) == suffix] for suffix in archives}
+    if shards := of_type.get(".tar"):
+        return _scan_shards(sorted(shards), folder, condition_input, num_classes)
+    if parts := of_type.get(".parquet"):
+        return _scan_parquet(parts, folder, condition_input, num_classes)
+    if zips := of_type.get(".zip"):
+        raise DataError(f"{folder} has no image files but {len(zips)} .zip; pass one of them: --data {zips[0]}")
+    if archives:
+        raise DataError(compressed(of_type[archives[0]][0], archives[0]))
+    counted = ", ".join(f"{count} x {suffix}" for suffix, count in counts.most_common(MAX_SUFFIXES)) or "it is empty"
+    raise DataError(f"{folder} has no image files ({NAMES}): {counted}")
 
 
-def _shards(shards: list[Path], source: Path, condition_input: ConditionInput | None) -> DatasetIndex:
-    """Samples in the order of the shards and of what they hold."""
-    locations: list[Location] = []
-    told: list[dict[str, Member]] = []
-    broken = []
-    for shard in shards:
-        inside, wrong = members(shard)
-        broken += [(str(shard), wrong)] if wrong else []
-        samples: dict[str, dict[str, Member]] = defaultdict(dict)
-        for member in inside:
-            samples[sample_of(member)][member.suffix.lower()] = member
-        for parts in samples.values():
-            if (image := next((each for each in parts.values() if is_image(each.inner)), None)) is not None:
-                locations.append(image)
-                told.append(parts)
-    if not locations:
-        wrong = f"; the first: {broken[0][0]} {broken[0][1]}" if broken else ""
-        raise DataError(f"{source}: {len(shards)} shards hold no samples with an image{wrong}")
-    names = [str(place) for place in locations]
-    if condition_input == "captions":
-        captions = [_of_sample(parts) for parts in told]
-        return DatasetIndex(locations, captions=_complete(captions, names, str(source)), broken=tuple(broken))
-    if condition_input == "classes":
-        if without := [name for name, parts in zip(names, told, strict=True) if ".cls" not in parts]:
-            raise DataError(f"{source}: {len(without)} samples have no .cls with their class, such as {without[0]}")
-        classes = [int(parts[".cls"].read()) for parts in told]
-        return DatasetIndex(locations, classes, tuple(map(str, range(max(classes) + 1))), broken=tuple(broken))
-    return DatasetIndex(locations, broken=tuple(broken))
+def _listing(source: str, files: Sequence[Location], skipped: list[Skipped]) -> Listing:
+    """The files of a folder or a zip; files that share an image's name but for the suffix belong to it.
+
+    Raises:
+        DataError: There are no images.
+    """
+    others = [file for file in files if not is_image(file.inner)]
+    if len(others) == len(files):
+        raise DataError(f"{source} has no image files ({NAMES}), but {len(others)} others")
+    unread = [file for file in others if suffix_of(file.inner) in UNREAD_SUFFIXES]
+    reasons = [Skipped(str(file), f"{suffix_of(file.inner)} is not read: convert it to PNG or JPEG") for file in unread]
+    by_name = {file.inner: file for file in others if suffix_of(file.inner) in LABEL_SUFFIXES}
+    samples = [Sample(file, _files_beside(file, by_name)) for file in files if is_image(file.inner)]
+    return Listing(source, samples, others, [*skipped, *reasons], [])
 
 
-def _of_sample(parts: dict[str, Member]) -> Captions:
-    for suffix in (".txt", ".caption"):
-        if suffix in parts:
-            return from_text(parts[suffix].read().decode())
-    return from_json(parts[".json"].read().decode(), str(parts[".json"])) if ".json" in parts else ()
+def _files_beside(image: Location, by_name: Mapping[str, Location]) -> Mapping[str, Location]:
+    if not by_name:
+        return NO_FILES
+    names = {suffix: stem_of(image.inner) + suffix for suffix in LABEL_SUFFIXES}
+    return {suffix: by_name[name] for suffix, name in names.items() if name in by_name} or NO_FILES
 
 
-def _by_table(
-    locations: list[Location], names: list[str], text: str, where: str, condition_input: ConditionInput
+def _scan_shards(
+    shards: list[Path], source: Path, condition_input: ConditionInput | None, num_classes: int
 ) -> DatasetIndex:
-    labels = labels_of(text, where)
+    """Samples in the order of the shards and of their members."""
+    listing = Listing(str(source), [], [], [], split_notes(shard.stem for shard in shards))
+    several: list[tuple[str, int]] = []
+    for shard in shards:
+        members, skipped = list_tar(shard)
+        samples = list(samples_of(members))
+        keys = Counter(key_of(sample.image.inner) for sample in samples)
+        several += [(f"{shard}/{key}", count) for key, count in keys.items() if count > 1]
+        listing.samples.extend(samples)
+        listing.skipped.extend(skipped)
+    if not listing.samples:
+        reason = f"; the first: {listing.skipped[0]}" if listing.skipped else ""
+        raise DataError(f"{source}: {len(shards)} shards hold no samples with an image{reason}")
+    if several:
+        name, count = several[0]
+        listing.notes.append(
+            f"{len(several)} samples have more than one image, such as {name} with {count}; each image is used"
+        )
+    return _index(listing, condition_input, num_classes)
+
+
+def _scan_parquet(
+    files: list[Path], source: Path, condition_input: ConditionInput | None, num_classes: int
+) -> DatasetIndex:
+    listing = Listing(str(source), [], [], [], split_notes(file.stem for file in files))
+    columns = COLUMNS[condition_input] if condition_input else ()
+    labels: dict[str, Any] = {}
+    class_names: tuple[str, ...] = ()
+    for file in files:
+        content = read_parquet(file, columns)
+        listing.samples.extend(Sample(cell, NO_FILES) for cell in content.cells)
+        class_names = class_names or content.class_names
+        if content.labels is not None:
+            labels.update((str(cell), label) for cell, label in zip(content.cells, content.labels, strict=True))
+    if not listing.samples:
+        raise DataError(f"{source} has no rows")
+    if condition_input and not labels:
+        raise DataError(
+            f"{source} has no column of {condition_input}, which the generator takes; it may be called "
+            f"{', '.join(columns)}"
+        )
+    table = LabelTable(str(source), labels, class_names)
+    return _index(listing, condition_input, num_classes, numbered(table) if condition_input == "classes" else table)
+
+
+def _index(
+    listing: Listing, condition_input: ConditionInput | None, num_classes: int, table: LabelTable | None = None
+) -> DatasetIndex:
+    """The images of a listing with their labels; images with labels that cannot be read are skipped.
+
+    `table` has labels by full paths; by default a table of the listing is used, which has paths inside the data set.
+    """
+    samples, source, notes = listing.samples, listing.source, listing.notes
+    images = [sample.image for sample in samples]
+    if condition_input is None:
+        notes += unused_labels(samples, listing.others, None, "")
+        return DatasetIndex(images, skipped=tuple(listing.skipped), notes=tuple(notes))
+    names = [str(image) for image in images] if table else [image.inner for image in images]
+    table = table or find_table(listing.others, names, condition_input)
+    if table and (missing := table.labels.keys() - set(names)):
+        notes.append(f"{table.source} lists {len(missing)} images that are not there, such as {min(missing)}")
+    values: Sequence[int | Captions | UnreadableError]
+    class_names: tuple[str, ...] = ()
     if condition_input == "captions":
-        return DatasetIndex(locations, captions=as_captions(labels, names, where))
-    classes = as_classes(labels, names, where)
-    return DatasetIndex(locations, classes, tuple(map(str, range(max(classes) + 1))))
-
-
-def _by_folders(locations: list[Location], names: list[str], source: str) -> DatasetIndex:
-    loose = [name for name in names if "/" not in name]
-    if loose:
-        raise DataError(
-            f"the generator wants classes, so each image of {source} has to lie in a subfolder named after its class; "
-            f"{len(loose)} do not, such as {loose[0]}"
-        )
-    tops = [name.partition("/")[0] for name in names]
-    class_names = sorted(set(tops))
-    number = {name: index for index, name in enumerate(class_names)}
-    return DatasetIndex(locations, [number[top] for top in tops], tuple(class_names))
-
-
-def _complete(captions: list[Captions], names: list[str], source: str) -> list[Captions]:
-    if without := [name for name, each in zip(names, captions, strict=True) if not each]:
-        raise DataError(
-            f"the generator wants captions, and {len(without)} of {len(names)} images of {source} have none, such as "
-            f"{without[0]}: put a .txt or .json beside each, or a dataset.json above all"
-        )
-    return captions
+        values = read_captions(samples, names, table, source)
+        used = table.source if table else ".txt, .caption or .json files"
+    else:
+        labels = read_classes(samples, names, table, num_classes, source)
+        values, class_names, used = labels
+        notes.append(class_note(labels, source))
+    notes += unused_labels(samples, listing.others, condition_input, used)
+    kept = [index for index, value in enumerate(values) if not isinstance(value, UnreadableError)]
+    skipped = [
+        Skipped(str(image), str(value))
+        for image, value in zip(images, values, strict=True)
+        if isinstance(value, UnreadableError)
+    ]
+    if not kept:
+        raise DataError(f"{source}: none of {len(images)} images has {condition_input} that can be read: {skipped[0]}")
+    rows: list[Any] = [values[index] for index in kept]
+    return DatasetIndex(
+        [images[index] for index in kept],
+        classes=rows if condition_input == "classes" else None,
+        class_names=class_names,
+        captions=rows if condition_input == "captions" else None,
+        skipped=(*listing.skipped, *skipped),
+        notes=tuple(notes),
+    )

@@ -1,13 +1,16 @@
-"""An endless stream of training batches whose order is a pure function of the seed and the position.
+"""An endless stream of training batches whose order is a pure function of seed and position.
 
-A training that is stopped and resumed therefore sees exactly the images it would have seen, with any number of workers.
+A training that is stopped and resumed gets the images that it would have got without the stop, with any number of
+workers.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from typing import NamedTuple
+import multiprocessing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +19,24 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ganblocks.data.dataset import UNREADABLE, Images, ImagesInMemory, Skipped, reason
+from ganblocks.data.dataset import Images, ImagesInMemory
+from ganblocks.data.decode import pixel_budget
+from ganblocks.data.decode_workers import POLL_SECONDS, batches_of_workers, keep_running
+from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 
-Pick = tuple[int, bool, float]  # which image, whether it is mirrored, and the choice among its captions
+MAX_FAILURES = 1000  # unreadable files in a row after which loading stops
 
 
 class RealBatch(NamedTuple):
-    """Real images, the files that others had to stand in for, and their classes or captions if there are any."""
+    """A batch of real images, with their classes or captions if there are any.
+
+    Args:
+        images: The images, in bytes.
+        labels: Their classes.
+        skipped: Files that could not be read; the next images of the data set replace them.
+        captions: One caption of each image.
+    """
 
     images: UInt8[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"] | None
@@ -31,13 +44,21 @@ class RealBatch(NamedTuple):
     captions: tuple[str, ...] | None = None
 
 
+class ImageRequest(NamedTuple):
+    """What to read: the number of an image, whether it is mirrored, and a number in [0,1) that chooses its caption."""
+
+    number: int
+    flip: bool
+    caption_choice: float
+
+
 class Sampler:
-    """Pass after pass over a data set, each in an order of its own.
+    """Order of the images: pass after pass over the data set, each in a random order.
 
     Args:
-        num_images: Images in the data set.
-        seed: What the permutations follow from.
-        flip: Whether half of the images are mirrored, others in each pass.
+        num_images: Number of images in the data set.
+        seed: Random seed.
+        flip: Whether half of the images are mirrored, in each pass a different half.
     """
 
     def __init__(self, num_images: int, seed: int, *, flip: bool = False) -> None:
@@ -48,39 +69,49 @@ class Sampler:
         self._choices: tuple[int, npt.NDArray[np.float64]] | None = None
 
     def indices(self, position: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Which images come at `position` and after, and which of them are mirrored."""
+        """Indices of the `count` images from `position` on, and which of them are mirrored."""
         indices, flips = [], []
         while count > 0:
             number, first = divmod(position, self.num_images)
             _, permutation, mirrored = self._pass(number)
-            taken = permutation[first : first + count]
-            indices.append(taken)
+            indices.append(permutation[first : first + count])
             flips.append(mirrored[first : first + count])
-            position, count = position + len(taken), count - len(taken)
+            position, count = position + len(indices[-1]), count - len(indices[-1])
         return np.concatenate(indices), np.concatenate(flips)
 
-    def choices(self, position: int, count: int) -> npt.NDArray[np.float64]:
-        """For each of those images a number in [0,1), others in each pass: which of its captions is taken."""
-        found: list[npt.NDArray[np.float64]] = []
+    def caption_choices(self, position: int, count: int) -> npt.NDArray[np.float64]:
+        """For each of those images a number in [0,1) that chooses among its captions, in each pass a new one."""
+        choices: list[npt.NDArray[np.float64]] = []
         while count > 0:
             number, first = divmod(position, self.num_images)
             if self._choices is None or self._choices[0] != number:
                 self._choices = (number, np.random.default_rng([self.seed, number, 1]).random(self.num_images))
-            found.append(self._choices[1][first : first + count])
-            position, count = position + len(found[-1]), count - len(found[-1])
-        return np.concatenate(found)
+            choices.append(self._choices[1][first : first + count])
+            position, count = position + len(choices[-1]), count - len(choices[-1])
+        return np.concatenate(choices)
+
+    def requests(self, position: int, count: int) -> list[ImageRequest]:
+        """The `count` requests from `position` on."""
+        indices, flips = self.indices(position, count)
+        choices = self.caption_choices(position, count)
+        return list(map(ImageRequest, indices.tolist(), flips.tolist(), choices.tolist()))
 
     def _pass(self, number: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         if self._current is None or self._current[0] != number:
-            draws = np.random.default_rng([self.seed, number])
-            permutation = draws.permutation(self.num_images)
-            mirrored = draws.random(self.num_images) < (0.5 if self.flip else 0.0)
+            rng = np.random.default_rng([self.seed, number])
+            permutation = rng.permutation(self.num_images)
+            mirrored = rng.random(self.num_images) < (0.5 if self.flip else 0.0)
             self._current = (number, permutation, mirrored)
         return self._current
 
 
 class Shard(NamedTuple):
-    """Which part of each batch a process takes: `rank` of `world`."""
+    """The part of each batch that one process takes.
+
+    Args:
+        rank: Number of the process, from 0.
+        world: Number of processes.
+    """
 
     rank: int = 0
     world: int = 1
@@ -100,105 +131,131 @@ def batches(
     shard: Shard = Shard(),  # noqa: B008 (immutable)
     workers: int = 0,
     device: torch.device | str = "cpu",
-) -> Iterator[RealBatch]:
-    """Batches from `position` on, for ever.
+    stopped: Callable[[], bool] = lambda: False,
+) -> Generator[RealBatch]:
+    """Batches from `position` on, without end.
 
     Args:
         images: The data set.
-        order: In which order.
-        position: Images shown before.
+        sampler: Order of its images.
+        position: Number of images in all batches before.
         batch_size: Images in a batch of all processes together.
-        share: Which part of it this process takes.
+        shard: The part of each batch to load.
         workers: Processes that decode files; images in memory need none.
-        device: Where the images go.
+        device: Device of the batches.
+        stopped: Called while waiting for a batch; the batches end when it returns True.
+
+    Raises:
+        DataError: None of 1,000 images in a row can be read, or a worker died or hangs.
     """
-    picks = _picks(sampler, position, batch_size, shard)
+    parts = _parts(sampler, position, batch_size, shard)
     if isinstance(images, ImagesInMemory):
-        return _from_memory(images, picks, torch.device(device))
-    return _from_files(images, picks, workers, torch.device(device))
+        return _from_memory(images, parts, torch.device(device))
+    return _from_files(images, parts, workers, torch.device(device), stopped)
 
 
-def _picks(sampler: Sampler, position: int, batch_size: int, shard: Shard) -> Iterator[list[Pick]]:
+def _parts(sampler: Sampler, position: int, batch_size: int, shard: Shard) -> Iterator[list[ImageRequest]]:
     while True:
-        part = shard.of(position, batch_size)
-        indices, flips = sampler.indices(*part)
-        yield list(zip(indices.tolist(), flips.tolist(), sampler.choices(*part).tolist(), strict=True))
+        yield sampler.requests(*shard.of(position, batch_size))
         position += batch_size
 
 
-def _from_memory(images: ImagesInMemory, picks: Iterator[list[Pick]], device: torch.device) -> Iterator[RealBatch]:
+def _from_memory(
+    images: ImagesInMemory, parts: Iterator[list[ImageRequest]], device: torch.device
+) -> Generator[RealBatch]:
     pixels = images.pixels.to(device)
     labels = None if images.labels is None else images.labels.to(device)
-    for batch in picks:
-        indices = torch.tensor([index for index, *_ in batch], device=device)
-        flips = torch.tensor([flip for _, flip, _ in batch], device=device)
-        chosen = pixels[indices]
-        if any(flip for _, flip, _ in batch):
-            chosen = torch.where(flips[:, None, None, None], chosen.flip(-1), chosen)
-        captions = tuple(images.caption(index, choice) for index, _, choice in batch)
-        yield RealBatch(chosen, None if labels is None else labels[indices], (), _given(captions))
+    for requests in parts:
+        indices = torch.tensor([request.number for request in requests], device=device)
+        flips = torch.tensor([request.flip for request in requests], device=device)
+        batch = pixels[indices]
+        if any(request.flip for request in requests):
+            batch = torch.where(flips[:, None, None, None], batch.flip(-1), batch)
+        captions = [images.caption(request.number, request.caption_choice) for request in requests]
+        yield RealBatch(batch, None if labels is None else labels[indices], (), _if_complete(captions))
 
 
-def _from_files(images: Images, picks: Iterator[list[Pick]], workers: int, device: torch.device) -> Iterator[RealBatch]:
-    loader = DataLoader(
-        _Reader(images),
-        batch_sampler=picks,
+def _from_files(
+    images: Images,
+    parts: Iterator[list[ImageRequest]],
+    workers: int,
+    device: torch.device,
+    stopped: Callable[[], bool],
+) -> Generator[RealBatch]:
+    loader: DataLoader[RealBatch | DataError] = DataLoader(
+        _Decoder(images),
+        batch_sampler=parts,
         num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_leave_interrupts_to_the_parent if workers else None,
+        collate_fn=_unchanged,
+        worker_init_fn=partial(_start_worker, multiprocessing.Lock()) if workers else None,
         generator=torch.Generator(),  # the loader draws a seed for its workers; not from the training's randomness
         pin_memory=device.type == "cuda",
+        timeout=POLL_SECONDS if workers else 0,
     )
-    for chosen, labels, skipped, captions in loader:
+    for batch in batches_of_workers(loader, stopped) if workers else loader:
+        if isinstance(batch, DataError):
+            raise batch
         yield RealBatch(
-            chosen.to(device, non_blocking=True),
-            None if labels is None else labels.to(device, non_blocking=True),
-            tuple(Skipped(*each) for each in skipped),
-            _given(captions),
+            batch.images.to(device, non_blocking=True),
+            None if batch.labels is None else batch.labels.to(device, non_blocking=True),
+            tuple(batch.skipped),
+            None if batch.captions is None else tuple(batch.captions),
         )
 
 
-def _given(captions: tuple[str | None, ...]) -> tuple[str, ...] | None:
-    found = tuple(caption for caption in captions if caption is not None)
-    return found or None
-
-
-Read = tuple[Tensor, int | None, list[tuple[str, str]], str | None]
-
-
-class _Reader(Dataset):  # type: ignore[type-arg]
-    """Reads picks; where a file cannot be read, the next one in the data set stands in."""
+class _Decoder(Dataset):  # type: ignore[type-arg]
+    """Decodes the images of a batch; a file that cannot be read is replaced by the next one in the data set."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, indices: Pick) -> Read:
-        index, flip, choice = indices
-        skipped = []
-        for _ in range(len(self.images)):
+    def __getitems__(self, requests: list[ImageRequest]) -> RealBatch | DataError:
+        try:
+            return self.batch(requests)
+        except DataError as error:
+            return error  # raised in a worker, it would arrive with the worker's traceback in its message
+
+    def batch(self, requests: list[ImageRequest]) -> RealBatch:
+        pixels: list[Tensor] = []
+        labels: list[int] = []
+        captions: list[str | None] = []
+        skipped: list[Skipped] = []
+        for request in requests:
+            number, image = self.first_readable(request.number, skipped)
+            pixels.append(image.flip(-1) if request.flip else image)
+            captions.append(self.images.caption(number, request.caption_choice))
+            if self.images.labels is not None:
+                labels.append(int(self.images.labels[number]))
+        batch = torch.stack(pixels)
+        return RealBatch(batch, torch.tensor(labels) if labels else None, tuple(skipped), _if_complete(captions))
+
+    def first_readable(self, number: int, skipped: list[Skipped]) -> tuple[int, Tensor]:
+        """The first image from `number` on that can be read; those before it are added to `skipped`."""
+        failures: list[Skipped] = []
+        for _ in range(min(len(self.images), MAX_FAILURES)):
             try:
-                image = self.images.read(index)
-            except UNREADABLE as error:
-                skipped.append((str(self.images.paths[index]), reason(error)))  # type: ignore[attr-defined]
-                index = (index + 1) % len(self.images)
-                continue
-            label = None if self.images.labels is None else int(self.images.labels[index])
-            caption = self.images.caption(index, choice)
-            return image.flip(-1) if flip else image, label, skipped, caption
-        raise DataError(
-            f"none of the {len(self.images)} image files in {self.images.name} can be read; the first: {skipped[0]}"
-        )
+                image = self.images.read(number)
+            except UnreadableError as error:
+                failures.append(Skipped(self.images.name_of(number), str(error)))
+                number = (number + 1) % len(self.images)
+            else:
+                skipped += failures
+                return number, image
+        count = len(failures)
+        files = f"the {count} image files" if count == len(self.images) else f"{count:,} image files in a row"
+        raise DataError(f"none of {files} in {self.images.name} can be read; the first: {failures[0]}")
 
 
-def _collate(
-    picked: list[Read],
-) -> tuple[Tensor, Tensor | None, list[tuple[str, str]], tuple[str | None, ...]]:
-    labels = [label for _, label, _, _ in picked if label is not None]
-    skipped = [each for _, _, found, _ in picked for each in found]
-    captions = tuple(caption for *_, caption in picked)
-    return torch.stack([image for image, *_ in picked]), torch.tensor(labels) if labels else None, skipped, captions
+def _if_complete(captions: list[str | None]) -> tuple[str, ...] | None:
+    return tuple(caption for caption in captions if caption is not None) or None
 
 
-def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _unchanged(batch: Any) -> Any:
+    """In place of a function that joins single samples to a batch."""
+    return batch
+
+
+def _start_worker(large_images: AbstractContextManager[object], _worker: int) -> None:
+    """Let the workers of a loader decode one large image at a time, all together."""
+    keep_running()
+    pixel_budget.large = large_images

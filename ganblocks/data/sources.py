@@ -1,18 +1,30 @@
-"""Opens the data set that a training names: a folder, an archive, the built-in digits, or images opened before."""
+"""Opens a data set by name: a folder, an archive, the built-in digits, or images that were opened before."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
-from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory, Skipped
+from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES, ResizeFilter
 from ganblocks.data.digits import digit_captions, digits
-from ganblocks.data.index import ConditionInput, scan
+from ganblocks.data.index import scan
+from ganblocks.data.labels import ConditionInput, class_summary
+from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
+CHUNK = 256  # images that are handed to the threads at once
+PATIENCE = 1.0  # seconds until the progress bar appears
+MAX_FAILURES = 1000  # unreadable files at the beginning after which the rest is not tried
 
 
 def open_data(
@@ -24,80 +36,153 @@ def open_data(
     captions: bool = False,
     resize_filter: ResizeFilter = "lanczos",
     in_memory: int = IN_MEMORY,
+    progress: bool = True,
 ) -> Images:
-    """The data set of that name.
+    """Open a data set.
 
     Args:
-        source: A folder, searched with all its subfolders; a .zip; a .tar, or a folder of such shards; `digits`; or
-            images already opened.
-        resolution: Height and width to bring the images to; one number for a square.
+        source: A folder, which is searched with all its subfolders; a .zip; a .tar or .parquet file, or a folder of
+            such files; `digits`; or images that were opened before.
+        resolution: Height and width in pixels to which the images are resized; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
-        cond_dim: Number of classes that the generator knows; 0 for none. A folder's classes are its subfolders, unless
-            a dataset.json says otherwise.
-        captions: Whether the generator takes captions: from a .txt or .json beside each image, or a dataset.json.
-        resize_filter: How images are made smaller or larger.
-        in_memory: Bytes of pixels up to which the images are read at once and held in memory.
+        cond_dim: Number of the generator's classes; 0 for none. A folder's classes are its subfolders, unless a
+            dataset.json or a metadata file has others.
+        captions: Whether the generator takes captions: from a .txt or .json file beside each image, a dataset.json or a
+            metadata file.
+        resize_filter: Filter for resizing: lanczos, bicubic, bilinear or box.
+        in_memory: Bytes of pixels up to which all images are read at once and held in memory.
+        progress: Whether a progress bar is shown while many images are read, if standard error is a terminal.
 
     Raises:
-        DataError: There is no such data set, it has no image that can be read, or its classes are not the generator's.
+        DataError: There is no such data set, it has no image that can be read, or it lacks the generator's classes or
+            captions.
     """
     resolution = (resolution, resolution) if isinstance(resolution, int) else resolution
     if image_channels not in MODES:
         raise DataError(
             f"images of {image_channels} channels cannot be read from files; {', '.join(map(str, MODES))} can"
         )
+    num_classes = 0 if captions else cond_dim
     images: Images
     if isinstance(source, Images):
         images = source
     elif str(source) == "digits" and not Path("digits").is_dir():
-        images = digits("train", resolution, image_channels, labelled=cond_dim > 0)
+        images = digits("train", resolution, image_channels, labelled=captions or cond_dim > 0)
         if captions:
             assert images.labels is not None
             images.captions = [digit_captions(digit) for digit in images.labels.tolist()]
     else:
         condition_input: ConditionInput | None = "captions" if captions else "classes" if cond_dim else None
-        images = _files(Path(source), resolution, image_channels, resize_filter, condition_input)
+        index = scan(Path(source), condition_input, num_classes)
+        images = ImagesInFiles(
+            index.locations,
+            resolution,
+            image_channels,
+            resize_filter,
+            name=str(source),
+            labels=None if index.classes is None else torch.tensor(index.classes),
+            class_names=index.class_names,
+            captions=index.captions,
+            skipped=index.skipped,
+            notes=index.notes,
+        )
         if len(images) * image_channels * resolution[0] * resolution[1] <= in_memory:
-            images = images.load()
-    _check(images, resolution, image_channels, 0 if captions else cond_dim)
+            images = load(images, progress=progress)
+    _check(images, (image_channels, *resolution), num_classes)
     if captions and images.captions is None:
-        raise DataError(f"the generator wants captions, {images.name} has none")
+        raise DataError(f"{images.name} has no captions, which the generator takes")
     return images
 
 
-def _files(
-    source: Path,
-    resolution: tuple[int, int],
-    image_channels: int,
-    resize_filter: ResizeFilter,
-    condition_input: ConditionInput | None,
-) -> ImagesInFiles:
-    found = scan(source, condition_input)
-    return ImagesInFiles(
-        found.locations,
-        resolution,
-        image_channels,
-        resize_filter,
-        str(source),
-        labels=None if found.classes is None else torch.tensor(found.classes),
-        class_names=found.class_names,
-        captions=found.captions,
-        skipped=tuple(Skipped(*each) for each in found.broken),
+def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
+    """All images of a data set, decoded by several threads. Those that cannot be read are skipped.
+
+    Args:
+        images: The data set.
+        progress: Whether a progress bar is shown after a second, if standard error is a terminal.
+
+    Raises:
+        DataError: No image can be read, or none of the first 1,000.
+    """
+
+    def attempt(index: int) -> Tensor | Skipped:
+        try:
+            return images.read(index)
+        except UnreadableError as error:
+            return Skipped(images.name_of(index), str(error))
+
+    pixels = torch.empty(len(images), images.image_channels, *images.resolution, dtype=torch.uint8)
+    kept: list[int] = []
+    skipped: list[Skipped] = []
+    with ThreadPoolExecutor() as pool, _progress_bar(len(images), shown=progress) as bar:
+        for first in range(0, len(images), CHUNK):
+            for index, image in enumerate(pool.map(attempt, range(first, min(first + CHUNK, len(images)))), first):
+                if isinstance(image, Skipped):
+                    skipped.append(image)
+                else:
+                    pixels[len(kept)] = image
+                    kept.append(index)
+            if not kept and len(skipped) >= MAX_FAILURES:
+                break
+            bar(first + CHUNK)
+    if not kept:
+        tried = (
+            f"the {len(images)}" if len(skipped) == len(images) else f"the first {len(skipped):,} of {len(images):,}"
+        )
+        raise DataError(f"none of {tried} image files in {images.name} can be read; the first: {skipped[0]}")
+    return ImagesInMemory(
+        pixels[: len(kept)],
+        file_fingerprint=images.fingerprint,
+        name=images.name,
+        labels=None if images.labels is None else images.labels[kept],
+        class_names=images.class_names,
+        captions=None if images.captions is None else [images.captions[index] for index in kept],
+        skipped=(*images.skipped, *skipped),
+        notes=images.notes,
     )
 
 
-def _check(images: Images, resolution: tuple[int, int], image_channels: int, cond_dim: int) -> None:
+@contextmanager
+def _progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A function that shows how many images are read."""
+    console = Console(stderr=True)
+    columns = TextColumn("reading images"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+    task = bar.add_task("", total=total)
+    begin = time.monotonic()
+
+    def update(completed: int) -> None:
+        bar.update(task, completed=min(completed, total))
+        if not bar.live.is_started and time.monotonic() - begin > PATIENCE:
+            bar.start()
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+def _check(images: Images, shape: tuple[int, int, int], num_classes: int) -> None:
     if not len(images):
         raise DataError(f"{images.name} has no images")
-    shape = (image_channels, *resolution)
     if isinstance(images, ImagesInMemory) and (images.pixels.dtype != torch.uint8 or images.pixels.shape[1:] != shape):
         raise DataError(
             f"{images.name}: {tuple(images.pixels.shape[1:])} of {images.pixels.dtype}, not bytes of shape {shape}"
         )
-    if cond_dim and images.labels is None:
-        raise DataError(f"the generator wants {cond_dim} classes, {images.name} has no labels")
-    if cond_dim and len(images.class_names) != cond_dim:
+    for kind, labels in (("labels", images.labels), ("captions", images.captions)):
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"{images.name} has {len(images)} images and {len(labels)} {kind}; give one for each")
+    if images.captions is not None and not all(images.captions):
+        raise DataError(f"{images.name}: image {[*map(bool, images.captions)].index(False)} has no caption")
+    if not num_classes:
+        return
+    if images.labels is None:
+        raise DataError(f"{images.name} has no classes; the generator takes {num_classes} (cond_dim)")
+    if len(images.class_names) != num_classes:
         raise DataError(
-            f"{images.name} has {len(images.class_names)} classes, the generator's cond_dim is {cond_dim}; "
-            "they have to agree"
+            f"{images.name} has {class_summary(images.class_names)}, the generator's cond_dim is {num_classes}; they "
+            "have to be equal"
         )
+    lowest, highest = int(images.labels.min()), int(images.labels.max())
+    if lowest < 0 or highest >= num_classes:
+        raise DataError(f"{images.name} has labels from {lowest} to {highest}; the {num_classes} classes begin at 0")

@@ -142,7 +142,7 @@ def test_images_without_captions_are_named(folder):
         opened(folder)
     (folder / "deep" / "2.json").write_text('{"width": 10}')
     with pytest.raises(
-        DataError, match=r"2.json has no caption: a string, a list of strings, or a mapping with caption"
+        DataError, match=r"2.json has no caption: a string, a list of strings, or an object with one of caption"
     ):
         opened(folder)
 

@@ -145,7 +145,7 @@ def test_subfolders_are_classes_where_the_generator_wants_them(folder):
     assert images.class_names == ("a", "b")
     assert images.labels.tolist() == [0] * 6 + [1] * 6
     assert open_data(folder, resolution=16).labels is None
-    with pytest.raises(DataError, match=r"has 2 classes, the generator's cond_dim is 3"):
+    with pytest.raises(DataError, match=r"has 2 classes \(a, b\), the generator's cond_dim is 3"):
         open_data(folder, resolution=16, cond_dim=3)
     Image.new("RGB", (4, 4)).save(folder / "loose.png")
     with pytest.raises(DataError, match=r"1 do not, such as loose\.png"):

@@ -1,0 +1,93 @@
+"""Processes that decode images: they outlive the signals that stop a training, and a training outlives them.
+
+PyTorch's DataLoader raises its error in the middle of whatever the training does when a worker dies, and waits for ever
+for one that hangs. Here both become an error between two batches, when the state of a training can be saved.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ganblocks.errors import DataError
+
+POLL_SECONDS = 2.0
+TIME_LIMIT = 600.0  # seconds without a batch
+
+
+def batches_of_workers(loader: DataLoader[Any], stopped: Callable[[], bool]) -> Iterator[Any]:
+    """Batches of a loader whose `timeout` is `POLL_SECONDS`; they end when `stopped()` while waiting for one.
+
+    Raises:
+        DataError: A worker died, or there was no batch for `TIME_LIMIT` seconds.
+    """
+    before = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    workers = [each for each in multiprocessing.active_children() if each not in before]
+    with _without_sigchld_handler():
+        try:
+            while (batch := _next(iterator, workers, stopped)) is not None:
+                yield batch
+        except GeneratorExit:
+            del iterator  # ends the workers in an orderly way
+            raise
+        finally:
+            for worker in workers:
+                if worker.is_alive():
+                    worker.kill()  # it may have been stopped, or ignore the signal with which the loader ends it
+
+
+def keep_running() -> None:
+    """Let a worker ignore the signals that reach all processes of a training, which ends its workers itself.
+
+    Only the first SIGTERM and SIGHUP are ignored, so that a worker without a training can be ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda signum, _frame: signal.signal(signum, signal.SIG_DFL))
+
+
+def _next(iterator: Iterator[Any], workers: list[BaseProcess], stopped: Callable[[], bool]) -> Any:
+    """The next batch; None if `stopped()`, or at the end."""
+    start = time.monotonic()
+    while True:
+        try:
+            return next(iterator, None)
+        except RuntimeError as error:
+            if dead := [worker for worker in workers if not worker.is_alive()]:
+                ends = ", ".join(f"process {worker.pid} ended with code {worker.exitcode}" for worker in dead)
+                raise DataError(
+                    f"a worker that decodes images died ({ends}; -9 is often a lack of memory); "
+                    "try fewer --workers, or 0"
+                ) from error
+            if "timed out" not in str(error):
+                raise
+        if stopped():
+            return None
+        if time.monotonic() - start > TIME_LIMIT:
+            pids = ", ".join(str(worker.pid) for worker in workers)
+            raise DataError(
+                f"the workers that decode images (processes {pids}) have delivered nothing for {TIME_LIMIT:g} seconds; "
+                "check the disk that holds the images, or try --workers 0"
+            )
+
+
+@contextmanager
+def _without_sigchld_handler() -> Iterator[None]:
+    """A context without PyTorch's handler of SIGCHLD, which raises an error wherever the program is."""
+    if threading.current_thread() is not threading.main_thread():  # other threads may not set handlers
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
