@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.value_range import from_symmetric
+
 
 def spherical_distance(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
     """Squared angle between vectors, in radians; value and gradient are finite for parallel vectors too."""
@@ -30,4 +32,4 @@ def preprocess(
 ) -> Float[Tensor, "b 3 i j"]:
     """Images in [-1,1] as a network's input: resized by area, grey as RGB, (x - mean) / std of images in [0,1]."""
     resized = F.adaptive_avg_pool2d(image, size).expand(-1, 3, -1, -1)
-    return ((resized + 1) / 2 - mean[:, None, None]) / std[:, None, None]
+    return (from_symmetric(resized, "unit") - mean[:, None, None]) / std[:, None, None]

@@ -21,6 +21,7 @@ from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.noise import Noise
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
+from blocks.common.value_range import from_symmetric
 from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
 from blocks.image_head.to_rgb import ToRGB
 from blocks.ops.bias_act import GAINS, SLOPE
@@ -107,7 +108,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         colours: dict[str, Any] = {"modulation": "modulate", "weight_init": weight_init}
         self.early_rgb = nn.ModuleDict({str(i): ToRGB(hidden_dims[i], dim, image_channels, **colours) for i in early})
         self.to_rgb = ToRGB(hidden_dims[last], dim, image_channels, **colours)
-        self.to_unit = value_range == "unit"
+        self.value_range: str = value_range
         self.skip = SkipSum(kernel=kernel)
 
     def forward(
@@ -127,8 +128,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
             if str(index) in self.early_rgb:
                 colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
         colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
-        colours = 0.5 * colours + 0.5 if self.to_unit else colours
-        patches = colours.flatten(1).unflatten(0, (batch, height, width))
+        patches = from_symmetric(colours, self.value_range).flatten(1).unflatten(0, (batch, height, width))
         summed: Tensor = self.skip(F.pixel_shuffle(to_nchw(patches), self.patch_size), image)
         return summed
 

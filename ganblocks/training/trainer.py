@@ -1,12 +1,11 @@
-"""A GAN while it trains: one step is the discriminator's turn, the generator's turn, and the average of the weights.
+"""The training step of a GAN: a discriminator step, a generator step, and an update of the averaged weights.
 
-Phases as in StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1: the loss with the terms of
-every step, then each lazy term by itself.
+Phases as in StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1: the adversarial loss with the
+regularizers of every step, then each lazy regularizer by itself.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -14,234 +13,233 @@ import torch
 from torch import Tensor, nn
 
 from assemblies import GAN
+from blocks.common.value_range import in_symmetric
 from blocks.families import Augment, Batch, Networks
-from ganblocks.errors import Diverged
-from ganblocks.pixels import from_symmetric, to_symmetric
-from ganblocks.training.conditions import OwnCondition
+from ganblocks.errors import DivergedError
+from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
-from ganblocks.training.ema import average, decay, ema_copy
-from ganblocks.training.generator import StyleMixing
+from ganblocks.training.generator import TrainingGenerator
+from ganblocks.training.logs.meter import Meter
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
 from registry import Spec, second_order
 
-PATIENCE = 20  # phases in a row with non-finite gradients, after which training stops
+MAX_NON_FINITE = 20  # optimizer steps in a row with non-finite gradients, after which training stops
 
 
 class Trainer:
-    """Everything that changes while a GAN trains.
+    """The networks of a GAN, their optimizers, and everything else that changes during training.
 
     Args:
         spec: A `GAN.Spec`.
-        process: Where to train.
+        distributed: Device, precision and processes.
     """
 
-    def __init__(self, spec: Spec, dist: DistributedContext) -> None:
+    def __init__(self, spec: Spec, distributed: DistributedContext) -> None:
         self.spec = spec
-        self.dist = dist
-        self.batch_size = int(spec.batch_size) // dist.shard.world
-        self.gan: GAN = spec.build().to(dist.device, memory_format=torch.channels_last).train()
+        self.distributed = distributed
+        self.batch_size = int(spec.batch_size) // distributed.shard.world  # images per process
+        self.gan: GAN = spec.build().to(distributed.device, memory_format=torch.channels_last).train()
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
-        self.generator_ema = ema_copy(self.generator)
+        self.generator_ema = ema.ema_copy(self.generator)
         self.augment = augmentation(self.gan)
         self.augments = [module for module in self.gan.modules() if isinstance(module, Augment)]
-        self.reading = OwnCondition(self.generator) if spec.trainable.condition else None
-        told = self.reading or self.generator
-        mixing = StyleMixing(told, spec.style_mixing) if spec.style_mixing else told  # type: ignore[arg-type]
-        self.networks = Networks(mixing, self.discriminator, self.augment, self.generator.value_range)
-        terms = named_regularizers(self.gan.regularizers)
+        training_generator = TrainingGenerator(
+            self.generator, style_mixing=spec.style_mixing, trains_condition=spec.trainable.condition
+        )
+        self.networks = Networks(training_generator, self.discriminator, self.augment, self.generator.value_range)
+        regularizers = named_regularizers(self.gan.regularizers)
         self.optimizers = {
             name: NetworkOptimizer(
                 name,
                 getattr(self.gan, name),
                 getattr(spec, f"{name}_optimizer"),
-                [term for term in terms if term.regularizer.side == name],
-                dist.device,
+                [each for each in regularizers if each.regularizer.side == name],
+                distributed.device,
             )
             for name in ("discriminator", "generator")
         }
-        for side in self.optimizers.values():
-            side.set_trainable(False)
+        for optimizer in self.optimizers.values():
+            optimizer.set_trainable(False)
         self.step = 0
-        self.meter, self.signals = Meter(), Meter()
+        self.losses, self.signals = Meter(), Meter()
         self.non_finite_in_a_row = 0
 
     @property
     def images(self) -> int:
-        """Real images shown so far."""
+        """Number of real images in all steps so far, over all processes."""
         return self.step * int(self.spec.batch_size)
 
-    def train_step(self, real: Tensor, c: Tensor | None, told: Tensor | None = None) -> None:
-        """One training step on real images in the generator's range, their conditions, and what a learning one reads.
+    def train_step(self, real: Tensor, c: Tensor | None, tokens: Tensor | None = None) -> None:
+        """One training step.
+
+        Args:
+            real: Real images [B,K,H,W] in the generator's value range.
+            c: Their condition vectors [B,D]; None for an unconditional GAN.
+            tokens: What a trained condition of the generator encodes; None without one.
 
         Raises:
-            Diverged: Gradients have not been finite for a long time.
+            DivergedError: Gradients have not been finite for many optimizer steps.
         """
         discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
-        if self.reading is not None:
-            self.reading.told = told
-        for side in self.optimizers.values():
-            side.set_rate((self.images + self.spec.batch_size) / 1000, self.spec.kimg - self.images / 1000)
+        for optimizer in self.optimizers.values():
+            optimizer.set_lr((self.images + self.spec.batch_size) / 1000, self.spec.kimg - self.images / 1000)
         for augment in self.augments:
             augment.at(self.images)
         with discriminator.trainable():
-            z = self.draw_z()
-            with torch.no_grad(), self.dist.autocast():
-                fake = self.networks.generator(z, c).float()
-            batch = Batch(real=real, fake=fake, z=z, c=c)
-            self.main_step(discriminator, batch)
-            self.lazy_steps(discriminator, batch)
+            batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
+            with torch.no_grad(), self.distributed.autocast():
+                fake = self.networks.generator(batch.z, batch.generator_c).float()
+            batch = batch._replace(fake=fake)
+            self.main_phase(discriminator, batch)
+            for regularizer in discriminator.due_at(self.step):
+                self.regularizer_phase(discriminator, regularizer, batch)
         with generator.trainable():
-            self.main_step(generator, Batch(real=real, z=self.draw_z(), c=c))
-            for term in generator.due_at(self.step):
-                self.regularizer_step(generator, term, Batch(real=real, z=self.draw_z(), c=c))
-        beta = decay(self.spec.ema, self.spec.batch_size, self.images)
-        average(self.generator_ema, self.generator, beta)
+            self.main_phase(generator, Batch(real=real, z=self.draw_z(), c=c, tokens=tokens))
+            for regularizer in generator.due_at(self.step):
+                batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
+                self.regularizer_phase(generator, regularizer, batch)
+        beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
+        ema.update(self.generator_ema, self.generator, beta)
         self.step += 1
 
-    def main_step(self, side: NetworkOptimizer, batch: Batch) -> None:
-        """The adversarial loss of a side, with its terms of every step."""
-        with self.dist.autocast():
-            batch, loss = self.adversarial_loss(side, batch)
-        losses = {side.name: loss} | {term.name: self.value(term, batch) for term in side.main}
-        norm = self.optimizer_step(side, losses, clip_norm=side.clip_norm)
+    def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> None:
+        """The adversarial loss of a network, with its regularizers of every step."""
+        with self.distributed.autocast():
+            batch, loss = self.adversarial_loss(optimizer, batch)
+        penalties = {each.name: self.penalty(each, batch) for each in optimizer.main}
+        norm = self.optimizer_step(optimizer, {optimizer.name: loss} | penalties, clip_norm=optimizer.clip_norm)
         if norm is not None:
-            self.signals.add({f"gradient/{side.name}": norm})
+            self.signals.add({f"gradient/{optimizer.name}": norm})
 
-    def lazy_steps(self, side: NetworkOptimizer, batch: Batch) -> None:
-        for term in side.due_at(self.step):
-            self.regularizer_step(side, term, batch)
-
-    def regularizer_step(self, side: NetworkOptimizer, term: NamedRegularizer, batch: Batch) -> None:
-        """A lazy term's own phase; it counts as often as it is skipped."""
+    def regularizer_phase(self, optimizer: NetworkOptimizer, regularizer: NamedRegularizer, batch: Batch) -> None:
+        """An optimizer step of a lazy regularizer; its gradient is multiplied by `every`."""
         with ExitStack() as stack:
-            if term.regularizer.second_order:
+            if regularizer.regularizer.second_order:
                 stack.enter_context(second_order())
-            self.optimizer_step(side, {term.name: self.value(term, batch)}, weight=term.every)
+            penalties = {regularizer.name: self.penalty(regularizer, batch)}
+            self.optimizer_step(optimizer, penalties, weight=regularizer.every)
 
-    def adversarial_loss(self, side: NetworkOptimizer, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch with the logits that the side's loss looks at, and the loss."""
-        if side.name == "generator":
-            fake = self.networks.generator(batch.z, batch.c)
+    def adversarial_loss(self, optimizer: NetworkOptimizer, batch: Batch) -> tuple[Batch, Tensor]:
+        """The batch with the logits that the loss of a network depends on, and the loss."""
+        if optimizer.name == "generator":
+            fake = self.networks.generator(batch.z, batch.generator_c)
             logits = self.logits(fake, batch.c)
             return batch._replace(fake=fake, fake_logits=logits), self.gan.loss.generator(logits)
         real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
-        self.meter.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
+        self.losses.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
         self.observe_overfitting(real_logits.detach())
         loss = self.gan.loss.discriminator(real_logits, fake_logits)
         return batch._replace(real_logits=real_logits, fake_logits=fake_logits), loss
 
     def observe_overfitting(self, real_logits: Tensor) -> None:
-        """The mean sign of real images' logits, by which an augmentation may steer itself."""
+        """Pass the mean sign of real images' logits to all augmentations, those of regularizers too: they may adapt."""
         sign = real_logits.sign().mean()
-        self.dist.all_reduce_mean([sign])
+        self.distributed.all_reduce_mean([sign])
         self.signals.add({"sign/real": sign})
-        if self.gan.augment is not None:
-            self.gan.augment.observe(sign, int(self.spec.batch_size))
+        for augment in self.augments:
+            augment.observe(sign, int(self.spec.batch_size))
 
     def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
+        """The discriminator's logits of augmented images."""
         assert images is not None
         logits: Tensor = self.discriminator(self.augment(images), c)
         return logits.float()
 
-    def value(self, term: NamedRegularizer, batch: Batch) -> Tensor:
-        """A term's value; second derivatives are taken in full precision, by kernels that have them."""
+    def penalty(self, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
+        """The value of a regularizer; one with second derivatives runs in float32 and with kernels that have them."""
+        block = regularizer.regularizer
         with ExitStack() as stack:
-            if term.regularizer.second_order:
+            if block.second_order:
                 stack.enter_context(second_order())
-            stack.enter_context(self.dist.autocast(enabled=not term.regularizer.second_order))
-            value: Tensor = term.regularizer(self.networks, batch)
-        self.dist.all_reduce_mean([getattr(term.regularizer, name) for name in term.regularizer.synced_buffers])
+            stack.enter_context(self.distributed.autocast(enabled=not block.second_order))
+            value: Tensor = block(self.networks, batch)
+        self.distributed.all_reduce_mean([getattr(block, name) for name in block.synced_buffers])
         return value
 
     def optimizer_step(
-        self, side: NetworkOptimizer, losses: Mapping[str, Tensor], weight: float = 1.0, clip_norm: float | None = None
+        self,
+        optimizer: NetworkOptimizer,
+        losses: Mapping[str, Tensor],
+        weight: float = 1.0,
+        clip_norm: float | None = None,
     ) -> Tensor | None:
-        """One step of a side's optimiser, or none where a gradient is not finite; gives back the gradient's norm."""
-        self.meter.add(losses)
+        """One optimizer step on the sum of the losses; skipped if a gradient is not finite.
+
+        Args:
+            optimizer: The network's optimizer.
+            losses: Scalars by name, for the log.
+            weight: Factor of the gradients.
+            clip_norm: Maximum norm of the gradients of all parameters together; None for no maximum.
+
+        Returns:
+            The norm of the gradients before clipping; None for a skipped step.
+        """
+        self.losses.add(losses)
         total = torch.stack([loss.float() for loss in losses.values()]).sum() * weight
-        scaler = self.dist.scaler
+        scaler = self.distributed.scaler
         torch.autograd.backward(total if scaler is None else scaler.scale(total))
-        gradients = side.gradients()
-        self.dist.all_reduce_mean(list(gradients.values()))
+        gradients = optimizer.gradients()
+        self.distributed.all_reduce_mean(list(gradients.values()))
         if scaler is not None:
-            scaler.unscale_(side.optimizer)
+            scaler.unscale_(optimizer.adam)
         norm = nn.utils.get_total_norm(gradients.values())
         finite = bool(norm.isfinite())
         if finite:
             if clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(side.parameters.values(), clip_norm, norm)
-            side.optimizer.step()
+                nn.utils.clip_grads_with_norm_(optimizer.parameters.values(), clip_norm, norm)
+            optimizer.adam.step()
             self.non_finite_in_a_row = 0
         else:
-            self.note_non_finite(side, list(losses), gradients)
+            self.count_non_finite(optimizer, "+".join(losses), gradients)
         if scaler is not None:
             scaler.update()
-        side.optimizer.zero_grad(set_to_none=True)
+        optimizer.adam.zero_grad(set_to_none=True)
         return norm if finite else None
 
-    def note_non_finite(self, side: NetworkOptimizer, losses: list[str], gradients: Mapping[str, Tensor]) -> None:
-        bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
-        where = f"{', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''}" or "their total alone"
-        phase = "+".join(losses)
-        self.meter.non_finite[f"{side.name} ({phase}): {where}"] += 1
+    def count_non_finite(self, optimizer: NetworkOptimizer, phase: str, gradients: Mapping[str, Tensor]) -> None:
+        """Count a skipped step for the log.
+
+        Raises:
+            DivergedError: Too many steps in a row were skipped.
+        """
+        names = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        where = f"{', '.join(names[:3])}{more}" or "their total norm only"
+        self.losses.non_finite[f"{optimizer.name} ({phase}): {where}"] += 1
         self.non_finite_in_a_row += 1
-        if self.non_finite_in_a_row >= PATIENCE:
-            raise Diverged(
-                f"the gradients were not finite {PATIENCE} times in a row, at step {self.step} ({self.images} images); "
-                f"the last time in the {side.name}'s phase {phase}, in {where}. Training stops; the last checkpoint is "
-                "from before. Try a lower learning rate, a larger gamma, or precision no"
+        if self.non_finite_in_a_row >= MAX_NON_FINITE:
+            raise DivergedError(
+                f"gradients were not finite {MAX_NON_FINITE} times in a row, at step {self.step} "
+                f"({self.images} images), last in the {optimizer.name}'s phase {phase}, in {where}. Training stops; "
+                "the last checkpoint is older than this. Try a lower learning rate, a larger gamma, or precision fp32"
             )
 
     def read_signals(self) -> dict[str, float]:
-        """What tells how the training does beside its losses, and how strong the augmentation is now."""
+        """Gradient norms, signs of logits and the strength of the augmentation since the last call."""
         strength = {} if self.gan.augment is None else self.gan.augment.strength()
         return self.signals.read() | {f"augment/{name}": value.item() for name, value in strength.items()}
 
     def draw_z(self) -> Tensor:
-        return torch.randn(self.batch_size, self.generator.z_dim, device=self.dist.device)
+        """Latents [B,Z] of this process."""
+        return torch.randn(self.batch_size, self.generator.z_dim, device=self.distributed.device)
 
 
 def augmentation(gan: GAN) -> nn.Module:
-    """What images pass through before the discriminator sees them, in the generator's range."""
+    """The augmentation of the discriminator's images, in the generator's value range."""
     if gan.augment is None:
         return nn.Identity()
-    return gan.augment if gan.generator.value_range == "symmetric" else InRange(gan.augment, gan.generator.value_range)
+    value_range = gan.generator.value_range
+    return gan.augment if value_range == "symmetric" else AugmentInRange(gan.augment, value_range)
 
 
-class InRange(nn.Module):
-    """An augmentation, which works in [-1,1], for images of another range."""
+class AugmentInRange(nn.Module):
+    """An augmentation, which is defined for [-1,1], of images [B,K,H,W] in another value range."""
 
     def __init__(self, augment: Augment, value_range: str) -> None:
         super().__init__()
         self.augment = augment
         self.value_range = value_range
-        self.spec = augment.spec  # regularizers ask which augmentation this is
+        self.spec = augment.spec  # regularizers compare it with their own augmentation's
 
     def forward(self, images: Tensor) -> Tensor:
-        return from_symmetric(self.augment(to_symmetric(images, self.value_range)), self.value_range)
-
-
-class Meter:
-    """Means of what is measured between two ticks; nothing waits for the device until they are read."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.non_finite: dict[str, int] = defaultdict(int)
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        for name, value in values.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def read(self) -> dict[str, float]:
-        """The means since the last reading, always in the same order."""
-        means = {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count}
-        self.sums, self.counts = {}, dict.fromkeys(self.counts, 0)
-        return means
-
-    def read_non_finite(self) -> dict[str, int]:
-        """How often which gradients were not finite since the last reading."""
-        found, self.non_finite = dict(self.non_finite), defaultdict(int)
-        return found
+        return in_symmetric(self.augment, images, self.value_range)

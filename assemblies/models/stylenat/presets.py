@@ -25,7 +25,7 @@ TWO_WAY = [[1], [1], *([1, 1 << step] for step in range(1, 8))]  # file
 PYRAMID = [[1], [1], *([1 << step for step in range(last + 1)] for last in range(1, 6))]
 # The authors' code: brightness, saturation and contrast are changed in the ImageNet-normalised range.
 COPIES = {"kind": "diffaugment", "policy": ["flip", "translation", "color", "cutout"], "cutout_ratio": 0.5}
-CONSISTENCY = {"kind": "bcr", "lambda_real": 10.0, "lambda_fake": 10.0, "augment": COPIES}
+CONSISTENCY = {"kind": "bcr", "lambda_real": 10.0, "lambda_fake": 10.0, "augment": COPIES, "augment_range": "generator"}
 
 
 def stylenat_ffhq_256() -> Spec:

@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assemblies.models.stylenat.presets import stylenat_ffhq_256
+from blocks.augment.ada import ADA
 from blocks.augment.diff_augment import DiffAugment
+from blocks.common.value_range import from_symmetric, to_symmetric
 from blocks.families import Batch, Networks
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
@@ -111,3 +114,59 @@ def test_a_weight_of_zero_costs_nothing() -> None:
     value = BalancedConsistency(lambda_fake=0.0)(networks(discriminator), Batch(real=images(0)))
     assert value > 0
     assert discriminator.calls == 2
+
+
+@pytest.mark.parametrize("value_range", ["symmetric", "unit", "imagenet"])
+def test_the_copies_of_a_picture_do_not_depend_on_its_value_range(value_range: str) -> None:
+    picture = images(0)
+    bcr = BalancedConsistency()
+    torch.manual_seed(0)
+    expected = bcr.augment(picture)
+    torch.manual_seed(0)
+    toy = networks(Linear())._replace(value_range=value_range)
+    copies = bcr.augmented(from_symmetric(picture, value_range), toy)
+    torch.testing.assert_close(to_symmetric(copies, value_range), expected)
+
+
+@pytest.mark.parametrize("value_range", ["symmetric", "unit", "imagenet"])
+def test_copies_can_be_augmented_in_the_generator_range(value_range: str) -> None:
+    """As StyleNAT does: brightness changes by up to 0.5 in normalised units, and the outside of the image is 0."""
+    bcr = BalancedConsistency(augment={"kind": "diffaugment", "policy": ["color"]}, augment_range="generator")
+    black = from_symmetric(-torch.ones(64, 3, 2, 2, dtype=torch.float64), value_range)
+    torch.manual_seed(0)
+    draws = bcr.augment.draw(black)
+    torch.manual_seed(0)
+    copies = bcr.augmented(black, networks(Linear())._replace(value_range=value_range))
+    change = (copies - black).mean(dim=(1, 2, 3))  # saturation and contrast keep the mean
+    torch.testing.assert_close(change, draws["brightness.value"].double() - 0.5)
+    assert 0.4 < change.abs().max() < 0.5
+
+
+def test_stylenat_augments_copies_in_normalised_units() -> None:
+    spec = stylenat_ffhq_256()
+    (bcr,) = (each for each in spec.regularizers if each.kind == "bcr")
+    assert (bcr.augment_range, spec.generator.value_range) == ("generator", "imagenet")
+
+
+def test_logits_of_the_same_augmentation_in_another_range_are_not_reused() -> None:
+    spec, real = DiffAugment.Spec(policy=("color",)), images(0)
+    for augment_range, value_range, calls in (
+        ("symmetric", "unit", 1),
+        ("generator", "unit", 2),
+        ("generator", "symmetric", 1),
+    ):
+        discriminator = Linear()
+        bcr = BalancedConsistency(lambda_fake=0.0, augment=spec, augment_range=augment_range)
+        toy = networks(discriminator, spec.build())._replace(value_range=value_range)
+        bcr(toy, Batch(real=real, real_logits=torch.zeros(4, 1, dtype=torch.float64)))
+        assert discriminator.calls == calls, (augment_range, value_range)
+
+
+def test_the_augmentation_is_always_its_own() -> None:
+    """Even if the GAN has an adaptive augmentation beside it, of another spec or of the same one."""
+    ada = ADA.Spec(p=1.0, target=None, policy=("color",))
+    for beside in (None, ada.build(), ADA(p=0.0, policy=("color",))):
+        bcr = BalancedConsistency(lambda_fake=0.0, augment=ada)
+        assert bcr(networks(Linear(), beside), Batch(real=images(0))) > 0
+        assert isinstance(bcr.augment, ADA)
+        assert bcr.augment is not beside
