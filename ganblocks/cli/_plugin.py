@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ganblocks.cli.blocks import blocks, presets, schema
 from ganblocks.cli.convert import convert
 from ganblocks.cli.doctor import doctor
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
 from ganblocks.cli.train import train
+from registry import RegisterCommand, hookimpl
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "sample": sample,
-    "truncation": truncation,
-    "style-mix": style_mix,
-    "interpolate": interpolate,
-    "attention-maps": attention_maps,
-    "convert": convert,
-    "show": show,
-    "blocks": blocks,
-    "presets": presets,
-    "schema": schema,
-    "doctor": doctor,
-}
+
+@hookimpl
+def register_commands(register: RegisterCommand) -> None:
+    register("train", train)
+    register("sample", sample)
+    register("truncation", truncation)
+    register("style-mix", style_mix)
+    register("interpolate", interpolate)
+    register("attention-maps", attention_maps)
+    register("convert", convert)
+    register("show", show)
+    register("blocks", blocks)
+    register("presets", presets)
+    register("schema", schema)
+    register("doctor", doctor)

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ganblocks.cli._plugin import COMMANDS
+from registry import catalogue
 
 
 def print_version(wanted: bool) -> None:
@@ -35,7 +35,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(common)
-    for name, command in COMMANDS.items():
+    for name, command in catalogue.commands().items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

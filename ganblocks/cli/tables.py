@@ -63,7 +63,7 @@ def print_doctor(report: Mapping[str, Any]) -> None:
         Text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()))
     )
     out.print(Text("devices", style="bold"))
-    out.print(Text(f"  {', '.join(found['devices'])} on {found['platform']}"))
+    out.print(Text(f"  {', '.join(report['devices'])} on {report['platform']}"))
     out.print(Text("plugins", style="bold"))
     for each in report["plugins"]:
         out.print(Text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 import yaml
 
+from assemblies import parse, save_model
 from ganblocks.cli import app
 from tests import tiny
 
@@ -34,3 +36,11 @@ def gan_file(tmp_path):
     path = tmp_path / "gan.yaml"
     path.write_text(yaml.safe_dump(tiny.gan()))
     return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The model file of a small generator with three classes."""
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.safetensors", parse(tiny.GENERATOR | {"cond_dim": 3}).build())
+    return tmp_path / "model.safetensors"

@@ -1,0 +1,71 @@
+"""The command line as a whole: help, version, start-up, errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ganblocks import describe
+from ganblocks.cli import app
+from registry import catalogue
+
+
+def test_help_needs_no_torch():
+    program = (
+        "import sys; sys.argv = ['ganblocks', '--help']\n"
+        "from ganblocks.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'sklearn', 'matplotlib', 'accelerate'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    for command in ("blocks", "doctor", "schema", "presets", "show", "train", "sample"):
+        assert command in ended.stdout
+
+
+def test_the_version_is_printed(ganblocks):
+    code, out, _ = ganblocks("--version")
+    assert (code, out.split()[0]) == (0, "ganblocks")
+
+
+def test_internal_errors_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ganblocks", "blocks"])
+    monkeypatch.setattr(describe, "families", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        app.main()
+
+
+def test_importing_the_package_needs_no_torch():
+    program = "import sys, ganblocks; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules), 'heavy imports'"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_module_runs_like_the_command():
+    ended = subprocess.run(
+        [sys.executable, "-m", "ganblocks", "--version"], capture_output=True, text=True, timeout=600
+    )
+    assert (ended.returncode, ended.stdout.split()[0]) == (0, "ganblocks")
+
+
+def test_every_public_name_can_be_imported():
+    import ganblocks
+
+    for name in ganblocks.__all__:
+        assert getattr(ganblocks, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        ganblocks.paint  # noqa: B018
+
+
+def test_the_help_of_every_command_fits_a_screen_and_ends_with_two_examples(ganblocks, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in catalogue.commands():
+        code, out, _ = ganblocks(name, "--help")
+        lines = [line.rstrip() for line in out.rstrip().splitlines()]
+        assert code == 0
+        assert len(lines) <= 60, f"{name} --help has {len(lines)} lines"
+        assert sum(line.strip().startswith("ganblocks ") for line in lines[-4:]) == 2, name

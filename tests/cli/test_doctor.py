@@ -1,0 +1,40 @@
+"""doctor lists kernels, why some cannot run, and plugins that failed to load."""
+
+from __future__ import annotations
+
+import json
+
+from ganblocks import diagnosis
+from ganblocks.cli.tables import print_doctor
+from registry import catalogue
+
+
+def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
+    monkeypatch.setitem(catalogue.failures, "spiral (spiral-attention 1.0)", "ImportError: no module named spiral")
+    code, out, _ = ganblocks("doctor", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["failures"] == {"spiral (spiral-attention 1.0)": "ImportError: no module named spiral"}
+    ops = {op["op"]: op["kernels"] for op in report["ops"]}
+    for kernels in ops.values():
+        (reference,) = [kernel for kernel in kernels if kernel["kernel"] == "reference"]
+        assert reference["second_order"]
+        assert reference["unavailable"] is None
+    assert not next(kernel for kernel in ops["attention"] if kernel["kernel"] == "sdpa")["second_order"]
+    assert report["versions"]["torch"]
+    assert sum(plugin["blocks"] for plugin in report["plugins"]) == len(list(catalogue.entries()))
+    _, table, _ = ganblocks("doctor")
+    assert "spiral-attention 1.0) failed to load: ImportError" in table
+
+
+def test_doctor_says_why_a_kernel_cannot_run(capsys):
+    report = diagnosis.diagnose()
+    kernel = {
+        "kernel": "fast",
+        "package": "natten",
+        "priority": 9,
+        "second_order": False,
+        "unavailable": "needs [cuda]",
+    }
+    print_doctor(report | {"ops": [{"op": "attention", "kernels": [kernel]}]})
+    assert "no: needs [cuda]" in capsys.readouterr().out

@@ -1,0 +1,89 @@
+"""What a user gets wrong is reported in one message."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from safetensors.torch import save
+
+from tests import tiny
+
+
+def broken(**changes):
+    return yaml.safe_dump(tiny.gan(**changes))
+
+
+BAD_SPECS = {
+    "no YAML": ("kind: [gan", "is neither YAML nor JSON: line 1"),
+    "a list": ("- kind: gan", "a spec is a mapping with `kind`, not list"),
+    "binary": (b"\xff\xfe\x00\x01\x80", "is not a text file"),
+    "empty": ("", "a spec is a mapping with `kind`, not NoneType"),
+    "unknown kind": (broken(loss="hinged"), "loss   unknown loss 'hinged'; did you mean 'hinge'"),
+    "misspelt option": (broken(batch_sise=8), "batch_sise   gan has no such option; did you mean 'batch_size'"),
+    "wrong type": (broken(batch_size="many"), "batch_size   should be a valid integer, not 'many'"),
+    "out of range": (broken(kimg=-1), "kimg   should be greater than 0, not -1"),
+    "wrong family": (broken(loss="r1"), "loss   unknown loss 'r1'"),
+    "incompatible": (
+        broken(discriminator={"kind": "layered", "steps": [{"kind": "from-rgb", "dim": 8}]}),
+        "discriminator.steps   no step outputs logits",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["show", "train"])
+@pytest.mark.parametrize("case", BAD_SPECS)
+def test_invalid_specs_are_reported(ganblocks, tmp_path, case, command):
+    content, message = BAD_SPECS[case]
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    more = [] if command == "show" else ["--data", "digits", "--out", tmp_path / "run"]
+    code, out, err = ganblocks(command, path, *more)
+    assert code == 2
+    assert message in err
+    assert out == ""
+    assert len(err.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_specs_are_reported(ganblocks, tmp_path):
+    code, _, err = ganblocks("show", "stylenat")
+    assert code == 2
+    assert "is neither a file nor a preset" in err
+    assert "is a folder" in ganblocks("show", tmp_path)[2]
+    assert ganblocks("show", "my.yaml")[2].splitlines()[1].split() == ["(top)", "this", "file", "does", "not", "exist"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["blocks", "hydrana"], "unknown kind or family 'hydrana'; did you mean"),
+        (["train", "gan.yaml", "--data", "no/such/folder"], "there is no folder or file no/such/folder"),
+        (["train", "gan.yaml"], "no data to train on: give --data"),
+        (["train"], "nothing to train: give a spec, or --resume"),
+        (["train", "--resume", "--out", "nowhere"], "nowhere is not a folder, so there is nothing to resume"),
+        (
+            ["train", "gan.yaml", "--data", "digits", "--out", "gan.yaml/run"],
+            "gan.yaml/run cannot be written to (Not a directory)",
+        ),
+        (["train", "gan.yaml", "--data", "digits", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
+        (["train", "gan.yaml", "--data", "digits", "--precision", "fp8"], "fp8"),
+        (["sample", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
+        (["sample", "."], "has no model.safetensors"),
+        (["sample", "foreign.safetensors"], "without the metadata of a ganblocks model"),
+        (["sample", "cut.safetensors"], "cannot be read as .safetensors"),
+        (["sample", "foreign.safetensors", "--seeds", "1-x"], "--seeds 1-x: should be written like"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_reported(ganblocks, gan_file, tmp_path, monkeypatch, arguments, message):
+    import torch
+
+    whole = save({"weight": torch.zeros(10)})
+    (tmp_path / "foreign.safetensors").write_bytes(whole)
+    (tmp_path / "cut.safetensors").write_bytes(whole[:20])
+    monkeypatch.chdir(tmp_path)
+    code, out, err = ganblocks(*arguments)
+    assert code == 2
+    assert message in err
+    assert out == ""
+    assert len(err.splitlines()) <= 8

@@ -1,0 +1,57 @@
+"""show prints the sizes that the built networks have."""
+
+from __future__ import annotations
+
+import json
+
+from assemblies import parse
+from tests import tiny
+
+
+def test_show_counts_what_is_built(ganblocks, gan_file):
+    code, out, _ = ganblocks("show", gan_file, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    built = parse(tiny.gan()).build()
+    sizes = {name: sum(p.numel() for p in getattr(built, name).parameters()) for name in ("generator", "discriminator")}
+    assert {name: summary["totals"][name]["parameters"] for name in sizes} == sizes
+    assert summary["totals"]["parameters"] == sum(sizes.values())
+    assert summary["totals"]["multiply_adds"] == sum(step["multiply_adds"] for step in summary["steps"]) > 0
+    by_path = {step["path"]: step for step in summary["steps"]}
+    assert by_path["generator.synthesis.6"]["image"] == [3, 16, 16]
+    assert by_path["generator.synthesis.1"]["num_styles"] == 1
+    assert by_path["discriminator.steps.5"]["logits"] == [1]
+    _, table, _ = ganblocks("show", gan_file)
+    assert "generator.synthesis.4" in table
+    assert f"{sizes['generator']:,}" in table
+
+
+def test_show_prints_the_training_options(ganblocks, tmp_path):
+    document = tiny.gan(
+        regularizers=[{"kind": "r1", "every": 16}, "bcr"],
+        augment={"kind": "ada", "magnitude": {"scale": 0.3}},
+        style_mixing=0.9,
+        discriminator_optimizer={"clip_norm": 5},
+    )
+    (tmp_path / "gan.json").write_text(json.dumps(document))
+    training = json.loads(ganblocks("show", tmp_path / "gan.json", "--json")[1])["training"]
+    assert training["regularizers"] == "r1 (every 16); bcr"
+    assert training["augment"] == "ada (magnitude scale 0.3)"
+    assert training["style_mixing"] == "0.9"
+    assert (
+        training["generator_optimizer"]
+        == "lr 0.002, betas 0; 0.99, eps 1e-08, warmup_kimg 0, decay_kimg 0, clip_norm none"
+    )
+    assert "clip_norm 5" in ganblocks("show", tmp_path / "gan.json")[1]
+
+
+def test_show_takes_a_single_network(ganblocks, tmp_path):
+    (tmp_path / "generator.json").write_text(json.dumps(tiny.GENERATOR))
+    (tmp_path / "discriminator.json").write_text(json.dumps(tiny.DISCRIMINATOR))
+    _, out, _ = ganblocks("show", tmp_path / "generator.json", "--json")
+    assert {step["network"] for step in json.loads(out)["steps"]} == {"generator"}
+    _, out, _ = ganblocks("show", tmp_path / "discriminator.json", "--json", "--resolution", 16)
+    assert json.loads(out)["steps"][0]["features"] == [8, 16, 16]
+    code, _, err = ganblocks("show", tmp_path / "discriminator.json")
+    assert code == 2
+    assert "--resolution" in err
