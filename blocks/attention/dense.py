@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, head_problems, relative_position_table
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc, check_resolution
 from blocks.families import Attention, Resolution
 from blocks.ops.attention import attention, relative_bias
 from registry import IncompatibleError, incompatible
@@ -68,6 +69,7 @@ class DenseAttention(Attention, kind="dense"):
         super().__init__()
         if head_dim is None and (problems := head_problems(dim, num_heads)):
             raise IncompatibleError(problems)
+        self.dim, self.resolution = dim, resolution
         self.num_heads, self.scale, self.gain = num_heads, scale, gain
         self.attend = attention.bind(kernel)
         inner = num_heads * (head_dim or dim // num_heads)
@@ -79,6 +81,7 @@ class DenseAttention(Attention, kind="dense"):
         self.proj = linear(inner, dim, equalized=equalized) if out_proj else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
         resolution = x.shape[1:3]
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads pixels head_dim
@@ -91,9 +94,11 @@ class DenseAttention(Attention, kind="dense"):
         return y
 
     def position_bias(self, height: int, width: int) -> Float[Tensor, "heads n n"] | None:
-        """The bias of each pair of pixels; maps smaller than `resolution` use the middle of the table."""
+        """The bias of each pair of pixels; a map smaller than `resolution` uses the middle of the table."""
         if self.rpb is None:
             return None
+        if height > self.resolution[0] or width > self.resolution[1]:
+            check_resolution(self, height, width, self.resolution)
         _, rows, columns = self.rpb.shape
         device = self.rpb.device
         return relative_bias(self.rpb, table_indices(height, rows, device), table_indices(width, columns, device))

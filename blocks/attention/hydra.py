@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc
 from blocks.families import Attention, OddInt, Resolution
 from blocks.ops.neighborhood_attention import neighborhood_attention
 from registry import IncompatibleError, Problem
@@ -71,6 +72,7 @@ class HydraNA(Attention, kind="hydra-na"):
         problems += _window_problems(resolution, kernel_sizes, dilations)
         if problems:
             raise IncompatibleError(problems)
+        self.dim = dim
         self.windows = tuple(zip(*_broadcast(kernel_sizes, dilations), strict=True))
         self.heads = split_heads(num_heads, num_partitions)
         self.scale = scale
@@ -83,6 +85,7 @@ class HydraNA(Attention, kind="hydra-na"):
         self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
         qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
         attended = []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blocks.attention.heads import head_problems
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc
 from blocks.families import Attention
 from blocks.ops.l2_attention import Sign, l2_attention
 from registry import IncompatibleError, incompatible
@@ -92,6 +93,7 @@ class L2Attention(Attention, kind="l2"):
         if not squared and (temperature or key_norms != "keys"):
             option = "temperature" if temperature else "key_norms"
             raise incompatible(option, "needs squared distances; set squared: true or leave this option out")
+        self.dim = dim
         self.num_heads, self.squared, self.sign, self.gain = num_heads, squared, sign, gain
         self.key_norms_from_queries = key_norms == "mean-of-queries"
         self.attend = l2_attention.bind(kernel)
@@ -110,6 +112,7 @@ class L2Attention(Attention, kind="l2"):
         self.proj = linear(inner, dim, equalized=equalized) if out_proj else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
         resolution = x.shape[1:3]
         q, k, v = self.heads(x.flatten(1, 2))
         norms = None
@@ -121,8 +124,9 @@ class L2Attention(Attention, kind="l2"):
             q, norms = q * self.temperature, norms * self.temperature
         options = {"squared": self.squared, "sign": self.sign, "scale": self.scale}
         attended = self.attend(q, k, v, key_norms=norms, **options).transpose(1, 2).flatten(-2)
-        y: Tensor = self.proj(attended if self.gain == 1 else attended * self.gain)
-        return y.view(y.shape[0], *resolution, -1)
+        attended = attended if self.gain == 1 else attended * self.gain
+        y: Tensor = self.proj(torch.unflatten(attended, 1, resolution))
+        return y
 
     def heads(self, x: Float[Tensor, "b n c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B,heads,N,head_dim]; if tied, keys are the queries."""

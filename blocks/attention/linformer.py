@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, head_problems
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc, check_resolution
 from blocks.families import Attention, Resolution
 from blocks.ops.attention import attention
 from registry import IncompatibleError
@@ -35,7 +36,7 @@ class TokenProjection(nn.Module):
         self.weight = nn.Parameter(nn.init.uniform_(torch.empty(rank, num_tokens), -bound, bound))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b rank c"]:
-        return self.weight.expand(len(x), -1, -1) @ x
+        return self.weight.expand(x.shape[0], -1, -1) @ x
 
 
 class Linformer(Attention, kind="linformer"):
@@ -81,8 +82,8 @@ class Linformer(Attention, kind="linformer"):
         if problems := head_problems(dim, num_heads):
             raise IncompatibleError(problems)
         num_tokens = resolution[0] * resolution[1]
-        self.num_heads = num_heads
-        self.scale = scale
+        self.dim, self.resolution = dim, resolution
+        self.num_heads, self.scale = num_heads, scale
         self.attend = attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
         self.proj_k = TokenProjection(num_tokens, rank)
@@ -90,6 +91,8 @@ class Linformer(Attention, kind="linformer"):
         self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
+        check_resolution(self, x.shape[1], x.shape[2], self.resolution)
         q, kv = self.qkv(x).flatten(1, 2).tensor_split([x.shape[-1]], dim=-1)
         if self.proj_v is None:
             k, v = self.proj_k(kv).chunk(2, dim=-1)

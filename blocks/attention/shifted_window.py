@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from blocks.attention.dense import table_indices
 from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc, check_resolution
 from blocks.families import Attention, Resolution
 from blocks.ops.attention import attention, relative_bias
 from registry import IncompatibleError, Problem
@@ -27,9 +28,9 @@ Run = tuple[int, int, int]  # start, number of windows, length of each
 class ShiftedWindowAttention(Attention, kind="shifted-window"):
     """Multi-head attention in windows that do not overlap; each partition of the heads shifts them differently.
 
-    Windows are cut off at the border, which equals Swin's cyclic shift with a mask, so that maps of any size work. If
-    the heads do not divide evenly, the last partitions have one more. Swin itself has one partition, with `shift_sizes`
-    [0] and [4] in alternating blocks.
+    Windows are cut off at the border, which equals Swin's cyclic shift with a mask, so that maps of any size work that
+    are no smaller than a window. If the heads do not divide evenly, the last partitions have one more. Swin itself has
+    one partition, with `shift_sizes` [0] and [4] in alternating blocks.
 
     Args:
         dim: Channels C of the map; heads share them evenly.
@@ -81,6 +82,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         problems += _window_problems(resolution, window_size, shift_sizes)
         if problems:
             raise IncompatibleError(problems)
+        self.dim, self.resolution = dim, resolution
         self.window_size, self.shift_sizes = window_size, shift_sizes
         self.heads = split_heads(num_heads, len(shift_sizes))
         self.scale = scale
@@ -92,6 +94,9 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         self.proj = linear(dim, dim, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
+        if min(x.shape[1:3]) < self.window_size:
+            check_resolution(self, x.shape[1], x.shape[2], self.resolution)
         qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
         parts = zip(qkv.split(self.heads, dim=-2), self.shift_sizes, tables, strict=True)
@@ -113,14 +118,15 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         self, qkv: Float[Tensor, "b r y c x 3 n d"], table: Float[Tensor, "n i j"] | None
     ) -> Float[Tensor, "b r*y c*x n d"]:
         """Attention in each of r x c windows of y x x pixels."""
-        batch, r, height, c, width, _, heads, _ = qkv.shape
-        q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * r * c, heads, height * width, -1)
+        batch, r, height, c, width, _, heads, head_dim = qkv.shape
+        q, k, v = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * r * c, heads, height * width, head_dim)
         bias = None
         if table is not None:
             sides = (table_indices(side, table.shape[1], table.device) for side in (height, width))
             bias = relative_bias(table, *sides)
-        attended = self.attend(q, k, v, bias=bias, scale=self.scale).view(batch, r, c, heads, height, width, -1)
-        y: Tensor = attended.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, r * height, c * width, heads, -1)
+        attended = self.attend(q, k, v, bias=bias, scale=self.scale)
+        attended = attended.view(batch, r, c, heads, height, width, head_dim)
+        y: Tensor = attended.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, r * height, c * width, heads, head_dim)
         return y
 
     def pixels_of_calls(self, height: int, width: int) -> Iterator[Int[Tensor, "windows pixels"]]:

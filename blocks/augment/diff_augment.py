@@ -102,7 +102,9 @@ class DiffAugment(Augment, kind="diffaugment"):
         return draws
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
-        """The augmented images, with `draws` or with new random numbers."""
+        """The augmented images, with `draws` or with new random numbers; without draws, eval mode changes nothing."""
+        if draws is None and not self.training:
+            return image
         draws = self.draw(image) if draws is None else draws
         for function in self.policy:
             image = getattr(self, function)(image, draws)

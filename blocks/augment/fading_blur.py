@@ -58,7 +58,8 @@ class FadingBlur(Augment, kind="fading-blur"):
         return {} if self.then is None else self.then.strength()
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        image = blur(image, self.sigma)
+        if self.training:
+            image = blur(image, self.sigma)
         return image if self.then is None else self.then(image)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc
 from blocks.families import FeedForward
 from registry import incompatible
 
@@ -56,10 +57,11 @@ class MLP(FeedForward, kind="mlp"):
             raise incompatible(
                 "mlp_ratio", f"{mlp_ratio} x {dim} channels give a hidden layer of width 0; take at least {least:g}"
             )
-        self.activation = ACTIVATIONS[activation]
+        self.dim, self.activation = dim, ACTIVATIONS[activation]
         self.fc1 = linear(dim, hidden_dim, bias=bias, equalized=equalized)
         self.fc2 = linear(hidden_dim, dim, bias=bias, equalized=equalized)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
         y: Tensor = self.fc2(self.activation(self.fc1(x)))
         return y

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from blocks.common.equalized import Activation, EqualConv2d
+from blocks.common.shapes import check_nchw
 from blocks.families import Layer, OddInt
 
 
@@ -46,5 +47,6 @@ class Conv(Layer, kind="conv"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d h w"]:
+        check_nchw(self, x, self.conv.in_dim)
         y: Tensor = self.conv(x)
         return y

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocks.common.resample import Downsample2d
+from blocks.common.shapes import check_nchw
 from blocks.families import Layer, Resolution
 from registry import incompatible
 
@@ -42,5 +43,6 @@ class Downsample(Layer, kind="downsample"):
         self.resample = Downsample2d(kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
+        check_nchw(self, x)
         y: Tensor = self.resample(x)
         return y

@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor
+from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.shapes import check_nchw
 from blocks.families import Layer
 from registry import incompatible
 
@@ -22,7 +24,8 @@ class MinibatchStd(Layer, kind="minibatch-std"):
     """Appends constant channels: the standard deviation over a group of images, averaged over pixels and channels.
 
     Image i of a batch of B = n G belongs to group i mod n. G is the largest divisor of B up to `group_size`, so that
-    batches of any size work. A prime batch larger than `group_size` has groups of one image, with deviation 0.
+    batches of any size work. A prime batch larger than `group_size` has groups of one image, with deviation 0. After
+    torch.export, batches that split into groups in another way than the traced one raise.
 
     Args:
         dim: Channels C of the input; the output has C + F.
@@ -39,18 +42,22 @@ class MinibatchStd(Layer, kind="minibatch-std"):
         super().__init__()
         if dim % num_channels:
             raise incompatible("num_channels", f"{dim} channels do not split evenly into {num_channels} parts")
-        self.group_size = group_size
-        self.num_channels = num_channels
+        self.dim, self.group_size, self.num_channels = dim, group_size, num_channels
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d h w"]:
+        check_nchw(self, x, self.dim)
         batch, channels, height, width = x.shape
+        if batch == 0:
+            return F.pad(x, (0, 0, 0, 0, 0, self.num_channels))
         size = min(self.group_size or batch, batch)
         while batch % size:
             size -= 1
-        groups = at_least_float32(x).reshape(size, -1, channels, height, width)
+        num_groups = batch // size
+        groups = at_least_float32(x).reshape(size, num_groups, channels, height, width)
         deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()  # n c h w
-        means = deviation.reshape(batch // size, self.num_channels, -1).mean(dim=2).to(x.dtype)  # n F
+        values = deviation.reshape(num_groups, self.num_channels, channels * height * width // self.num_channels)
+        means = values.mean(dim=2).to(x.dtype)  # n F
         appended = means.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)
         return torch.cat([x, appended.contiguous(memory_format=torch.channels_last)], dim=1)

@@ -18,6 +18,7 @@ from blocks.common.autocast import no_autocast
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.noise import Noise
 from blocks.common.resample import BINOMIAL, fir_kernel
+from blocks.common.shapes import check_nchw, check_styles
 from blocks.common.style import StyleOrder, style_map
 from blocks.families import Layer, OddInt, Resolution, to_nchw, to_nhwc
 from blocks.ops.bias_act import GAINS, Activation, bias_act
@@ -72,6 +73,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
     ) -> None:
         super().__init__()
         dim = in_dim if dim is None else dim
+        self.style_dim = style_dim
         self.up, self.demodulate, self.activation = up, demodulate, activation
         self.gain, self.clamp = gain * GAINS[activation], None if clamp is None else clamp * gain
         self.scale = 1 / math.sqrt(in_dim * kernel_size**2)
@@ -89,7 +91,8 @@ class ModulatedConv(Layer, kind="modulated-conv"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d i j"]:
-        assert ws is not None
+        check_nchw(self, x, self.weight.shape[1])
+        ws = check_styles(self, ws, 1, self.style_dim, x)
         options = {"demodulate": self.demodulate, "up": self.up, "filter": self.filter}
         flip_kernel = self.up > 1  # StyleGAN's upsampling layers are true convolutions, the others correlations
         with no_autocast(x):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Layer, Resolution, to_nchw
 
 
@@ -29,9 +30,12 @@ class PosEmbed(Layer, kind="pos-embed"):
 
     def __init__(self, dim: int, resolution: Resolution, *, init_std: Annotated[float, Field(ge=0)] = 0.0) -> None:
         super().__init__()
+        self.resolution = resolution
         self.value = nn.Parameter(init_std * torch.randn(*resolution, dim))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
+        check_nchw(self, x, self.value.shape[2])
+        check_resolution(self, x.shape[2], x.shape[3], self.resolution)
         return x + to_nchw(self.value[None]).to(x.dtype)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from blocks.common.shapes import check_nchw, check_styles
 from blocks.families import Layer, Norm, Resolution, to_nchw, to_nhwc
 from blocks.norm.layer_scale import LayerScale
 from registry import Slot, incompatible
@@ -56,6 +57,7 @@ class Residual(Layer, kind="residual"):
     ) -> None:
         super().__init__()
         context: dict[str, Any] = {"dim": dim, "in_dim": dim, "resolution": resolution, "style_dim": style_dim}
+        self.dim, self.style_dim = dim, style_dim or 0
         self.raw, self.gain = residual == "raw", gain
         self.layer: Layer = self.fill("layer", layer, **context)
         if (repeat := self.layer.spec.repeat) > 1:
@@ -69,6 +71,9 @@ class Residual(Layer, kind="residual"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
+        check_nchw(self, x, self.dim)
+        if self.num_styles:
+            ws = check_styles(self, ws, self.num_styles, self.style_dim, x)
         normalized = x
         if self.norm is not None:
             w = ws[:, self.num_layer_styles] if ws is not None and self.norm.num_styles else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blocks.common.equalized import EqualConv2d
 from blocks.common.resample import Blur2d, Downsample2d
+from blocks.common.shapes import check_nchw
 from blocks.families import Layer, Resolution
 from registry import incompatible
 
@@ -68,5 +69,6 @@ class ResidualConv(Layer, kind="residual-conv"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d i j"]:
+        check_nchw(self, x, self.conv1.in_dim)
         y: Tensor = self.conv2(self.blur(self.conv1(x)))
         return y if self.skip is None else (y + self.skip(self.downsample(x))) / math.sqrt(2)

@@ -20,6 +20,7 @@ from blocks.attention.linformer import TokenProjection
 from blocks.common.equalized import EqualLinear
 from blocks.common.modulation import demodulation_factors, scaled_linear
 from blocks.common.noise import Noise
+from blocks.common.shapes import check_nchw, check_resolution, check_styles
 from blocks.families import Layer, Resolution, to_nchw, to_nhwc
 from blocks.ops.attention import attention
 from blocks.ops.bias_act import bias_act
@@ -75,6 +76,7 @@ class StyledAttention(Layer, kind="styled-attention"):
         if problems := head_problems(in_dim, num_heads):
             raise IncompatibleError(problems)
         out_dim = in_dim if dim is None else dim
+        self.dim, self.style_dim, self.resolution = in_dim, style_dim, resolution
         self.num_heads, self.clamp = num_heads, clamp
         self.affine = EqualLinear(style_dim, 2 * in_dim, bias_init=1)
         self.qkv = _weight(3 * in_dim, in_dim)
@@ -89,14 +91,17 @@ class StyledAttention(Layer, kind="styled-attention"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        assert ws is not None
+        check_nchw(self, x, self.dim)
+        if self.proj_kv is not None:
+            check_resolution(self, x.shape[2], x.shape[3], self.resolution)
+        ws = check_styles(self, ws, 1, self.style_dim, x)
         s, t = self.affine(ws[:, 0]).chunk(2, dim=-1)
         qkv = self.queries_keys_values(x, s, t)
         values = qkv[..., -x.shape[1] :]
         attended = self.attend(*self.heads(qkv)).transpose(1, 2).flatten(-2)
         y = scaled_linear(attended, self.proj, demodulation_factors(self.proj, t))
         y = scaled_linear(values, self.residual, demodulation_factors(self.residual, t), plus=y)
-        y = self.noise(y.reshape(len(y), *x.shape[2:], -1))
+        y = self.noise(torch.unflatten(y, 1, x.shape[2:]))
         return to_nchw(self.bias_act(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
 
     def queries_keys_values(
@@ -118,7 +123,7 @@ class StyledAttention(Layer, kind="styled-attention"):
         else:
             q, kv = qkv.tensor_split([dim], dim=-1)
             k, v = self.proj_kv(kv).chunk(2, dim=-1)
-        return tuple(each.reshape(*each.shape[:2], self.num_heads, -1).transpose(1, 2) for each in (q, k, v))
+        return tuple(torch.unflatten(each, -1, (self.num_heads, -1)).transpose(1, 2) for each in (q, k, v))
 
     def key_projection(self) -> Float[Tensor, "rank n"] | None:
         """Weights of the pixels in each projected value, for attention maps; None without a `rank`."""
@@ -127,7 +132,8 @@ class StyledAttention(Layer, kind="styled-attention"):
     def attention_map(self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b heads h w"]:
         """Logits of each head's mean query against each pixel's key before its projection, for visualisation."""
         qkv = self.queries_keys_values(x, *self.affine(ws[:, 0]).chunk(2, dim=-1))
-        return attention_map(qkv.reshape(len(x), *x.shape[2:], 3, self.num_heads, -1), None)
+        qkv = torch.unflatten(torch.unflatten(qkv, -1, (3, self.num_heads, -1)), 1, x.shape[2:])
+        return attention_map(qkv, None)
 
 
 def _weight(out_dim: int, in_dim: int) -> nn.Parameter:

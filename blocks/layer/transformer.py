@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.shapes import check_nchw, check_styles
 from blocks.families import (
     Attention,
     FeedForward,
@@ -69,7 +70,7 @@ class Transformer(Layer, kind="transformer"):
     ) -> None:
         super().__init__()
         context = {"dim": dim, "resolution": resolution, "style_dim": style_dim}
-        self.raw = residual == "raw"
+        self.dim, self.style_dim, self.raw = dim, style_dim or 0, residual == "raw"
         self.norm1 = self.fill("norm", norm, **context)
         self.attn = self.fill("attention", attention, **context)
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
@@ -86,6 +87,9 @@ class Transformer(Layer, kind="transformer"):
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None
     ) -> Float[Tensor, "b c h w"]:
+        check_nchw(self, x, self.dim)
+        if self.num_styles:
+            ws = check_styles(self, ws, self.num_styles, self.style_dim, x)
         (w,) = rows(1, ws if self.num_styles else None)
         x = to_nhwc(x)
         normalized = self.norm1(x, w)

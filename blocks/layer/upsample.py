@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocks.common.resample import Upsample2d
+from blocks.common.shapes import check_nchw
 from blocks.families import Layer
 
 
@@ -31,5 +32,6 @@ class Upsample(Layer, kind="upsample"):
         self.resample = Upsample2d(kernel=kernel) if fir else nn.Upsample(scale_factor=2, mode="bilinear")
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
+        check_nchw(self, x)
         y: Tensor = self.resample(x)
         return y

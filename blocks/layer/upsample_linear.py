@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from blocks.common.linear import linear
 from blocks.common.position import SinusoidalGrid
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Layer, Resolution, to_nchw, to_nhwc
 from registry import incompatible
 
@@ -48,6 +49,7 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
                 "dim",
                 f"{dim} channels do not split into sines and cosines for two axes; take a multiple of 4, at least 8",
             )
+        self.in_dim, self.resolution = in_dim, resolution
         height, width = resolution
         self.norm = nn.LayerNorm(in_dim)
         self.linear = linear(in_dim, dim, bias=False, equalized=equalized)
@@ -55,6 +57,8 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b d i j"]:
+        check_nchw(self, x, self.in_dim)
+        check_resolution(self, x.shape[2], x.shape[3], self.resolution)
         upsampled = F.interpolate(x, scale_factor=2, mode="bilinear")
         y = self.linear(self.norm(to_nhwc(upsampled)))
         return to_nchw(y + (self.alpha * self.position()).to(y.dtype))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from blocks.common.autocast import no_autocast
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_condition, check_vectors
 from blocks.families import Mapping
 from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
@@ -66,7 +67,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         if style_dim <= cond_dim:
             fact = f"styles of {style_dim} features cannot hold a condition of {cond_dim} and a mapped z"
             raise incompatible((), f"{fact}; set the generator's w_dim to {z_dim + cond_dim}")
-        self.num_styles, self.cond_dim = num_styles, cond_dim
+        self.z_dim, self.num_styles, self.cond_dim = z_dim, num_styles, cond_dim
         self.w_avg_beta, self.normalize_z = w_avg_beta, normalize_z
         widths = [z_dim, *[layer_dim or z_dim] * (num_layers - 1), style_dim - cond_dim]
         self.layers = nn.Sequential(
@@ -94,11 +95,10 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
             update_w_avg: Whether `w_avg` is updated in training mode; False for the second latent of style mixing.
 
         Raises:
-            ValueError: `c` is missing, or given without a `cond_dim`.
+            ValueError: `z` or `c` has another shape, `c` is missing, or there is no `cond_dim` for it.
         """
-        if (c is None) != (self.cond_dim == 0):
-            wanted = f"for conditions of {self.cond_dim} features" if self.cond_dim else "without a condition"
-            raise ValueError(f"this mapping was made {wanted}: {'give c' if self.cond_dim else 'it takes no c'}")
+        check_vectors(self, "z", z, self.z_dim)
+        check_condition(self, c, self.cond_dim, z)
         x = F.rms_norm(z, z.shape[1:], eps=1e-8) if self.normalize_z else z
         with no_autocast(z):
             w: Tensor = self.layers(x.to(self.w_avg.dtype))

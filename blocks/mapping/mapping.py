@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_condition, check_vectors
 from blocks.families import Mapping
 from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
@@ -66,6 +67,7 @@ class MappingNetwork(Mapping, kind="mapping"):
         super().__init__()
         if not z_dim and not cond_dim:
             raise incompatible((), "has neither z nor c as input; set z_dim or cond_dim")
+        self.z_dim, self.cond_dim = z_dim, cond_dim
         self.num_styles, self.w_avg_beta, self.normalize_z = num_styles, w_avg_beta, normalize_z
         embed_dim = (embed_dim or style_dim) if cond_dim else 0
         self.embed = EqualLinear(cond_dim, embed_dim) if cond_dim else None
@@ -94,12 +96,12 @@ class MappingNetwork(Mapping, kind="mapping"):
             update_w_avg: Whether `w_avg` is updated in training mode; False for the second latent of style mixing.
 
         Raises:
-            ValueError: `c` is missing, or given without a `cond_dim`.
+            ValueError: `z` or `c` has another shape, `c` is missing, or there is no `cond_dim` for it.
         """
+        check_vectors(self, "z", z, self.z_dim)
+        check_condition(self, c, self.cond_dim, z)
         x = F.rms_norm(z, z.shape[1:], eps=1e-8) if self.normalize_z else z
         if self.embed is not None:
-            if c is None:
-                raise ValueError(f"this mapping was made for conditions of {self.embed.in_dim} features: give c")
             embedded = self.embed(c)
             x = torch.cat([x, F.rms_norm(embedded, embedded.shape[1:], eps=1e-8)], dim=1)
         w: Tensor = self.layers(x)

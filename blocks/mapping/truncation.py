@@ -12,8 +12,9 @@ from torch import Tensor
 
 @torch.no_grad()
 def update_mean(w_avg: Float[Tensor, " s"], w: Float[Tensor, "b s"], beta: float) -> None:
-    """Updates the running mean in place: w_avg = beta w_avg + (1 - beta) mean(w)."""
-    w_avg.lerp_(w.mean(dim=0).to(w_avg.dtype), 1 - beta)
+    """Updates the running mean in place: w_avg = beta w_avg + (1 - beta) mean(w); an empty batch changes nothing."""
+    if w.shape[0]:
+        w_avg.lerp_(w.mean(dim=0).to(w_avg.dtype), 1 - beta)
 
 
 def truncate(

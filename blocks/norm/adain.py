@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_nhwc, check_style
 from blocks.families import Norm
 
 
@@ -32,12 +33,12 @@ class AdaIN(Norm, kind="adain"):
 
     def __init__(self, dim: int, style_dim: int, *, eps: Annotated[float, Field(gt=0)] = 1e-5) -> None:
         super().__init__()
-        self.eps = eps
+        self.dim, self.style_dim, self.eps = dim, style_dim, eps
         self.style = EqualLinear(style_dim, 2 * dim)
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
-        assert w is not None
-        style: Tensor = self.style(w)
+        check_nhwc(self, x, self.dim)
+        style: Tensor = self.style(check_style(self, w, self.style_dim, x))
         gain, bias = style[:, None, None].chunk(2, dim=-1)
         # two plain means are much faster than torch.var_mean; subtracting the residual mean makes them as accurate
         wide = at_least_float32(x)

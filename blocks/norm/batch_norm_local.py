@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.shapes import check_nhwc
 from blocks.families import Norm
 
 
@@ -21,7 +22,8 @@ class BatchNormLocal(Norm, kind="batch-norm-local"):
     """Normalises each channel over all pixels of a group of consecutive images.
 
     A batch of B is split into the smallest number of groups of at most `group_size` images, as even as possible. The
-    output for an image depends on the other images of its group.
+    output for an image depends on the other images of its group. After torch.export, batches that
+    split in another way than the traced one raise.
 
     Args:
         dim: Channels C of the map.
@@ -41,15 +43,18 @@ class BatchNormLocal(Norm, kind="batch-norm-local"):
         eps: Annotated[float, Field(gt=0)] = 1e-5,
     ) -> None:
         super().__init__()
-        self.group_size, self.eps = group_size, eps
+        self.dim, self.group_size, self.eps = dim, group_size, eps
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
         wide, batch = at_least_float32(x), x.shape[0]
         groups = -(-batch // self.group_size)
-        if batch % groups == 0:
-            y = self.normalize(wide.reshape(groups, -1, *wide.shape[1:])).flatten(0, 1)
+        if batch == 0:
+            y = wide
+        elif batch % groups == 0:
+            y = self.normalize(wide.reshape(groups, batch // groups, *wide.shape[1:])).flatten(0, 1)
         else:
             y = torch.cat([self.normalize(group[None])[0] for group in wide.tensor_split(groups)])
         if self.weight is not None and self.bias is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.shapes import check_nhwc
 from blocks.families import Norm, to_nchw, to_nhwc
 from registry import incompatible
 
@@ -41,6 +42,7 @@ class GroupNorm(Norm, kind="group-norm"):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.weight.shape[0])
         wide = at_least_float32(to_nchw(x))
         # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
         normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.shapes import check_channels
+
 
 class LayerScale(nn.Module):
     """Multiplies each channel by a learned gain.
@@ -23,4 +25,5 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), init))
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+        check_channels(self, x, self.gamma.shape[0])
         return x * self.gamma

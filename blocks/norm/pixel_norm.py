@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.shapes import check_nhwc
 from blocks.families import Norm
 
 
@@ -28,5 +29,6 @@ class PixelNorm(Norm, kind="pixel-norm"):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x)
         wide = at_least_float32(x)
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)

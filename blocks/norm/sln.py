@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_nhwc, check_style
 from blocks.families import Norm
 
 
@@ -47,13 +48,14 @@ class SelfModulatedLayerNorm(Norm, kind="sln"):
         eps: Annotated[float, Field(gt=0)] = 1e-6,
     ) -> None:
         super().__init__()
-        self.gain_init = gain_init
+        self.dim, self.style_dim, self.gain_init = dim, style_dim, gain_init
         self.norm = nn.LayerNorm(dim, eps=eps, elementwise_affine=affine)
         self.gamma = EqualLinear(style_dim, dim, bias_init=0.0 if bias else None)
         self.beta = EqualLinear(style_dim, dim, bias_init=0.0 if bias else None)
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
-        assert w is not None
+        check_nhwc(self, x, self.dim)
+        w = check_style(self, w, self.style_dim, x)
         normalized: Tensor = self.norm(x)
         gain: Tensor = self.gamma(w) + self.gain_init
         bias: Tensor = self.beta(w)

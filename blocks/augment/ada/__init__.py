@@ -126,7 +126,9 @@ class ADA(Augment, kind="ada"):
         return at_quantile(self.draw(image), q, self.factors, self.bands)
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
-        """The augmented images, with `draws` or with new random numbers."""
+        """The augmented images, with `draws` or with new random numbers; without draws, eval mode changes nothing."""
+        if draws is None and not self.training:
+            return image
         draws = self.draw(image) if draws is None else draws
         values = gated_values(draws, self.p, self.factors, self.bands)
         y = at_least_float32(image)

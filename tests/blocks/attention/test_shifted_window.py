@@ -55,6 +55,13 @@ def test_windows_equal_a_mask_on_the_whole_map(resolution, options):
     torch.testing.assert_close(block(x), masked_attention(block, x), rtol=1e-9, atol=1e-11)
 
 
+def test_maps_larger_than_the_resolution_have_more_windows():
+    torch.manual_seed(0)
+    block = ShiftedWindowAttention(12, (6, 6), num_heads=4, window_size=4, shift_sizes=[0, 2]).double()
+    x = torch.randn(2, 9, 13, 12, dtype=torch.float64)
+    torch.testing.assert_close(block(x), masked_attention(block, x), rtol=1e-9, atol=1e-11)
+
+
 def test_windows_of_equal_size_are_one_call_of_the_op():
     plain = ShiftedWindowAttention(4, 32, num_heads=2, window_size=8, shift_sizes=[0])
     shifted = ShiftedWindowAttention(4, 32, num_heads=2, window_size=8, shift_sizes=[4])

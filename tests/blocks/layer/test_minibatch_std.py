@@ -44,3 +44,7 @@ def test_the_gradient_for_equal_images_is_finite() -> None:
 def test_channels_have_to_divide_into_the_parts() -> None:
     with pytest.raises(IncompatibleError, match="16 channels do not split evenly into 3 parts"):
         MinibatchStd(16, num_channels=3)
+
+
+def test_an_empty_batch_has_the_appended_channels() -> None:
+    assert MinibatchStd(6, num_channels=2)(torch.zeros(0, 6, 3, 5)).shape == (0, 8, 3, 5)

@@ -42,7 +42,7 @@ def test_the_running_mean_is_updated_in_training_unless_disabled() -> None:
 def test_errors_name_the_cure() -> None:
     with pytest.raises(IncompatibleError, match="cannot hold a condition of 6 and a mapped z"):
         BypassMapping(5, 6, 4, 6)
-    with pytest.raises(ValueError, match="made for conditions of 3 features: give c"):
+    with pytest.raises(ValueError, match="bypass-mapping: c is missing"):
         BypassMapping(6, 9, 4, 3)(torch.randn(2, 6))
-    with pytest.raises(ValueError, match="made without a condition: it takes no c"):
+    with pytest.raises(ValueError, match="bypass-mapping: built without a condition"):
         BypassMapping(6, 9, 4)(torch.randn(2, 6), torch.randn(2, 3))

@@ -72,6 +72,14 @@ def test_the_running_mean_is_updated_in_training_only():
     assert "w_avg" in block.state_dict()
 
 
+def test_an_empty_batch_gives_no_styles_and_leaves_the_running_mean():
+    block = mapping()
+    block.w_avg.normal_()
+    before = block.w_avg.clone()
+    assert block(latents()[:0]).shape == (0, 4, 12)
+    assert torch.equal(block.w_avg, before)
+
+
 def test_a_bfloat16_batch_updates_a_float32_mean():
     block = mapping(w_avg_beta=0.0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -86,7 +94,7 @@ def test_the_style_depends_on_the_direction_of_the_condition():
     assert [layer.weight.shape for layer in block.layers] == [(10, 14), (12, 10)]
     assert not torch.allclose(block(z, c), block(z, c.roll(1, 0)))
     torch.testing.assert_close(block(z, 7 * c), block(z, c))
-    with pytest.raises(ValueError, match="made for conditions of 5 features: give c"):
+    with pytest.raises(ValueError, match="c is missing"):
         block(z)
 
 

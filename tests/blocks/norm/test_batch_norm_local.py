@@ -16,3 +16,9 @@ def test_each_group_is_batch_normalised(batch: int, groups: list[int]) -> None:
     expected = torch.cat([batch_norm(group) for group in x.split(groups)])
     torch.testing.assert_close(block(x.mT[:, None])[:, 0].mT, expected)
     torch.testing.assert_close(block.eval()(x.mT[:, None])[:, 0].mT, expected)
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    y = BatchNormLocal(6)(torch.zeros(0, 2, 3, 6, requires_grad=True))
+    y.sum().backward()
+    assert y.shape == (0, 2, 3, 6)
