@@ -1,14 +1,14 @@
-"""What this package registers: topologies of generators and discriminators, the GAN document, and presets."""
+"""Registers generators, discriminators, GAN documents, presets and importers of published checkpoints."""
 
 from __future__ import annotations
 
 from assemblies.discriminator import LayeredDiscriminator
 from assemblies.gan import GAN
 from assemblies.generator import LayeredGenerator
-from assemblies.models import presets
+from assemblies.models import importers, presets
 from assemblies.multi_stage import MultiStage
 from assemblies.projected import ProjectedDiscriminator
-from registry import Register, RegisterPreset, hookimpl
+from registry import Register, RegisterImporter, RegisterPreset, hookimpl
 
 
 @hookimpl
@@ -22,3 +22,10 @@ def register_presets(register: RegisterPreset) -> None:
     """The presets of `assemblies/models/*/presets.py`."""
     for name, document in presets().items():
         register(name, document)
+
+
+@hookimpl
+def register_importers(register: RegisterImporter) -> None:
+    """The importers of `assemblies/models/*/checkpoint.py`."""
+    for importer in importers():
+        register(importer)

@@ -1,124 +1,20 @@
-"""The flat list of what this package registers, as a third party would."""
+"""Registers every block of the family folders, so that a new block is one file and nothing else.
+
+`common` and `ops` hold no blocks.
+"""
 
 from __future__ import annotations
 
-from blocks.attention.dense import DenseAttention
-from blocks.attention.hydra import HydraNA
-from blocks.attention.l2 import L2Attention
-from blocks.attention.linformer import Linformer
-from blocks.attention.neighborhood import NeighborhoodAttention
-from blocks.attention.shifted_window import ShiftedWindowAttention
-from blocks.augment.ada import ADA
-from blocks.augment.diff_augment import DiffAugment
-from blocks.augment.fading_blur import FadingBlur
-from blocks.condition.class_labels import ClassLabels
-from blocks.feed_forward.identity import Identity
-from blocks.feed_forward.mlp import MLP
-from blocks.head.class_token import ClassTokenHead
-from blocks.head.contrad import ContraDHead
-from blocks.head.linear import LinearHead
-from blocks.head.patch import PatchHead
-from blocks.head.token_conv import TokenConvHead
-from blocks.image_head.inr_patches import INRPatches
-from blocks.image_head.linear_patches import LinearPatches
-from blocks.image_head.siren_patches import SirenPatches
-from blocks.image_head.to_rgb import ToRGB
-from blocks.layer.conv import Conv
-from blocks.layer.downsample import Downsample
-from blocks.layer.minibatch_std import MinibatchStd
-from blocks.layer.modulated_conv import ModulatedConv
-from blocks.layer.norm import Normalize
-from blocks.layer.pos_embed import PosEmbed
-from blocks.layer.residual import Residual
-from blocks.layer.residual_conv import ResidualConv
-from blocks.layer.styled_attention import StyledAttention
-from blocks.layer.transformer import Transformer
-from blocks.layer.upsample import Upsample
-from blocks.layer.upsample_linear import UpsampleLinear
-from blocks.loss.hinge import Hinge
-from blocks.loss.non_saturating import NonSaturating
-from blocks.loss.wasserstein import Wasserstein
-from blocks.mapping.bypass import BypassMapping
-from blocks.mapping.mapping import MappingNetwork
-from blocks.norm.adain import AdaIN
-from blocks.norm.batch_norm_local import BatchNormLocal
-from blocks.norm.group_norm import GroupNorm
-from blocks.norm.layer_norm import LayerNorm
-from blocks.norm.pixel_norm import PixelNorm
-from blocks.norm.sln import SelfModulatedLayerNorm
-from blocks.regularizer.balanced_consistency import BalancedConsistency
-from blocks.regularizer.gradient_penalty import GradientPenalty
-from blocks.regularizer.path_length import PathLength
-from blocks.regularizer.r1 import R1
-from blocks.stem.from_rgb import FromRGB
-from blocks.stem.from_wavelets import FromWavelets
-from blocks.stem.overlapping_patches import OverlappingPatches
-from blocks.synthesis_input.constant import Constant
-from blocks.synthesis_input.fourier_features import FourierFeatures
-from blocks.synthesis_input.learned_tokens import LearnedTokens
-from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
-from blocks.weight_norm.spectral import SpectralNorm
-from registry import Register, hookimpl
+import pkgutil
+
+import blocks
+from registry import Register, blocks_in, hookimpl
+
+WITHOUT_BLOCKS = {"blocks.common", "blocks.ops"}
 
 
 @hookimpl
 def register_blocks(register: Register) -> None:
-    for block in (
-        ADA,
-        AdaIN,
-        BalancedConsistency,
-        BatchNormLocal,
-        ClassLabels,
-        BypassMapping,
-        ClassTokenHead,
-        Constant,
-        ContraDHead,
-        Conv,
-        DenseAttention,
-        DiffAugment,
-        Downsample,
-        FadingBlur,
-        FourierFeatures,
-        FromRGB,
-        FromWavelets,
-        GradientPenalty,
-        GroupNorm,
-        Hinge,
-        HydraNA,
-        INRPatches,
-        Identity,
-        ImprovedSpectralNorm,
-        L2Attention,
-        LayerNorm,
-        LearnedTokens,
-        LinearHead,
-        LinearPatches,
-        Linformer,
-        MLP,
-        MappingNetwork,
-        MinibatchStd,
-        ModulatedConv,
-        NeighborhoodAttention,
-        NonSaturating,
-        Normalize,
-        OverlappingPatches,
-        PatchHead,
-        PathLength,
-        PixelNorm,
-        PosEmbed,
-        R1,
-        Residual,
-        ResidualConv,
-        SelfModulatedLayerNorm,
-        SirenPatches,
-        ShiftedWindowAttention,
-        SpectralNorm,
-        StyledAttention,
-        ToRGB,
-        TokenConvHead,
-        Transformer,
-        Upsample,
-        UpsampleLinear,
-        Wasserstein,
-    ):
+    folders = (module.name for module in pkgutil.iter_modules(blocks.__path__, "blocks.") if module.ispkg)
+    for block in blocks_in(*(folder for folder in folders if folder not in WITHOUT_BLOCKS)):
         register(block)

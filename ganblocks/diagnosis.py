@@ -42,12 +42,8 @@ def devices() -> list[str]:
 
 def plugins() -> list[dict[str, Any]]:
     """The plugins that are loaded, with the number of their blocks."""
-    counts = Counter(f"{entry.origin.plugin} ({entry.origin.package})" for entry in catalogue.entries())
-    rows = []
-    for name, _ in catalogue.plugins.list_name_plugin():
-        plugin, _, package = name.removesuffix(")").partition(" (")
-        rows.append({"plugin": plugin, "package": package, "version": _version(package), "blocks": counts[name]})
-    return rows
+    counts = Counter(entry.origin for entry in catalogue.entries())
+    return [{**origin._asdict(), "blocks": counts[origin]} for origin in catalogue.plugins()]
 
 
 def _kernels(op: Op) -> list[dict[str, Any]]:

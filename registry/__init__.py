@@ -1,14 +1,24 @@
-"""The ground floor: what a block is, who gives which, how kernels are chosen. Knows no block and imports no torch."""
+"""Blocks and their specs, the catalogue of installed packages, and the choice of kernels. Imports no torch."""
 
 from registry.catalogue import DuplicateError, Entry, Origin, catalogue
+from registry.collect import blocks_in
 from registry.errors import IncompatibleError, Problem, SpecError, SpecValidationError, incompatible
-from registry.hookspecs import Register, RegisterKernel, RegisterPreset, hookimpl
+from registry.hookspecs import (
+    CheckpointImporter,
+    Register,
+    RegisterCommand,
+    RegisterImporter,
+    RegisterKernel,
+    RegisterPreset,
+    hookimpl,
+)
 from registry.kernels import Kernel, KernelError, Op, recording, second_order
 from registry.slots import Slot
 from registry.spec import Block, Spec, build_at, collecting
 
 __all__ = [
     "Block",
+    "CheckpointImporter",
     "DuplicateError",
     "Entry",
     "IncompatibleError",
@@ -18,12 +28,15 @@ __all__ = [
     "Origin",
     "Problem",
     "Register",
+    "RegisterCommand",
+    "RegisterImporter",
     "RegisterKernel",
     "RegisterPreset",
     "Slot",
     "Spec",
     "SpecError",
     "SpecValidationError",
+    "blocks_in",
     "build_at",
     "catalogue",
     "collecting",

@@ -1,9 +1,8 @@
-"""The catalogue: every block, kernel and preset that the installed packages give, and who gave it.
+"""The catalogue: the blocks, kernels, presets, importers and commands of all installed packages.
 
-Packages announce a plugin by an entry point of group `ganblocks`; the project's own blocks arrive the same way. Plugins
-are imported once, when something is first looked up. A plugin that cannot be imported harms nobody else: the reason is
-kept for `ganblocks doctor`. Two blocks with the same family and kind are an error, because nobody could tell which one
-a spec means.
+Packages announce plugins by entry points (see `registry.hookspecs`); this project's own plugins are announced the same
+way. Plugins are imported once, at the first look-up. An import error in one plugin does not affect the others:
+`failures` keeps the reason for `ganblocks doctor`. Two entries with the same name are an error.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pluggy
 
@@ -21,17 +20,22 @@ from registry.errors import nearest
 from registry.spec import parse_docstring
 
 if TYPE_CHECKING:
+    from registry.hookspecs import CheckpointImporter
     from registry.kernels import Kernel
     from registry.spec import Block, Spec
 
+    Document: TypeAlias = Callable[[], Spec | dict[str, Any]]
+
+PROJECT = "ganblocks"
 GROUP = "ganblocks"
-LIMIT = "GANBLOCKS_PLUGINS"
-HOW_TO_GET = "if another package gives it, install that package (pip install NAME)"
-FLOORS = ("blocks", "assemblies")  # this project's own, without which nothing can be built: never limited
+COMMANDS_GROUP = "ganblocks.commands"
+PLUGINS_ENV = "GANBLOCKS_PLUGINS"
+HOW_TO_GET = "(if another package provides it: pip install PACKAGE)"
+REQUIRED = ("blocks", "assemblies", "cli")  # plugins of this project that PLUGINS_ENV does not exclude
 
 
 class Origin(NamedTuple):
-    """Who gave an entry: the plugin's name, its distribution and version."""
+    """Where an entry comes from: the plugin's name, its distribution and the distribution's version."""
 
     plugin: str
     package: str
@@ -49,158 +53,196 @@ class Entry(NamedTuple):
 
     @property
     def summary(self) -> str:
+        """The first line of the block's docstring."""
         return parse_docstring(self.block.__doc__)[0]
 
     @property
     def paper(self) -> str:
-        """The citation that the block's file opens with, if it has one."""
+        """The citation in the docstring of the block's module; empty if there is none."""
         paragraphs = (sys.modules[self.block.__module__].__doc__ or "").split("\n\n")
         return next((" ".join(text.split()) for text in paragraphs if "http" in text or "arXiv" in text), "")
 
 
 class DuplicateError(ValueError):
-    """Two packages give a block, kernel or preset of the same name."""
+    """Two packages provide an entry of the same name."""
+
+
+class _Item(NamedTuple):
+    value: Any
+    origin: Origin
 
 
 class Catalogue:
-    """All that is registered. Use the one instance, `registry.catalogue`."""
+    """All entries. Use the one instance, `registry.catalogue`."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], Entry] = {}
-        self._kernels: dict[str, dict[str, tuple[Kernel, Origin]]] = {}
-        self._presets: dict[str, tuple[Callable[[], Spec | dict[str, Any]], Origin]] = {}
-        self._loaded = False
+        self._items: dict[tuple[str, ...], _Item] = {}  # by sort ("block", "kernel", ...) and name
+        self._plugins: list[tuple[object, Origin]] = []
+        self._loaded: set[str] = set()
+        self._hooks = pluggy.PluginManager(PROJECT)
+        self._hooks.add_hookspecs(hookspecs)
         self.failures: dict[str, str] = {}
-        self.plugins = pluggy.PluginManager(GROUP)
-        self.plugins.add_hookspecs(hookspecs)
 
     def load(self) -> None:
-        """Import all installed plugins, once; what fails is noted in `failures`.
+        """Import the installed plugins of blocks, kernels, presets and importers, once.
+
+        A plugin that cannot be imported is noted in `failures`.
 
         Raises:
-            DuplicateError: Two packages give the same family and kind.
+            DuplicateError: Two packages provide an entry of the same name.
         """
-        if self._loaded:
+        self._load(GROUP)
+
+    def load_commands(self) -> None:
+        """Import the installed plugins of commands, once; the others, and so torch, are not imported.
+
+        Raises:
+            DuplicateError: Two packages provide a command of the same name.
+        """
+        self._load(COMMANDS_GROUP)
+
+    def _load(self, group: str) -> None:
+        if group in self._loaded:
             return
-        self._loaded = True
-        allowed = os.environ.get(LIMIT)
-        names = None if allowed is None else {name.strip() for name in allowed.split(",")}
-        found = sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name not in FLOORS, point.name))
-        for point in found:
-            distribution = point.dist.name if point.dist else point.module
-            if names is not None and point.name not in names and not (distribution == GROUP and point.name in FLOORS):
+        self._loaded.add(group)
+        limit = os.environ.get(PLUGINS_ENV)
+        names = None if limit is None else {name.strip() for name in limit.split(",")}
+        for point in sorted(metadata.entry_points(group=group), key=lambda point: (not _required(point), point.name)):
+            if names is not None and point.name not in names and not _required(point):
                 continue
-            origin = Origin(point.name, distribution, point.dist.version if point.dist else "")
+            package = point.dist.name if point.dist else point.module
+            origin = Origin(point.name, package, point.dist.version if point.dist else "")
             try:
                 self.add_plugin(point.load(), origin)
             except DuplicateError:
-                self._loaded = False
+                self._loaded.discard(group)
                 raise
-            except (Exception, SystemExit) as error:  # whatever a stranger's module does at import is its own failure
+            except (Exception, SystemExit) as error:  # any error of another package's code
                 self.failures[f"{point.name} ({origin})"] = f"{type(error).__name__}: {error}"
 
     def add_plugin(self, plugin: object, origin: Origin | None = None) -> None:
-        """Register a plugin (a module or object with hook implementations), at any time; all of it or nothing."""
-        if self.plugins.is_registered(plugin):
+        """Register all entries of a plugin (a module or object with hook implementations), or none on an error."""
+        if self._hooks.is_registered(plugin):
             return
         origin = origin or _origin_of(getattr(plugin, "__name__", type(plugin).__module__))
-        self.plugins.register(plugin, name=f"{origin.plugin} ({origin.package})")
-        before = dict(self._entries), {op: dict(given) for op, given in self._kernels.items()}, dict(self._presets)
-        others = [other for other in self.plugins.get_plugins() if other is not plugin]
+        self._hooks.register(plugin)
+        before = dict(self._items)
+        others = [other for other in self._hooks.get_plugins() if other is not plugin]
         try:
+            self._hooks.check_pending()  # refuses a misspelt hook
             for hook, register in (
                 ("register_blocks", lambda block: self.register(block, origin)),
                 ("register_kernels", lambda kernel: self.register_kernel(kernel, origin)),
                 ("register_presets", lambda name, document: self.register_preset(name, document, origin)),
+                ("register_importers", lambda importer: self.register_importer(importer, origin)),
+                ("register_commands", lambda name, command: self.register_command(name, command, origin)),
             ):
-                self.plugins.subset_hook_caller(hook, others)(register=register)
+                self._hooks.subset_hook_caller(hook, others)(register=register)
         except BaseException:
-            self._entries, self._kernels, self._presets = before
-            self.plugins.unregister(plugin)
+            self._items = before
+            self._hooks.unregister(plugin)
             raise
+        self._plugins.append((plugin, origin))
 
     def remove_plugin(self, plugin: object) -> None:
-        """Forget a plugin and everything it gave."""
-        name = self.plugins.get_name(plugin)
-        self.plugins.unregister(plugin)
-
-        def kept(origin: Origin) -> bool:
-            return f"{origin.plugin} ({origin.package})" != name
-
-        self._entries = {key: entry for key, entry in self._entries.items() if kept(entry.origin)}
-        self._presets = {key: given for key, given in self._presets.items() if kept(given[1])}
-        self._kernels = {op: {k: v for k, v in given.items() if kept(v[1])} for op, given in self._kernels.items()}
+        """Remove a plugin and all its entries."""
+        self._hooks.unregister(plugin)
+        origins = [origin for each, origin in self._plugins if each is plugin]
+        self._plugins = [(each, origin) for each, origin in self._plugins if each is not plugin]
+        self._items = {
+            key: item for key, item in self._items.items() if not any(item.origin is origin for origin in origins)
+        }
 
     def register(self, block: type[Block], origin: Origin | None = None) -> None:
-        """Add one block.
+        """Add a block.
 
         Raises:
             DuplicateError: Another block has this family and kind.
+            TypeError: The class has no kind.
         """
-        if getattr(block, "kind", None) is None:
+        kind = getattr(block, "kind", None)
+        if kind is None:
             raise TypeError(f'{block!r} has no kind: declare it as class {block.__name__}(SomeFamily, kind="...")')
-        assert block.kind is not None
-        key, entry = (block.family_name, block.kind), Entry(block, origin or _origin_of(block.__module__))
-        known = self._entries.get(key)
-        if known is not None and known.block is not block:
-            raise DuplicateError(
-                f"{key[0]} kind {key[1]!r} is given by {known.origin} ({known.block.__module__}) and again by "
-                f"{entry.origin} ({block.__module__}); uninstall one of the two packages, or choose by the variable "
-                f"{LIMIT}"
-            )
-        self._entries[key] = known or entry
+        name = f"{block.family_name} kind {kind!r}"
+        self._add(("block", block.family_name, kind), name, block, origin, block.__module__)
 
     def register_kernel(self, kernel: Kernel, origin: Origin | None = None) -> None:
-        """Add one kernel to its op."""
-        known = self._kernels.setdefault(kernel.op, {}).setdefault(
-            kernel.name, (kernel, origin or _origin_of(type(kernel).__module__))
-        )
-        if known[0] is not kernel:
+        """Add a kernel to its op."""
+        name = f"kernel {kernel.name!r} of op {kernel.op}"
+        self._add(("kernel", kernel.op, kernel.name), name, kernel, origin, type(kernel).__module__)
+
+    def register_preset(self, name: str, document: Document, origin: Origin | None = None) -> None:
+        """Add a preset."""
+        self._add(("preset", name), f"preset {name!r}", document, origin, document.__module__)
+
+    def register_importer(self, importer: CheckpointImporter, origin: Origin | None = None) -> None:
+        """Add an importer of published checkpoints."""
+        name = f"importer {importer.form!r}"
+        self._add(("importer", importer.form), name, importer, origin, importer.conversion.__module__)
+
+    def register_command(self, name: str, command: Callable[..., Any], origin: Origin | None = None) -> None:
+        """Add a command of the command line."""
+        self._add(("command", name), f"command {name!r}", command, origin, command.__module__)
+
+    def _add(self, key: tuple[str, ...], name: str, value: Any, origin: Origin | None, module: str) -> None:
+        origin = origin or _origin_of(module)
+        item = self._items.setdefault(key, _Item(value, origin))
+        if item.value is not value:
             raise DuplicateError(
-                f"kernel {kernel.name!r} of op {kernel.op} is given by {known[1]} and again by {origin}"
+                f"{name} is provided by {item.origin} and by {origin} ({module}); uninstall one of the two packages, "
+                f"or select plugins with the variable {PLUGINS_ENV}"
             )
 
-    def register_preset(
-        self, name: str, document: Callable[[], Spec | dict[str, Any]], origin: Origin | None = None
-    ) -> None:
-        """Add one preset under its name."""
-        known = self._presets.setdefault(name, (document, origin or _origin_of(document.__module__)))
-        if known[0] is not document:
-            raise DuplicateError(f"preset {name!r} is given by {known[1]} and again by {origin}")
-
     def get(self, family: str, kind: str) -> Entry | None:
+        """The block of this family and kind, if there is one."""
         self.load()
-        return self._entries.get((family, kind))
+        item = self._items.get(("block", family, kind))
+        return None if item is None else Entry(*item)
 
     def entries(self, family: str | None = None) -> Iterator[Entry]:
-        """All registered blocks, by family and kind."""
+        """All blocks, or those of a family, sorted by family and kind."""
         self.load()
-        for (name, _), entry in sorted(self._entries.items(), key=lambda item: item[0]):
-            if family is None or name == family:
-                yield entry
+        for (sort, name, *_), item in sorted(self._items.items(), key=lambda pair: pair[0]):
+            if sort == "block" and family in (None, name):
+                yield Entry(*item)
 
     def kernels(self, op: str) -> list[Kernel]:
-        """The kernels that plugins gave for an op; the op itself adds its reference kernel."""
+        """The kernels that plugins add to an op; the op itself has its own."""
         self.load()
-        return [kernel for kernel, _ in self._kernels.get(op, {}).values()]
+        return [item.value for key, item in self._items.items() if key[:2] == ("kernel", op)]
 
-    def presets(self) -> dict[str, Callable[[], Spec | dict[str, Any]]]:
+    def presets(self) -> dict[str, Document]:
+        """The presets by name, sorted."""
         self.load()
-        return {name: document for name, (document, _) in sorted(self._presets.items())}
+        return {key[1]: item.value for key, item in sorted(self._items.items()) if key[0] == "preset"}
+
+    def importers(self) -> list[CheckpointImporter]:
+        """The importers in the order of registration: this project's own first."""
+        self.load()
+        return [item.value for key, item in self._items.items() if key[0] == "importer"]
+
+    def commands(self) -> dict[str, Callable[..., Any]]:
+        """The commands by name in the order of registration: this project's own first."""
+        self.load_commands()
+        return {key[1]: item.value for key, item in self._items.items() if key[0] == "command"}
+
+    def plugins(self) -> list[Origin]:
+        """The plugins that have been loaded."""
+        return [origin for _, origin in self._plugins]
 
     def unknown(self, families: list[str], kind: str) -> str:
-        """What to say of a kind that nobody gives: the nearest names, and how to get it."""
+        """The error message for an unknown kind: the family that has it, similar kinds, how to install it."""
         valid = [entry.block.kind or "" for family in families for entry in self.entries(family)]
         elsewhere = [entry.block.family_name for entry in self.entries() if entry.block.kind == kind]
-        said = f"no {' or '.join(families)} of kind {kind!r} is installed; {nearest(kind, valid)}"
-        if elsewhere:  # the right name at the wrong place
-            return f"{said} ({kind!r} is a kind of {' and '.join(elsewhere)})"
-        failed = (
-            f"; a plugin failed to load ({', '.join(self.failures)}), `ganblocks doctor` says why"
-            if self.failures
-            else ""
-        )
-        return f"{said}; {HOW_TO_GET}{failed}"
+        fact = f"unknown {' or '.join(families)} {kind!r}"
+        if elsewhere:
+            return f"{fact}, which is a kind of {' and '.join(elsewhere)}; {nearest(kind, valid)}"
+        failed = f"; `ganblocks doctor` shows why plugins failed to load: {', '.join(self.failures)}"
+        return f"{fact}; {nearest(kind, valid)} {HOW_TO_GET}{failed if self.failures else ''}"
+
+
+def _required(point: metadata.EntryPoint) -> bool:
+    return point.name in REQUIRED and point.dist is not None and point.dist.name == PROJECT
 
 
 def _origin_of(module: str) -> Origin:

@@ -1,4 +1,4 @@
-"""What goes wrong with a spec, said so that a reader can mend it: the place, the fact with numbers, the cure."""
+"""Errors of specs: each problem has a path into the spec and a message with the fact, its numbers and the cure."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ Path = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: where (a path into the spec) and what, with its cure."""
+    """One problem of a spec: a path into the spec, and a message."""
 
     path: Path
     message: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
+        """The path as text, such as `synthesis.1.attention`."""
         return ".".join(str(part) for part in self.path) or "(top)"
 
     def under(self, *prefix: str | int) -> Problem:
+        """The same problem with its path prefixed."""
         return Problem((*prefix, *self.path), self.message)
 
 
 class SpecError(ValueError):
-    """All problems of a spec, each with its path.
+    """All problems of a spec.
 
     Args:
-        problems: What is wrong, in the order of the spec.
-        subject: What the spec was called: a file name, a class name.
+        problems: The problems, in the order of the spec.
+        subject: What the message calls the spec: a file name, a class name.
     """
 
-    verdict = "is not right"
+    verdict = "is wrong"
 
     def __init__(self, problems: Iterable[Problem], subject: str = "") -> None:
         self.problems = tuple(problems)
@@ -40,34 +42,34 @@ class SpecError(ValueError):
 
     def __str__(self) -> str:
         count = len(self.problems)
-        width = max((len(problem.place) for problem in self.problems), default=0)
+        width = max((len(problem.location) for problem in self.problems), default=0)
         lines = [f"{self.subject or 'The spec'} {self.verdict} ({count} problem{'s' if count != 1 else ''})"]
-        lines += [f"  {problem.place.ljust(width)}   {problem.message}" for problem in self.problems]
+        lines += [f"  {problem.location.ljust(width)}   {problem.message}" for problem in self.problems]
         return "\n".join(lines)
 
     def under(self, *prefix: str | int) -> SpecError:
-        """The same problems, seen from further out."""
+        """The same error with all paths prefixed."""
         return type(self)([problem.under(*prefix) for problem in self.problems], self.subject)
 
     def about(self, subject: str) -> SpecError:
-        """The same problems, of a spec with a name."""
+        """The same error with another subject."""
         return type(self)(self.problems, subject)
 
 
 class SpecValidationError(SpecError):
-    """A spec that is wrong in itself: unknown names, wrong types, values out of range."""
+    """A spec that is not valid by itself: unknown names, wrong types, values out of range."""
 
     verdict = "is not valid"
 
 
 class IncompatibleError(SpecError):
-    """Blocks that are right in themselves but do not fit their neighbours."""
+    """Blocks whose specs are valid but which cannot be combined, or not with this image size."""
 
     verdict = "does not fit together"
 
 
 def incompatible(parameter: str | int | Path, message: str) -> IncompatibleError:
-    """The error a block raises in `__init__` when `parameter` does not fit its wiring.
+    """The error that a block raises in `__init__` when `parameter` does not fit its context.
 
     Args:
         parameter: The block's option, or a path into it such as `("dilations", 1)`.
@@ -78,8 +80,10 @@ def incompatible(parameter: str | int | Path, message: str) -> IncompatibleError
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Half a sentence that points from a name nobody knows to the valid ones."""
+    """The hint of an error message about an unknown name: similar valid names, or all of them."""
     if not valid:
-        return "there is none to choose from"
-    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}" if close else f"valid: {', '.join(sorted(valid))}"
+        return "there are none"
+    *others, last = [repr(each) for each in difflib.get_close_matches(name, valid, n=3, cutoff=0.5)] or [""]
+    if not last:
+        return f"valid: {', '.join(sorted(valid))}"
+    return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"

@@ -1,4 +1,16 @@
-"""What a plugin may give: blocks, kernels and presets. A plugin implements any of these with `@hookimpl`."""
+"""The hooks of a plugin. A plugin is a module or object that implements any of them with `@hookimpl`.
+
+A package announces its plugins by entry points in `pyproject.toml`. Blocks, kernels, presets and importers:
+
+    [project.entry-points.ganblocks]
+    spiral = "spiral_attention.plugin"
+
+Commands of the command line have a group of their own, so that `ganblocks --help` does not import torch. A module named
+there implements `register_commands` and imports torch only inside its commands:
+
+    [project.entry-points."ganblocks.commands"]
+    spiral = "spiral_attention.commands"
+"""
 
 from __future__ import annotations
 
@@ -7,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from registry.kernels import Kernel
     from registry.spec import Block, Spec
@@ -16,22 +28,49 @@ hookspec = pluggy.HookspecMarker("ganblocks")
 hookimpl = pluggy.HookimplMarker("ganblocks")
 
 
+class CheckpointImporter(Protocol):
+    """Converts one layout of published checkpoints; `assemblies.conversion.importer.Importer` is such a class."""
+
+    @property
+    def form(self) -> str: ...
+    @property
+    def recognises(self) -> Callable[[frozenset[str]], bool]: ...
+    @property
+    def conversion(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Any]: ...
+    @property
+    def options(self) -> Mapping[str, str]: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+
+
 class Register(Protocol):
-    """Takes one block class."""
+    """Adds a block class to the catalogue."""
 
     def __call__(self, block: type[Block], /) -> None: ...
 
 
 class RegisterKernel(Protocol):
-    """Takes one kernel; it names the op it belongs to."""
+    """Adds a kernel to the op that its attribute `op` names."""
 
     def __call__(self, kernel: Kernel, /) -> None: ...
 
 
 class RegisterPreset(Protocol):
-    """Takes a preset's name and a function that returns its document."""
+    """Adds a preset: its name, and a function that returns its document."""
 
     def __call__(self, name: str, document: Callable[[], Spec | dict[str, Any]], /) -> None: ...
+
+
+class RegisterImporter(Protocol):
+    """Adds an importer of published checkpoints."""
+
+    def __call__(self, importer: CheckpointImporter, /) -> None: ...
+
+
+class RegisterCommand(Protocol):
+    """Adds a command: its name, and a function, or a `typer.Typer` for a group of commands."""
+
+    def __call__(self, name: str, command: Callable[..., Any], /) -> None: ...
 
 
 @hookspec
@@ -46,4 +85,14 @@ def register_kernels(register: RegisterKernel) -> None:
 
 @hookspec
 def register_presets(register: RegisterPreset) -> None:
-    """Call `register(name, function)` for each preset; the function runs when the preset is asked for."""
+    """Call `register(name, function)` for each preset. The function runs when the preset is used."""
+
+
+@hookspec
+def register_importers(register: RegisterImporter) -> None:
+    """Call `register(importer)` for each importer. The first that recognises a checkpoint converts it."""
+
+
+@hookspec
+def register_commands(register: RegisterCommand) -> None:
+    """Call `register(name, function)` or `register(name, typer_app)` for each command, in the order of `--help`."""

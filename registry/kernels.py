@@ -1,7 +1,7 @@
-"""An op is a computation with one reference kernel, written to be read, and any number of faster ones.
+"""Ops and kernels. An op is a computation with one readable reference kernel and any number of faster kernels.
 
-Each kernel says why it cannot serve a call; the chooser takes the first that can, by priority. Fused kernels often have
-no second derivative, and gradient penalties need one: under `second_order()` such kernels are refused, never used.
+A call runs the kernel of highest priority that supports it; each kernel lists its reasons against a call. Fused kernels
+often have no second derivative, which gradient penalties need: inside `second_order()` such kernels are not used.
 """
 
 from __future__ import annotations
@@ -18,38 +18,42 @@ MODES = ("auto", "tune")
 
 
 class KernelError(RuntimeError):
-    """No kernel of an op, or not the one asked for, can serve a call; the message has every reason."""
+    """No kernel of an op, or not the selected one, supports a call; the message lists all reasons."""
 
 
 class Kernel:
-    """One way to compute an op.
+    """One implementation of an op. Subclasses set the class variables and implement `run`.
 
-    Subclasses set `op`, `name` and `priority` (the highest supported wins; references have 0), say in `second_order`
-    whether their gradient can be differentiated again, and implement `run`. `unsupported` is called in `forward` and
-    traced by torch.compile: it compares shapes, dtypes and devices and does nothing else. What needs a look at the
-    machine (is the library there, is it compiled?) belongs in `unavailable`, asked once, when a block is built.
+    `unsupported` runs in `forward` and is traced by torch.compile, so it only compares shapes, dtypes and devices.
+    Checks of the machine, such as whether a library is installed and compiled, belong in `unavailable`, which runs once
+    when a block is built.
     """
 
     op: ClassVar[str]
+    """Name of the op."""
     name: ClassVar[str]
+    """Name of the kernel, unique within the op."""
     priority: ClassVar[int] = 0
+    """The available kernel of highest priority that supports a call runs; reference kernels have 0."""
     second_order: ClassVar[bool] = False
+    """Whether the gradient can be differentiated again."""
     counted: ClassVar[bool] = False
-    """Whether what it multiplies is what the op needs, and a counter of operations sees it: `counting` runs it then."""
+    """Whether a counter of torch operations gets the number of multiplications that the op needs; see `counting`."""
     library: ClassVar[str | None] = None
-    """The distribution that computes, if it is another's; its version is part of what a measured choice holds for."""
+    """The distribution that computes, if it is not this project; a measured choice is valid for one version of it."""
     enable: ClassVar[str | None] = None
     """The command that makes an unavailable kernel available, for `ganblocks doctor`."""
 
     def unavailable(self) -> str | None:
-        """Why this kernel cannot run on this machine at all; None when it can."""
+        """Why this kernel cannot run on this machine; None if it can."""
         return None
 
     def unsupported(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Why this kernel cannot serve this call; an empty list when it can."""
+        """The reasons against a call; empty if the kernel supports it."""
         return []
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the op."""
         raise NotImplementedError(f"kernel {self.name} of {self.op} has no run")
 
     def __repr__(self) -> str:
@@ -60,9 +64,9 @@ class Op:
     """A named computation with its kernels.
 
     Args:
-        name: What kernels call it in their `op`.
-        reference: The kernel that every other one has to agree with.
-        kernels: More kernels of the same package; plugins add theirs through `register_kernels`.
+        name: The name; kernels refer to it in `Kernel.op`.
+        reference: The kernel that defines the result; the others are tested against it.
+        kernels: More kernels of the same package. Plugins add theirs by the hook `register_kernels`.
     """
 
     ops: ClassVar[dict[str, Op]] = {}
@@ -74,16 +78,16 @@ class Op:
         Op.ops[name] = self
 
     def kernels(self) -> list[Kernel]:
-        """All kernels, the preferred first, the reference last."""
+        """All kernels by descending priority."""
         return sorted([*self._own, *catalogue.kernels(self.name)], key=lambda kernel: -kernel.priority)
 
     def bind(self, kernel: str = "auto") -> BoundOp:
-        """The op as a function, its kernels looked up now and chosen at each call.
+        """The op as a function. Its kernels are looked up now; one of them is selected at each call.
 
         Args:
-            kernel: "auto" takes the preferred kernel that can serve a call. "tune" takes the quickest: it is measured
-                when a call of its shapes, dtypes and devices is first seen, and remembered for this machine and its
-                libraries. A kernel's name takes that kernel or none.
+            kernel: "auto" selects the kernel of highest priority that supports the call. "tune" selects the fastest
+                one, measured at the first call with these shapes, dtypes and devices and cached on disk for this
+                machine and these library versions. A kernel's name selects that kernel.
 
         Raises:
             IncompatibleError: No kernel has this name, or the named one cannot run on this machine.
@@ -95,31 +99,31 @@ class Op:
 
 
 class BoundOp:
-    """An op with its kernels at hand; calling it computes. Made in `__init__`, called in `forward`, safe to compile."""
+    """An op with its kernels looked up. Make it in `__init__` and call it in `forward`; torch.compile can trace it."""
 
     def __init__(self, op: Op, kernel: str) -> None:
-        known = op.kernels()
-        chosen = known if kernel in MODES else [candidate for candidate in known if candidate.name == kernel]
-        if not chosen:
-            names = [*MODES, *(candidate.name for candidate in known)]
+        kernels = op.kernels()
+        selected = kernels if kernel in MODES else [each for each in kernels if each.name == kernel]
+        if not selected:
+            names = [*MODES, *(each.name for each in kernels)]
             raise incompatible("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
-        if kernel not in MODES and (reason := chosen[0].unavailable()):
+        if kernel not in MODES and (reason := selected[0].unavailable()):
             raise incompatible("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
         self.op = op
         self.kernel = kernel
-        self.candidates = tuple(candidate for candidate in chosen if candidate.unavailable() is None)
-        self.choices = Choices({each.library for each in known if each.library}) if kernel == "tune" else None
+        self.candidates = tuple(each for each in selected if each.unavailable() is None)
+        self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
             return self.op.reference.run(*args, **kwargs)
         if _countings:
-            counted = next((kernel for kernel in self.op.kernels() if kernel.counted), self.op.reference)
-            return counted.run(*args, **kwargs)
+            kernel = next((each for each in self.op.kernels() if each.counted), self.op.reference)
+            return kernel.run(*args, **kwargs)
         if self.choices is not None:
             return self._tuned(self.choices, args, kwargs)
         for kernel in self.candidates:
-            if (_penalties and not kernel.second_order) or kernel.unsupported(*args, **kwargs):
+            if not _supports(kernel, args, kwargs):
                 continue
             if _recordings:
                 _recordings[-1].append((self.op.name, kernel.name))
@@ -127,39 +131,38 @@ class BoundOp:
         raise KernelError(self.explain(*args, **kwargs))
 
     def _tuned(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The quickest kernel of those that can; while torch.compile traces, the one remembered, or the preferred."""
-        able = [
-            kernel
-            for kernel in self.candidates
-            if not ((_penalties and not kernel.second_order) or kernel.unsupported(*args, **kwargs))
-        ]
-        if not able:
+        """Run the fastest kernel that supports the call.
+
+        While torch.compile traces nothing is measured: the cached choice runs, or the kernel of highest priority.
+        """
+        supporting = [kernel for kernel in self.candidates if _supports(kernel, args, kwargs)]
+        if not supporting:
             raise KernelError(self.explain(*args, **kwargs))
-        chosen = able[0]
-        if len(able) > 1:
-            asked = signature(self.op.name, [kernel.name for kernel in able], bool(_penalties), args, kwargs)
-            remembered = choices.kernels.get(asked)
-            if remembered is not None:
-                chosen = next(kernel for kernel in able if kernel.name == remembered)
+        selected = supporting[0]
+        if len(supporting) > 1:
+            key = signature(self.op.name, [kernel.name for kernel in supporting], bool(_penalties), args, kwargs)
+            cached = choices.kernels.get(key)
+            if cached is not None:
+                selected = next(kernel for kernel in supporting if kernel.name == cached)
             elif measurable(args):
-                heard = _recordings[:]
-                _recordings.clear()  # what only measures is no call of the model's
+                recordings = _recordings[:]
+                _recordings.clear()  # a measurement is not a call of the model
                 try:
-                    chosen = choices.choose(asked, able, bool(_penalties), args, kwargs)
+                    selected = choices.choose(key, supporting, bool(_penalties), args, kwargs)
                 finally:
-                    _recordings[:] = heard
+                    _recordings[:] = recordings
         if _recordings:
-            _recordings[-1].append((self.op.name, chosen.name))
-        return chosen.run(*args, **kwargs)
+            _recordings[-1].append((self.op.name, selected.name))
+        return selected.run(*args, **kwargs)
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Every kernel's reasons against a call."""
-        lines = [f"no kernel of {self.op.name} can serve this call (asked for: {self.kernel})"]
+        lines = [f"no kernel of {self.op.name} supports this call (kernel={self.kernel!r})"]
         for kernel in self.candidates:
             reasons = list(kernel.unsupported(*args, **kwargs))
             if _penalties and not kernel.second_order:
                 reasons.append("has no second derivative, and a gradient penalty needs one")
-            lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'can'}")
+            lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'supports it'}")
         return "\n".join(lines)
 
     def __deepcopy__(self, _memo: Any) -> BoundOp:
@@ -172,11 +175,15 @@ class BoundOp:
         return f"{self.op.name}[{self.kernel}]"
 
 
+def _supports(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return (kernel.second_order or not _penalties) and not kernel.unsupported(*args, **kwargs)
+
+
 def _rebind(op: str, kernel: str) -> BoundOp:
     return Op.ops[op].bind(kernel)
 
 
-# Plain lists, since torch.compile guards on their length; context variables it cannot trace.
+# Lists, because torch.compile guards on their length and cannot trace context variables.
 _penalties: list[None] = []
 _recordings: list[list[tuple[str, str]]] = []
 _references: list[None] = []
@@ -185,7 +192,7 @@ _countings: list[None] = []
 
 @contextmanager
 def second_order() -> Iterator[None]:
-    """While open, only kernels whose gradient can be differentiated again are chosen."""
+    """Context manager: only kernels whose gradient can be differentiated again run."""
     _penalties.append(None)
     try:
         yield
@@ -194,13 +201,13 @@ def second_order() -> Iterator[None]:
 
 
 def wants_second_order() -> bool:
-    """Whether second derivatives are asked for: for blocks that call another library instead of an op."""
+    """Whether `second_order` is open; for blocks that call a library instead of an op."""
     return bool(_penalties)
 
 
 @contextmanager
 def reference_kernels() -> Iterator[None]:
-    """While open, only reference kernels run: for comparing."""
+    """Context manager: only reference kernels run."""
     _references.append(None)
     try:
         yield
@@ -210,7 +217,7 @@ def reference_kernels() -> Iterator[None]:
 
 @contextmanager
 def counting() -> Iterator[None]:
-    """While open, kernels run whose operations a counter sees: the reference, or one that multiplies fewer zeros."""
+    """Context manager for counting multiplications: kernels with `counted` run, otherwise the reference kernel."""
     _countings.append(None)
     try:
         yield
@@ -220,7 +227,7 @@ def counting() -> Iterator[None]:
 
 @contextmanager
 def recording() -> Iterator[list[tuple[str, str]]]:
-    """While open, the list it gives grows by (op, kernel) for each call."""
+    """Context manager: returns a list that gets a pair (op, kernel) for each call."""
     _recordings.append([])
     try:
         yield _recordings[-1]

@@ -1,7 +1,7 @@
-"""A slot is a place in a block for another block of a given family; what fills it is looked up while validating.
+"""A slot is an option of a block that takes another block of a given family.
 
-Because the look-up happens in the catalogue at that moment, blocks of a package installed later are validated as
-strictly as the project's own.
+The kind is looked up in the catalogue at validation time, so blocks of other packages are validated as strictly as the
+project's own.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 else:
 
     class Slot:
-        """`Slot[Attention]`: takes a spec, a mapping with `kind`, a bare kind, or the block's class."""
+        """`Slot[Attention]` accepts a spec, a mapping with `kind`, a kind alone, or the block's class."""
 
         def __class_getitem__(cls, families: Any) -> Any:
             return Annotated[Spec, SlotOf(*(get_args(families) if isinstance(families, UnionType) else [families]))]
 
 
 class SlotOf:
-    """What pydantic needs to know of a slot: how to validate, to serialise and to describe it."""
+    """Validates, serialises and describes a slot for pydantic."""
 
     def __init__(self, *families: type[Block]) -> None:
         self.families = families
@@ -48,11 +48,11 @@ class SlotOf:
             value = value.Spec()
         if isinstance(value, Spec):
             if not issubclass(value.block, self.families):
-                raise _wrong(f"{value.kind} is a block of family {value.block.family_name}; {self.name} goes here")
+                raise _wrong(f"{value.kind} is of family {value.block.family_name}; this option takes {self.name}")
             return value
         options = {"kind": value} if isinstance(value, str) else value
         if not isinstance(options, Mapping) or not isinstance(options.get("kind"), str):
-            raise _wrong(f"a block of family {self.name} goes here: its kind, or a mapping with `kind`, not {value!r}")
+            raise _wrong(f"should be a block of family {self.name}: its kind, or a mapping with `kind`, not {value!r}")
         return self.find(options["kind"]).Spec.model_validate(dict(options))
 
     def find(self, kind: str) -> type[Block]:
@@ -71,17 +71,17 @@ class SlotOf:
         )
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A marker with the families' names; `spec_file.schema` knows what is installed and puts references there."""
+        """A marker with the families' names; `spec_file.schema` replaces it by references to the installed blocks."""
         return {SLOT_MARKER: [family.family_name for family in self.families]}
 
 
 def slot_of(annotation: Any) -> SlotOf | None:
-    """The slot in a field's annotation, if it has one, also inside `| None` or a tuple."""
+    """The slot in a field's annotation, also inside `| None` or a tuple; None if there is none."""
     if isinstance(annotation, SlotOf):
         return annotation
     for part in get_args(annotation):
-        if (found := slot_of(part)) is not None:
-            return found
+        if (slot := slot_of(part)) is not None:
+            return slot
     return None
 
 

@@ -1,7 +1,8 @@
-"""The rule of the star: one signature is a block's wiring, its spec, its schema and its documentation.
+"""Blocks and their specs. One signature declares a block's context, its spec, its JSON schema and its documentation.
 
-What stands before the star of `__init__` is *wiring*, fixed by a block's neighbours; what stands after it is the
-block's *spec*, chosen by its user. `Block` derives from them two pydantic models, once, when the class is defined.
+The keyword-only rule: positional parameters of `__init__` come from the surrounding model and are the block's
+*context*; keyword-only parameters are chosen by the user and are the block's *spec*. When a class is defined, `Block`
+derives a pydantic model of each.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from registry.errors import IncompatibleError, Problem, SpecValidationError, inc
 from registry.messages import in_plain_words, validation_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic import ModelWrapValidatorHandler
 
 
 class Spec(BaseModel):
-    """What a user chooses of a block: frozen data that reads from and writes to Python, YAML and JSON alike."""
+    """The options of a block: frozen data that converts to and from Python, YAML and JSON without loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     block: ClassVar[type[Block]]
     kind: str
 
-    if TYPE_CHECKING:  # fields come from signatures
+    if TYPE_CHECKING:  # the fields are derived from signatures
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -40,25 +41,27 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise validation_error(error, type(self).__qualname__) from None
 
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # else nested specs would pass through it too
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # so that nested specs do not use it
 
     def build(self, **context: Any) -> Any:
-        """The block that this spec describes, given of `wiring` what the block asks for by name.
+        """Build the block.
+
+        Args:
+            context: Values for the block's positional parameters. Those that it does not have are ignored.
 
         Raises:
-            IncompatibleError: The block needs wiring that is not offered, or does not fit what it got.
+            IncompatibleError: A required value is missing, or the block cannot be built with these values.
         """
         fields = self.block.Context.model_fields
         missing = [name for name, field in fields.items() if field.is_required() and context.get(name) is None]
         if missing:
-            offered = ", ".join(sorted(name for name, value in context.items() if value is not None)) or "nothing"
-            raise incompatible(
-                (), f"{self.kind} needs {' and '.join(missing)}, which this place does not have ({offered})"
-            )
+            needs = " and ".join(self.block.missing_context.get(name, name) for name in missing)
+            available = ", ".join(sorted(name for name, value in context.items() if value is not None)) or "nothing"
+            raise incompatible((), f"{self.kind} needs {needs} (available here: {available})")
         return self.block(**{name: context[name] for name in fields if name in context}, **dict(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec in full as plain JSON data; `to_dict` and validation are exact inverses."""
+        """The spec in full, defaults included, as plain JSON data; validation reads it back exactly."""
         return self.model_dump(mode="json")
 
     @model_validator(mode="wrap")
@@ -76,22 +79,22 @@ class Spec(BaseModel):
         return repr(self)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Only what differs from the defaults, so that a long list of blocks stays readable."""
+        """The required options and those that differ from their defaults."""
         fields = type(self).model_fields
         required = {name: getattr(self, name) for name, field in fields.items() if field.is_required()}
-        plain = type(self)(**required)  # a default may be written shorter than its value: a bare kind, 4 for (4, 4)
+        plain = type(self)(**required)  # validates the defaults: 4 becomes (4, 4), a kind becomes a spec
         for name, field in fields.items():
             if field.is_required() or getattr(self, name) != getattr(plain, name):
                 yield name, getattr(self, name)
 
 
-AnySpec: TypeAlias = Spec  # inside `Block` the name Spec means the block's own
+AnySpec: TypeAlias = Spec  # inside `Block`, the name Spec is the block's own spec
 
 
 class BlockType(type):
-    """Checks a block's arguments against its signature, however the block is made; see `Block`."""
+    """Validates the arguments of a block, whether it is built from a spec or called as a class; see `Block`."""
 
-    if not TYPE_CHECKING:  # type checkers shall see the signature of `__init__`
+    if not TYPE_CHECKING:  # type checkers use the signature of `__init__`
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             if cls.kind is None:
@@ -101,10 +104,10 @@ class BlockType(type):
                 raise TypeError(
                     f"{cls.__name__} takes {len(names)} positional arguments ({', '.join(names)}), not {len(args)}"
                 )
-            given = dict(zip(names, args, strict=False))
-            given |= {name: kwargs.pop(name) for name in names if name in kwargs}
+            values = dict(zip(names, args, strict=False))
+            values |= {name: kwargs.pop(name) for name in names if name in kwargs}
             try:
-                context, spec = cls.Context(**given), cls.Spec(**kwargs)
+                context, spec = cls.Context(**values), cls.Spec(**kwargs)
             except ValidationError as error:
                 raise validation_error(error, cls.__name__) from None
             except SpecValidationError as error:
@@ -118,12 +121,12 @@ class BlockType(type):
 
 
 class Block(metaclass=BlockType):
-    """A piece of a model: an ordinary torch module whose signature follows the rule of the star.
+    """A part of a model: a torch module whose signature follows the keyword-only rule.
 
-    A *family* is a subclass that states a contract (`class Attention(Block, nn.Module, family="attention")`); a block
-    is a subclass of a family that has a kind (`class HydraNA(Attention, kind="hydra-na")`). A family may give its specs
-    more fields by a nested `class Spec(Spec)`. However a block is made, its arguments are validated: options arrive in
-    `__init__` as the annotations promise, slots as specs.
+    A *family* is a subclass that declares the contract of `forward`: `class Attention(Block, nn.Module,
+    family="attention")`. A block is a subclass of a family with a kind: `class HydraNA(Attention, kind="hydra-na")`. A
+    nested `class Spec(Spec)` of a family adds fields to the specs of all its blocks. Arguments are validated before
+    `__init__` runs: options have the annotated types, and slots hold specs.
     """
 
     Spec: ClassVar[type[AnySpec]] = Spec
@@ -132,8 +135,12 @@ class Block(metaclass=BlockType):
     family_name: ClassVar[str]
     kind: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = ()
-    stand_in: ClassVar[Callable[[], Any] | None] = None  # what may replace a misfit while the rest is being checked
-    twice_differentiable: ClassVar[bool] = True  # whether it has second derivatives, which gradient penalties need
+    stand_in: ClassVar[Callable[[], Any] | None] = None
+    """Makes a module that replaces an incompatible block of this family while `collecting` checks the rest."""
+    twice_differentiable: ClassVar[bool] = True
+    """Whether the block has second derivatives, which gradient penalties need."""
+    missing_context: ClassVar[Mapping[str, str]] = {}
+    """By name of a context value: what an error message says that a block needs where the value is missing."""
     families: ClassVar[dict[str, type[Block]]] = {}
     spec: Any
 
@@ -152,15 +159,15 @@ class Block(metaclass=BlockType):
             _derive_models(cls)
 
     def fill(self, slot: str, spec: Any, **context: Any) -> Any:
-        """The block for one of this block's slots, built from `spec`; None for an empty slot.
+        """Build the block in one of this block's slots; None for an empty slot.
 
         Args:
             slot: The slot's name in the signature, which becomes part of an error's path.
-            spec: What the slot holds: a spec, or None.
-            wiring: Everything this block can tell its parts; each takes what it asks for.
+            spec: The value of the slot: a spec, or None.
+            context: Values for the positional parameters of the block in the slot.
 
         Raises:
-            IncompatibleError: With the slot's name in front of each path.
+            IncompatibleError: The block cannot be built; paths begin with the slot's name.
         """
         return None if spec is None else build_at((slot,), spec, **context)
 
@@ -169,7 +176,7 @@ _collected: list[list[Problem]] = []
 
 
 class collecting:
-    """While this is open, a misfit inside a slot of a shape-keeping family is written down instead of raised."""
+    """Context manager that collects problems of blocks with a `stand_in` instead of raising IncompatibleError."""
 
     def __enter__(self) -> list[Problem]:
         _collected.append([])
@@ -180,7 +187,7 @@ class collecting:
 
 
 def build_at(path: tuple[str | int, ...], spec: Spec, **context: Any) -> Any:
-    """`spec.build(**wiring)`, with `path` put in front of what does not fit."""
+    """`spec.build(**context)`, with `path` in front of the path of each problem."""
     marker = len(_collected[-1]) if _collected else 0
     try:
         block = spec.build(**context)
@@ -202,11 +209,11 @@ def _derive_models(cls: type[Block]) -> None:
     options: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"{cls.__name__}.__init__ has *{name}: a block names each of its options")
+            raise TypeError(f"{cls.__name__}.__init__ has *{name}; declare each option by name")
         if name not in hints:
-            raise TypeError(f"{cls.__name__}.__init__: {name} has no annotation; its type is its schema")
+            raise TypeError(f"{cls.__name__}.__init__: {name} has no annotation, and the schema is derived from it")
         if name in ("kind", "block") or name in cls.family.Spec.model_fields:
-            raise TypeError(f"{cls.__name__}.__init__: {name} is taken by every {cls.family_name} spec")
+            raise TypeError(f"{cls.__name__}.__init__: {name} is a field of every {cls.family_name} spec")
         default = ... if parameter.default is parameter.empty else parameter.default
         target = options if parameter.kind is parameter.KEYWORD_ONLY else context
         target[name] = (hints[name], Field(default, description=docs[name]) if name in docs else default)
@@ -218,7 +225,7 @@ def _derive_models(cls: type[Block]) -> None:
     options["kind"] = (Literal[cls.kind], cls.kind)
     cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
     for model in (cls.Context, cls.Spec):
-        model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle finds the model through its block
+        model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle looks the model up there
     cls.Spec.block = cls
 
 

@@ -1,4 +1,4 @@
-"""Specs as files: YAML and JSON are two spellings of the same data, and a JSON schema describes them to an editor."""
+"""Reads and writes specs as YAML and JSON files, and makes the JSON schema that editors complete from."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from registry.spec import Block, Spec
 
 
 def validate(data: Any, *families: type[Block], subject: str = "") -> Spec:
-    """The spec that `data` (a mapping, a bare kind, or a spec already) is, of one of `families`.
+    """Validate a spec.
+
+    Args:
+        data: A mapping with `kind`, a kind alone, or a spec.
+        families: The families that its block may belong to.
+        subject: What the error message calls it, such as a file name.
 
     Raises:
-        SpecValidationError: All that is wrong with its form, each with a path.
+        SpecValidationError: It is not valid; all problems are listed.
     """
     try:
         return SlotOf(*_fitting(data, families)).validate(data)
     except ValidationError as error:
-        found = validation_error(error, subject)
-        raise SpecValidationError([_with_package(problem, data) for problem in found.problems], subject) from None
-    except ValueError as error:  # a slot's own complaint, at the top of the document
+        problems = validation_error(error, subject).problems
+        raise SpecValidationError([_with_package(problem, data) for problem in problems], subject) from None
+    except ValueError as error:  # the slot refuses the top of the document
         raise SpecValidationError([Problem((), str(error))], subject) from None
 
 
 def read(path: str | Path, *families: type[Block]) -> Spec:
-    """The spec in a YAML or JSON file.
+    """Read a spec from a YAML or JSON file.
 
     Raises:
-        SpecValidationError: The file is no YAML or JSON, or its spec is not valid.
+        SpecValidationError: The file is neither YAML nor JSON, or its spec is not valid.
         OSError: The file cannot be read.
     """
     path = Path(path)
@@ -46,15 +51,15 @@ def read(path: str | Path, *families: type[Block]) -> Spec:
         text = path.read_text(encoding="utf-8-sig")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}: "
-        raise SpecValidationError([Problem((), f"is not JSON: {place}{error.msg}")], str(path)) from None
+        position = f"line {error.lineno}, column {error.colno}: "
+        raise SpecValidationError([Problem((), f"is not JSON: {position}{error.msg}")], str(path)) from None
     except UnicodeDecodeError:
         raise SpecValidationError([Problem((), "is not a text file; a spec is YAML or JSON")], str(path)) from None
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f"line {where.line + 1}, column {where.column + 1}: " if where else ""
-        what = getattr(error, "problem", None) or str(error)
-        raise SpecValidationError([Problem((), f"is neither YAML nor JSON: {place}{what}")], str(path)) from None
+        mark = getattr(error, "problem_mark", None)
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise SpecValidationError([Problem((), f"is neither YAML nor JSON: {position}{reason}")], str(path)) from None
     if not isinstance(data, Mapping):
         raise SpecValidationError(
             [Problem((), f"a spec is a mapping with `kind`, not {type(data).__name__}")], str(path)
@@ -63,10 +68,10 @@ def read(path: str | Path, *families: type[Block]) -> Spec:
 
 
 def write(spec: Spec, path: str | Path) -> None:
-    """Write a spec in full to a .yaml, .yml or .json file, whole or not at all."""
+    """Write a spec in full to a .yaml, .yml or .json file. An interrupted write leaves the old file."""
     path = Path(path)
     text = json.dumps(spec.to_dict(), indent=2) + "\n" if path.suffix == ".json" else to_yaml(spec)
-    write_whole(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 def to_yaml(spec: Spec) -> str:
@@ -74,8 +79,8 @@ def to_yaml(spec: Spec) -> str:
     return yaml.safe_dump(spec.to_dict(), sort_keys=False, width=120, default_flow_style=None)
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it, so that no reader ever sees half of it."""
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file by replacing it with a temporary one, so that readers get the old content or the new."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -91,17 +96,17 @@ def write_whole(path: str | Path, content: bytes) -> None:
 
 
 def schema(*families: type[Block]) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a document of one of `families`, over all that is installed.
+    """The JSON schema (draft 2020-12) of a document of one of `families`, with all installed blocks.
 
-    Each family is a definition that allows its kinds, by name or as a mapping; editors complete from it.
+    Each family is a definition that allows its kinds, by name or as a mapping.
     """
     definitions: dict[str, Any] = {}
     for entry in catalogue.entries():
         block = entry.block
         name = f"{block.family_name}.{block.kind}"
-        own = _with_references(block.Spec.model_json_schema())
-        definitions |= own.pop("$defs", {})
-        definitions[name] = own | {"title": name, "description": entry.summary, "required": _required(own)}
+        model = _with_references(block.Spec.model_json_schema())
+        definitions |= model.pop("$defs", {})
+        definitions[name] = model | {"title": name, "description": entry.summary, "required": _required(model)}
     for name in Block.families:
         kinds = [entry.block.kind for entry in catalogue.entries(name)]
         definitions[name] = {
@@ -129,27 +134,27 @@ def _with_references(part: Any) -> Any:
     return {name: _with_references(value) for name, value in part.items()}
 
 
-def _required(own: dict[str, Any]) -> list[str]:
-    return ["kind", *(name for name in own.get("required", []) if name != "kind")]
+def _required(model: dict[str, Any]) -> list[str]:
+    return ["kind", *(name for name in model.get("required", []) if name != "kind")]
 
 
 def _fitting(data: Any, families: tuple[type[Block], ...]) -> tuple[type[Block], ...]:
-    """Of families that share a kind, the one whose options the data names; all of them where that decides nothing."""
+    """Of families that share the kind of `data`, the one that has most of its options; all where none has the kind."""
     if not isinstance(data, Mapping) or len(families) == 1:
         return families
     entries = [(family, catalogue.get(family.family_name, str(data.get("kind")))) for family in families]
-    same = [(len(set(data) & set(entry.block.Spec.model_fields)), family) for family, entry in entries if entry]
-    return (max(same, key=lambda pair: pair[0])[1],) if same else families
+    matches = [(len(set(data) & set(entry.block.Spec.model_fields)), family) for family, entry in entries if entry]
+    return (max(matches, key=lambda pair: pair[0])[1],) if matches else families
 
 
 def _with_package(problem: Problem, data: Any) -> Problem:
-    """Documents that we wrote name the packages they need; say so where a kind is missing."""
-    named = data.get("plugins") if isinstance(data, Mapping) else None
-    if HOW_TO_GET not in problem.message or not isinstance(named, Mapping):
+    """The problem of an unknown kind, with the packages that the document's `plugins` lists and that are missing."""
+    packages = data.get("plugins") if isinstance(data, Mapping) else None
+    if HOW_TO_GET not in problem.message or not isinstance(packages, Mapping):
         return problem
     installed = {entry.origin.package for entry in catalogue.entries()}
-    if not (missing := [name for name in named if name not in installed]):
+    if not (missing := [name for name in packages if name not in installed]):
         return problem
-    packages = " and ".join(f"{name} {named[name]}" for name in missing)
-    cure = f"the document was made with {packages}, not installed here: pip install {' '.join(missing)}"
+    versions = " and ".join(f"{name} {packages[name]}" for name in missing)
+    cure = f"(the document was made with {versions}, not installed here: pip install {' '.join(missing)})"
     return Problem(problem.path, problem.message.replace(HOW_TO_GET, cure))

@@ -1,7 +1,7 @@
-"""Which kernel is the quickest for a call, measured here once and remembered on disk.
+"""Measures which kernel is the fastest for a call, and caches the result on disk.
 
-What is remembered belongs to this machine, its devices, threads and libraries: each such identity has a file of its
-own, and no other is ever read. Files lie in GANBLOCKS_CACHE, or in ganblocks below XDG_CACHE_HOME or ~/.cache.
+A result is valid for one combination of processor, devices, threads and library versions; each combination has its own
+file. The files are in GANBLOCKS_CACHE, or in the folder ganblocks of XDG_CACHE_HOME or ~/.cache.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from registry.kernels import Kernel
 
-CACHE = "GANBLOCKS_CACHE"
+CACHE_ENV = "GANBLOCKS_CACHE"
 ROUNDS = 5
-SECONDS = 1.0  # no further round after so long, for calls that take long themselves
+SECONDS = 1.0  # no further round after this time
 
 
 def folder() -> Path:
-    """Where choices are kept."""
-    if chosen := os.environ.get(CACHE):
-        return Path(chosen)
+    """The folder of the cache."""
+    if path := os.environ.get(CACHE_ENV):
+        return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganblocks"
 
 
 def identity(libraries: Iterable[str] = ()) -> dict[str, Any]:
-    """What a measurement is valid for: processor, devices, threads, and the versions of all that computes."""
+    """What a measurement is valid for: processor, devices, threads and versions of the libraries that compute."""
     import torch
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
@@ -49,7 +49,7 @@ def identity(libraries: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def signature(op: str, names: Sequence[str], second_order: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """One call: the op, which kernels there are to choose from, and what each argument looks like."""
+    """The key of a call: the op, the arguments' dtypes, shapes and devices, and the kernels that support it."""
     import torch
 
     gradients = torch.is_grad_enabled()
@@ -60,7 +60,7 @@ def signature(op: str, names: Sequence[str], second_order: bool, args: Sequence[
 
 
 def measurable(args: Sequence[Any]) -> bool:
-    """Whether a run now would tell anything: not while torch.compile traces, and not without numbers."""
+    """Whether a call can be measured: torch.compile is not tracing, and the tensors are neither meta nor subclasses."""
     import torch
 
     return not torch.compiler.is_compiling() and not any(
@@ -70,7 +70,11 @@ def measurable(args: Sequence[Any]) -> bool:
 
 
 class Choices:
-    """The choices of one identity, as read from its file and added to since."""
+    """The cached choices of one identity.
+
+    Args:
+        libraries: Distributions whose versions are part of the identity.
+    """
 
     def __init__(self, libraries: Iterable[str] = ()) -> None:
         self.identity = identity(libraries)
@@ -82,94 +86,94 @@ class Choices:
 
     def choose(
         self,
-        asked: str,
+        key: str,
         kernels: Sequence[Kernel],
         second_order: bool,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Kernel:
-        """Measure the kernels for a call, and remember the quickest."""
-        self.seconds[asked] = measure(kernels, second_order, args, kwargs)
-        if not self.seconds[asked]:
-            return kernels[0]  # all of them raised: so will this one, where the caller sees it
-        self.kernels[asked] = min(self.seconds[asked], key=lambda name: self.seconds[asked][name])
+        """Measure the kernels for a call, cache the result and return the fastest."""
+        self.seconds[key] = measure(kernels, second_order, args, kwargs)
+        if not self.seconds[key]:
+            return kernels[0]  # all of them raised; this one will raise in the caller
+        self.kernels[key] = min(self.seconds[key], key=lambda name: self.seconds[key][name])
         self._write()
-        return next(kernel for kernel in kernels if kernel.name == self.kernels[asked])
+        return next(kernel for kernel in kernels if kernel.name == self.kernels[key])
 
     def _read(self) -> None:
         try:
-            kept = json.loads(self.path.read_text())
-            if kept["identity"] != self.identity:
+            content = json.loads(self.path.read_text())
+            if content["identity"] != self.identity:
                 return
-            found = {asked: dict(entry["seconds"]) for asked, entry in kept["choices"].items()}
-            chosen = {asked: str(entry["kernel"]) for asked, entry in kept["choices"].items()}
+            seconds = {key: dict(entry["seconds"]) for key, entry in content["choices"].items()}
+            kernels = {key: str(entry["kernel"]) for key, entry in content["choices"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return  # none yet, or not ours: measuring again is cheap
-        self.seconds, self.kernels = found | self.seconds, chosen | self.kernels
+            return  # no file yet, or a damaged one: measuring again is cheap
+        self.seconds, self.kernels = seconds | self.seconds, kernels | self.kernels
 
     def _write(self) -> None:
-        """The whole file anew, with what other processes added meanwhile; a reader sees the old or the new one."""
+        """Replace the file, with the entries that other processes have added; readers get the old file or the new."""
         self._read()
-        choices = {asked: {"kernel": name, "seconds": self.seconds[asked]} for asked, name in self.kernels.items()}
+        choices = {key: {"kernel": name, "seconds": self.seconds[key]} for key, name in self.kernels.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.path.parent, suffix=".part", delete=False) as part:
                 json.dump({"identity": self.identity, "choices": choices}, part, indent=1)
             os.replace(part.name, self.path)
         except OSError:
-            return  # a folder that cannot be written to only costs measuring again
+            return  # without a writable folder, the next process measures again
 
 
 def measure(
     kernels: Sequence[Kernel], second_order: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Median seconds of each kernel for a call and its gradients, in turns; a kernel that raises is left out."""
+    """Median seconds of each kernel for a call and its gradients. A kernel that raises is left out."""
     runs: dict[str, Callable[[], None]] = {}
     for kernel in kernels:
         run = _differentiated(kernel, second_order, args, kwargs)
         try:
-            run()  # the first run compiles, and finds out
+            run()  # compiles, and shows whether the kernel raises
         except Exception:
             continue
         runs[kernel.name] = run
     times: dict[str, list[float]] = {name: [] for name in runs}
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(ROUNDS):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-        if time.perf_counter() - begun > SECONDS:
+        if time.perf_counter() - started > SECONDS:
             break
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(rounds) for name, rounds in times.items()}
 
 
 def _differentiated(
     kernel: Kernel, second_order: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Callable[[], None]:
-    """A run of the call on copies that share its numbers but no history, and of its gradients as far as needed."""
+    """A function that runs the call on detached inputs, and computes its gradients where they are needed."""
     import torch
 
     leaves: list[torch.Tensor] = []
 
-    def alone(value: Any) -> Any:
+    def detached(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        copy = value.detach()
+        leaf = value.detach()
         if value.requires_grad and torch.is_grad_enabled():
-            leaves.append(copy.requires_grad_())
-        return copy
+            leaves.append(leaf.requires_grad_())
+        return leaf
 
-    own_args, own_kwargs = [alone(value) for value in args], {name: alone(value) for name, value in kwargs.items()}
-    synchronize = torch.cuda.synchronize if any(_is_cuda(value) for value in own_args) else _nothing
+    inputs, options = [detached(value) for value in args], {name: detached(value) for name, value in kwargs.items()}
+    synchronize = torch.cuda.synchronize if any(_is_cuda(value) for value in inputs) else _nothing
 
     def run() -> None:
-        y = kernel.run(*own_args, **own_kwargs)
+        y = kernel.run(*inputs, **options)
         if leaves:
             loss = y.square().sum() if second_order else y.sum()
-            found = torch.autograd.grad(loss, leaves, create_graph=second_order, allow_unused=True)
+            gradients = torch.autograd.grad(loss, leaves, create_graph=second_order, allow_unused=True)
             if second_order:
-                penalty = torch.stack([gradient.square().sum() for gradient in found if gradient is not None]).sum()
+                penalty = torch.stack([each.square().sum() for each in gradients if each is not None]).sum()
                 torch.autograd.grad(penalty, leaves, allow_unused=True)
         synchronize()
 
@@ -181,9 +185,9 @@ def _describe(value: Any, gradients: bool) -> str:
 
     if not isinstance(value, torch.Tensor):
         return str(value)
-    needs = " grad" if gradients and value.requires_grad else ""
-    sides = "x".join([str(index(side)) for side in value.shape])  # under torch.compile a size becomes a constant
-    return str(value.dtype) + " " + sides + " " + str(value.device) + needs
+    grad = " grad" if gradients and value.requires_grad else ""
+    shape = "x".join([str(index(size)) for size in value.shape])  # under torch.compile, `index` makes a size a constant
+    return str(value.dtype) + " " + shape + " " + str(value.device) + grad
 
 
 def _is_cuda(value: Any) -> bool:

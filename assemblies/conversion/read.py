@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assemblies.conversion.importer import Importer, MissingOptionError
+from assemblies.conversion.importer import MissingOptionError
 from assemblies.conversion.weight_map import translate
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
-from assemblies.models import importers
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
-from registry import Spec, SpecError
+from registry import CheckpointImporter, Spec, SpecError, catalogue
 from registry.errors import nearest
 
 ROLES = ("G_ema", "G", "D")
@@ -103,7 +102,7 @@ def import_network(path: str | Path, role: str | None = None, options: Mapping[s
     return Imported(conversion.spec, state, conversion.context, importer.form, role, contents.layout, tuple(notes))
 
 
-def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, Importer]:
+def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, CheckpointImporter]:
     """The role of the network to convert, and its importer.
 
     Raises:
@@ -122,14 +121,14 @@ def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, Imp
     return chosen, importer
 
 
-def form_of(tensors: Mapping[str, Tensor], subject: str) -> Importer:
+def form_of(tensors: Mapping[str, Tensor], subject: str) -> CheckpointImporter:
     """The importer that recognises these tensors.
 
     Raises:
         CheckpointError: There is none.
     """
     names = frozenset(tensors)
-    for importer in importers():
+    for importer in catalogue.importers():
         if importer.recognises(names):
             return importer
     for part, reason in UNSUPPORTED.items():
@@ -138,7 +137,7 @@ def form_of(tensors: Mapping[str, Tensor], subject: str) -> Importer:
     some = ", ".join(sorted(names)[:4])
     raise CheckpointError(
         f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
-        + ", ".join(importer.form for importer in importers())
+        + ", ".join(importer.form for importer in catalogue.importers())
     )
 
 

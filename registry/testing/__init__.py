@@ -1,16 +1,20 @@
-"""The conformance suite: what every block must keep, tried on anybody's block. It needs torch, and nothing imports it.
+"""The conformance suite: checks that every block must pass. It needs torch; nothing else in `registry` imports it.
 
-A plugin's own test file is three lines:
+The test file of a plugin is three lines:
 
     @pytest.mark.parametrize("check", checks(SpiralAttention), ids=str)
     def test_spiral_attention_conforms(check):
         check()
 
-Blocks are tried with their defaults and with the `examples` of their class, in the places that their family's `Driver`
-describes. A family of your own comes with a driver of its own: `checks(MyBlock, driver=Driver(...))`.
+A block is tried with its defaults and with the `examples` of its class, in every context of its family's `Harness`.
+A package that declares families lists their harnesses in its module `testing`, as `blocks.testing` does:
+
+    HARNESSES = {"attention": Harness(inputs=..., shapes=..., contexts=...)}
+
+A harness can also be passed: `checks(MyBlock, harness=Harness(...))`.
 """
 
 from registry.testing.checks import Check, checks
-from registry.testing.harness import HARNESSES, Harness
+from registry.testing.harness import Harness
 
-__all__ = ["HARNESSES", "Check", "Harness", "checks"]
+__all__ = ["Check", "Harness", "checks"]

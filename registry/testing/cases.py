@@ -1,4 +1,4 @@
-"""Cases: a block with some options in some place, and what it takes to build and to run it there."""
+"""Cases: a block with some options in one context, and how to build and to run it there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from registry.errors import SpecError
 from registry.spec import Block, Spec
-from registry.testing.harness import HARNESSES, STANDARD, ContextValues, Harness, Inputs, made
+from registry.testing.harness import ContextValues, Harness, Inputs, harness_of
 
 
 class Called(nn.Module):
-    """A block with its way of being called: keyword tensors in, a tuple of tensors out."""
+    """A block as a module that takes tensors by keyword and returns a tuple of tensors."""
 
     def __init__(self, block: nn.Module, harness: Harness) -> None:
         super().__init__()
@@ -23,20 +23,20 @@ class Called(nn.Module):
         self.call = harness.call
 
     def forward(self, **inputs: Tensor | None) -> tuple[Tensor, ...]:
-        found = self.call(self.block, **inputs)
-        return tuple(each for each in found if each is not None) if isinstance(found, tuple) else (found,)
+        outputs = self.call(self.block, **inputs)
+        return tuple(each for each in outputs if each is not None) if isinstance(outputs, tuple) else (outputs,)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A block with some options in some place.
+    """A block with some options in one context.
 
     Args:
         block: The class.
-        options: What is chosen of its spec.
-        place: Its wiring, and what the driver has to know beside it.
-        name: Of the options and the place, for the test's name.
-        driver: How the block's family is tried.
+        options: Options that differ from the defaults of its spec.
+        context: Its context, and further entries that the harness needs.
+        name: Names the options and the context in the test's name.
+        harness: How the block's family is called.
     """
 
     block: type[Block]
@@ -54,21 +54,27 @@ class Case:
 
     def build(self, *, seed: int = 0) -> Called:
         torch.manual_seed(seed)
-        return Called(self.spec.build(**{name: made(value) for name, value in self.context.items()}), self.harness)
+        return Called(self.spec.build(**self.values()), self.harness)
+
+    def values(self) -> dict[str, Any]:
+        """The context, with its functions called and its tensors on the default device."""
+        values = {name: value(self.context) if callable(value) else value for name, value in self.context.items()}
+        device = torch.get_default_device()
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
     def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
         torch.manual_seed(1)
-        found = self.harness.inputs(module.block, self.context)
-        return {name: None if value is None else value.to(device, dtype) for name, value in found.items()}
+        inputs = self.harness.inputs(module.block, self.values())
+        return {name: None if value is None else value.to(device, dtype) for name, value in inputs.items()}
 
     def run(self, module: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
-        """A call in which chance falls the same way each time."""
+        """Call the module with a fixed seed."""
         torch.manual_seed(2)
         outputs: tuple[Tensor, ...] = module(**inputs)
         return outputs
 
     def fits(self) -> bool:
-        """Whether the block takes this place, tried without memory."""
+        """Whether the block accepts this context; it is built on the meta device to find out."""
         try:
             with torch.device("meta"):
                 self.build()
@@ -78,28 +84,25 @@ class Case:
 
 
 def cases(block: type[Block], harness: Harness | None = None) -> Iterator[Case]:
-    """The cases of a block: its defaults and its examples, each in every place that its family knows.
+    """The cases of a block: its defaults and its examples, each in every context of its family's harness.
 
-    Where a class declares `examples`, its defaults are tried only where they fit; a block may refuse every place but
-    the first of its family. A class that says `wants_published_weights` is tried with its examples only.
+    A block must accept the first context and may refuse the others. Where a class declares `examples`, its defaults may
+    be refused too. A class with `wants_published_weights` is tried with its examples only.
 
     Raises:
-        LookupError: Nobody has said how blocks of this family are tried.
+        LookupError: There is no harness for this family.
     """
-    harness = harness or HARNESSES.get(block.family_name)
-    if harness is None:
-        raise LookupError(f"family {block.family_name} has no driver: pass one, checks({block.__name__}, driver=...)")
+    harness = harness or harness_of(block)
     declared = getattr(block, "examples", ())
     examples: list[tuple[str, dict[str, Any]]] = [("defaults", {})]
     examples += [(f"example{number}", dict(example)) for number, example in enumerate(declared)]
-    seen: list[tuple[dict[str, Any], ContextValues]] = []
-    if getattr(block, "wants_published_weights", False):  # by default; a test has none
+    if getattr(block, "wants_published_weights", False):  # the defaults would download them
         del examples[0]
+    seen: list[tuple[dict[str, Any], ContextValues]] = []
     for name, example in examples:
         options = dict(example.get("spec", {}))
-        for number, (label, context) in enumerate(harness.contexts.items()):
-            context = {**STANDARD, **context, **example.get("context", {})}
-            context.setdefault("in_dim", context["dim"])  # for blocks of which `dim` is an option: what goes out
+        for number, (label, values) in enumerate(harness.contexts.items()):
+            context = {**values, **example.get("context", {})}
             case = Case(block, options, context, f"{name}/{label}", harness)
             optional = number > 0 or (name == "defaults" and declared)
             if (options, context) in seen or (optional and not case.fits()):

@@ -1,17 +1,22 @@
-"""The catalogue: who gives what, what happens when plugins clash or fail, and what importing it costs."""
+"""The catalogue: origins of entries, plugins that clash or fail, the cost of importing it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 
+from assemblies import CheckpointError
+from assemblies.conversion.read import form_of
 from blocks.families import Attention
-from registry import DuplicateError, Kernel, Origin, catalogue, hookimpl
+from registry import DuplicateError, Kernel, Origin, blocks_in, catalogue, hookimpl
 from registry.catalogue import Catalogue
 from tests.toys import ToyAttention, ToyPlugin, installed
 
@@ -20,23 +25,23 @@ Fresh = Callable[..., Catalogue]
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fresh]:
-    """Makes a catalogue that finds, beside what is installed, the distributions given as {name: (entry, module)}."""
-    made: list[str] = []
+    """Makes a catalogue of the installed plugins and of further distributions: name=(entry point, source of module)."""
+    modules: list[str] = []
     monkeypatch.delenv("GANBLOCKS_PLUGINS", raising=False)
 
-    def install(**plugins: tuple[str, str]) -> Catalogue:
+    def install(group: str = "ganblocks", **plugins: tuple[str, str]) -> Catalogue:
         for name, (entry, module) in plugins.items():
             (tmp_path / f"{name}.py").write_text(module)
             about = tmp_path / f"{name}-1.5.dist-info"
             about.mkdir()
             (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
-            (about / "entry_points.txt").write_text(f"[ganblocks]\n{entry} = {name}\n")
-            made.append(name)
+            (about / "entry_points.txt").write_text(f"[{group}]\n{entry} = {name}\n")
+            modules.append(name)
         monkeypatch.syspath_prepend(tmp_path)
         return Catalogue()
 
     yield install
-    for name in made:
+    for name in modules:
         sys.modules.pop(name, None)
 
 
@@ -68,7 +73,7 @@ def test_importing_the_registry_needs_no_torch_and_is_fast() -> None:
     assert min(seconds) < 0.5
 
 
-def test_every_entry_knows_who_gave_it() -> None:
+def test_every_entry_has_its_origin() -> None:
     entry = catalogue.get("norm", "sln")
     assert entry is not None
     assert entry.origin.package == "ganblocks"
@@ -77,21 +82,21 @@ def test_every_entry_knows_who_gave_it() -> None:
     assert "2107.04589" in entry.paper
 
 
-def test_a_plugin_arrives_by_its_entry_point(fresh: Fresh) -> None:
+def test_a_plugin_is_found_by_its_entry_point(fresh: Fresh) -> None:
     entry = fresh(their_package=("theirs", PLUGIN.format(kind="mine"))).get("attention", "mine")
     assert entry is not None
     assert entry.origin == Origin("theirs", "their_package", "1.5")
 
 
-def test_a_clash_names_both_packages_every_time(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duplicate_names_both_packages_at_each_look_up(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     clashing = fresh(their_package=("theirs", PLUGIN.format(kind="hydra-na")))
-    said = (
-        r"attention kind 'hydra-na' is given by ganblocks .*again by their_package 1.5 \(their_package\); uninstall one"
+    message = (
+        r"attention kind 'hydra-na' is provided by ganblocks .* and by their_package 1.5 \(their_package\); uninstall"
     )
     for _ in range(2):
-        with pytest.raises(DuplicateError, match=said):
+        with pytest.raises(DuplicateError, match=message):
             list(clashing.entries())
-    monkeypatch.setenv("GANBLOCKS_PLUGINS", "")  # the way out that the message names
+    monkeypatch.setenv("GANBLOCKS_PLUGINS", "")  # the cure in the message
     assert clashing.get("attention", "hydra-na") is not None
 
 
@@ -101,34 +106,37 @@ def test_a_clash_names_both_packages_every_time(fresh: Fresh, monkeypatch: pytes
         ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("from registry import hookimpl\n@hookimpl\ndef register_blocks(register): register(int)", "has no kind"),
+        (
+            "from registry import hookimpl\n@hookimpl\ndef register_block(register): pass",
+            "hook 'register_block'",
+        ),
     ],
 )
-def test_a_plugin_that_fails_is_reported_and_harms_nothing_else(fresh: Fresh, module: str, reason: str) -> None:
-    found = fresh(broken=("a_broken_one", module), sound=("sound", PLUGIN.format(kind="mine")))
-    assert found.get("norm", "sln") is not None
-    assert found.get("attention", "mine") is not None
-    assert list(found.failures) == ["a_broken_one (broken 1.5)"]
-    assert reason in found.failures["a_broken_one (broken 1.5)"]
-    assert "a plugin failed to load (a_broken_one (broken 1.5)), `ganblocks doctor` says why" in found.unknown(
-        ["norm"], "x"
-    )
+def test_a_plugin_that_fails_is_reported_and_does_not_affect_others(fresh: Fresh, module: str, reason: str) -> None:
+    loaded = fresh(broken=("a_broken_one", module), sound=("sound", PLUGIN.format(kind="mine")))
+    assert loaded.get("norm", "sln") is not None
+    assert loaded.get("attention", "mine") is not None
+    assert list(loaded.failures) == ["a_broken_one (broken 1.5)"]
+    assert reason in loaded.failures["a_broken_one (broken 1.5)"]
+    hint = "; `ganblocks doctor` shows why plugins failed to load: a_broken_one (broken 1.5)"
+    assert loaded.unknown(["norm"], "x").endswith(hint)
 
 
 @pytest.mark.parametrize(
     ("limit", "loaded"),
     [("plugin2", ["mine2"]), ("plugin1, plugin2", ["mine1", "mine2"]), ("", []), (None, ["mine1", "mine2"])],
 )
-def test_a_variable_limits_what_is_loaded(
+def test_a_variable_selects_the_plugins_that_are_loaded(
     fresh: Fresh, monkeypatch: pytest.MonkeyPatch, limit: str | None, loaded: list[str]
 ) -> None:
-    found = fresh(**{f"package{n}": (f"plugin{n}", PLUGIN.format(kind=f"mine{n}")) for n in (1, 2)})
+    limited = fresh(**{f"package{n}": (f"plugin{n}", PLUGIN.format(kind=f"mine{n}")) for n in (1, 2)})
     if limit is not None:
         monkeypatch.setenv("GANBLOCKS_PLUGINS", limit)
-    assert [entry.block.kind for entry in found.entries() if entry.origin.package.startswith("package")] == loaded
-    assert found.get("norm", "sln") is not None  # the project's own floors are never limited
+    assert [entry.block.kind for entry in limited.entries() if entry.origin.package.startswith("package")] == loaded
+    assert limited.get("norm", "sln") is not None  # the project's own plugins are always loaded
 
 
-def test_a_plugin_comes_and_goes_whole() -> None:
+def test_a_plugin_is_added_and_removed_as_a_whole() -> None:
     class Other(Attention, kind="toy-attention"):
         """Has the same kind."""
 
@@ -136,7 +144,7 @@ def test_a_plugin_comes_and_goes_whole() -> None:
             super().__init__()
 
     class Harmless(Attention, kind="harmless"):
-        """Comes before the clash."""
+        """Is registered before the duplicate."""
 
         def __init__(self, dim: int) -> None:
             super().__init__()
@@ -145,11 +153,11 @@ def test_a_plugin_comes_and_goes_whole() -> None:
         assert catalogue.get("attention", "toy-attention") is not None
         with pytest.raises(
             DuplicateError,
-            match=r"is given by toys\d+ \(tests\.toys\) and again by toys\d+ \(tests\.registry\.test_catalogue\)",
+            match=r"is provided by toys\d+ and by toys\d+ \(tests\.registry\.test_catalogue\)",
         ):
             catalogue.add_plugin(ToyPlugin(Harmless, Other))
         assert catalogue.get("attention", "harmless") is None
-        catalogue.register(ToyAttention)  # again the same one: nothing to say
+        catalogue.register(ToyAttention)  # the same one again is no duplicate
     assert catalogue.get("attention", "toy-attention") is None
 
 
@@ -157,13 +165,31 @@ class Fast(Kernel):
     op, name = "toy-op", "fast"
 
 
+class Layout(NamedTuple):
+    """An importer that recognises checkpoints by one name."""
+
+    form: str
+    recognises: Callable[[frozenset[str]], bool] = lambda names: "theirs.weight" in names
+    conversion: Callable[..., Any] = dict
+    options: Mapping[str, str] = MappingProxyType({})
+    roles: tuple[str, ...] = ("G",)
+
+
 class PluginOfAll:
-    """Gives a kernel and a preset."""
+    """Registers a kernel, a preset, an importer and a command."""
 
     __name__ = "plugin_of_all"
 
     def __init__(self) -> None:
-        self.kernel = Fast()
+        self.kernel, self.importer = Fast(), Layout("their layout")
+
+    @hookimpl
+    def register_importers(self, register: Any) -> None:
+        register(self.importer)
+
+    @hookimpl
+    def register_commands(self, register: Any) -> None:
+        register("greet", greet)
 
     @hookimpl
     def register_kernels(self, register: Any) -> None:
@@ -178,28 +204,104 @@ def a_preset() -> dict[str, Any]:
     return {"kind": "gan"}
 
 
-def test_plugins_give_kernels_and_presets() -> None:
+def greet() -> None:
+    """Greet."""
+
+
+def test_plugins_register_kernels_presets_importers_and_commands() -> None:
     plugin = PluginOfAll()
     catalogue.add_plugin(plugin, Origin("all", "a-package", "2"))
     try:
         assert catalogue.kernels("toy-op") == [plugin.kernel]
         assert catalogue.presets()["a-preset"]() == {"kind": "gan"}
-        with pytest.raises(
-            DuplicateError, match="kernel 'fast' of op toy-op is given by a-package 2 and again by other 3"
-        ):
-            catalogue.register_kernel(Fast(), Origin("other", "other", "3"))
-        with pytest.raises(DuplicateError, match="preset 'a-preset' is given by a-package 2 and again by other 3"):
-            catalogue.register_preset("a-preset", lambda: {}, Origin("other", "other", "3"))
+        assert catalogue.importers()[-1] is plugin.importer
+        assert catalogue.commands()["greet"] is greet
+        assert Origin("all", "a-package", "2") in catalogue.plugins()
+        other = Origin("other", "other", "3")
+        for name, register in {
+            "kernel 'fast' of op toy-op": lambda: catalogue.register_kernel(Fast(), other),
+            "preset 'a-preset'": lambda: catalogue.register_preset("a-preset", lambda: {}, other),
+            "importer 'their layout'": lambda: catalogue.register_importer(Layout("their layout"), other),
+            "command 'greet'": lambda: catalogue.register_command("greet", lambda: None, other),
+        }.items():
+            with pytest.raises(DuplicateError, match=f"{name} is provided by a-package 2 and by other 3"):
+                register()
     finally:
         catalogue.remove_plugin(plugin)
     assert catalogue.kernels("toy-op") == []
     assert "a-preset" not in catalogue.presets()
+    assert plugin.importer not in catalogue.importers()
+    assert "greet" not in catalogue.commands()
+    assert Origin("all", "a-package", "2") not in catalogue.plugins()
 
 
-def test_what_is_no_block_is_refused() -> None:
+def test_an_importer_of_another_package_converts_checkpoints() -> None:
+    tensors = {"theirs.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="unknown layout"):
+        form_of(tensors, "their.pt")
+    importer = Layout("their layout")
+    plugin = PluginOfAll()
+    plugin.importer = importer
+    catalogue.add_plugin(plugin)
+    try:
+        assert form_of(tensors, "their.pt") is importer
+    finally:
+        catalogue.remove_plugin(plugin)
+
+
+COMMANDS = """
+from registry import hookimpl
+
+def greet() -> None:
+    "Greet."
+
+@hookimpl
+def register_commands(register):
+    register("greet", greet)
+"""
+
+
+def test_commands_load_without_torch_and_without_the_other_plugins(fresh: Fresh, tmp_path: Path) -> None:
+    fresh("ganblocks.commands", their_commands=("theirs", COMMANDS))
+    code = "import sys; from registry import catalogue; print('greet' in catalogue.commands(), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_one_name_serves_both_entry_point_groups(fresh: Fresh, tmp_path: Path) -> None:
+    both = fresh(their_package=("theirs", PLUGIN.format(kind="mine")))
+    (tmp_path / "their_commands.py").write_text(COMMANDS)
+    points = tmp_path / "their_package-1.5.dist-info" / "entry_points.txt"
+    points.write_text(points.read_text() + "[ganblocks.commands]\ntheirs = their_commands\n")
+    assert both.get("attention", "mine") is not None
+    assert "greet" in both.commands()
+    assert not both.failures
+    sys.modules.pop("their_commands")
+
+
+def test_the_project_finds_every_block_that_a_file_defines() -> None:
+    collected = {*blocks_in("blocks.attention"), *blocks_in("blocks.norm")}
+    assert collected == {entry.block for family in ("attention", "norm") for entry in catalogue.entries(family)}
+    assert list(blocks_in("blocks.norm")) == list(blocks_in("blocks.norm"))
+    assert not list(blocks_in("blocks.common"))
+
+
+def test_a_class_that_is_not_a_block_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Attention.* has no kind: declare it as class Attention\(SomeFamily, kind="):
         catalogue.register(Attention)
 
 
-def test_a_right_name_at_the_wrong_place_is_pointed_out() -> None:
-    assert "('sln' is a kind of norm)" in catalogue.unknown(["attention"], "sln")
+def test_a_kind_of_another_family_is_pointed_out() -> None:
+    message = "unknown attention 'sln', which is a kind of norm; valid: dense"
+    assert catalogue.unknown(["attention"], "sln").startswith(message)
+
+
+def test_an_unknown_kind_has_the_nearest_valid_names() -> None:
+    message = "unknown attention 'hidra-na'; did you mean 'hydra-na'?"
+    assert catalogue.unknown(["attention"], "hidra-na").startswith(message)

@@ -1,4 +1,4 @@
-"""Ops and kernels: the first that can serve a call does; reasons are told; penalties get second derivatives."""
+"""Ops and kernels: which kernel runs, reasons against kernels, second derivatives for penalties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reference(Kernel):
 
 
 class Fused(Kernel):
-    """Fast, for multiples of 4 only, and without a second derivative."""
+    """Supports multiples of 4 only and has no second derivative."""
 
     op, name, priority = "double", "fused", 10
 
@@ -46,7 +46,7 @@ class Absent(Kernel):
 double = Op("double", Reference(), Fused(), Absent())
 
 
-def ran(x: Tensor, kernel: str = "auto") -> str:
+def kernel_that_runs(x: Tensor, kernel: str = "auto") -> str:
     with recording() as calls:
         torch.testing.assert_close(double(x, kernel=kernel), 2 * x)
     ((op, name),) = calls
@@ -54,28 +54,28 @@ def ran(x: Tensor, kernel: str = "auto") -> str:
     return name
 
 
-def test_the_preferred_kernel_that_can_is_chosen() -> None:
+def test_the_kernel_of_highest_priority_that_supports_the_call_runs() -> None:
     assert [kernel.name for kernel in double.kernels()] == ["absent", "fused", "reference"]
-    assert ran(torch.ones(8)) == "fused"
-    assert ran(torch.ones(7)) == "reference"
-    assert ran(torch.ones(8), kernel="reference") == "reference"
+    assert kernel_that_runs(torch.ones(8)) == "fused"
+    assert kernel_that_runs(torch.ones(7)) == "reference"
+    assert kernel_that_runs(torch.ones(8), kernel="reference") == "reference"
 
 
-def test_under_second_order_only_kernels_that_have_it_run() -> None:
+def test_under_second_order_only_kernels_with_second_derivatives_run() -> None:
     with second_order():
-        assert ran(torch.ones(8)) == "reference"
+        assert kernel_that_runs(torch.ones(8)) == "reference"
         with second_order():
-            assert ran(torch.ones(8)) == "reference"
-        assert ran(torch.ones(8)) == "reference"
-    assert ran(torch.ones(8)) == "fused"
+            assert kernel_that_runs(torch.ones(8)) == "reference"
+        assert kernel_that_runs(torch.ones(8)) == "reference"
+    assert kernel_that_runs(torch.ones(8)) == "fused"
 
 
-def test_a_named_kernel_that_cannot_serve_a_call_gives_its_reasons() -> None:
+def test_an_error_lists_the_reasons_of_a_named_kernel() -> None:
     bound = double.bind("fused")
     with pytest.raises(KernelError) as caught, second_order():
         bound(torch.ones(7))
     assert str(caught.value).splitlines() == [
-        "no kernel of double can serve this call (asked for: fused)",
+        "no kernel of double supports this call (kernel='fused')",
         "  fused: takes sizes that 4 divides, got 7; has no second derivative, and a gradient penalty needs one",
     ]
 
@@ -85,7 +85,7 @@ def test_a_named_kernel_that_cannot_run_here_is_refused_when_bound() -> None:
         IncompatibleError, match="kernel 'absent' cannot run here: its library is not installed; take 'auto'"
     ):
         double.bind("absent")
-    with pytest.raises(IncompatibleError, match="double has no kernel 'fusde'; did you mean fused"):
+    with pytest.raises(IncompatibleError, match="double has no kernel 'fusde'; did you mean 'fused'"):
         double.bind("fusde")
 
 
@@ -97,11 +97,11 @@ def test_a_plugin_adds_a_kernel() -> None:
     before = double.bind()
     catalogue.register_kernel(kernel, Origin("toys", "toys", "1"))
     try:
-        assert ran(torch.ones(8)) == "faster"
+        assert kernel_that_runs(torch.ones(8)) == "faster"
         assert double.bind().candidates[0] is kernel
-        assert kernel not in before.candidates  # what was built keeps what it was built with
+        assert kernel not in before.candidates  # a bound op keeps its kernels
     finally:
-        catalogue._kernels.pop("double")
+        catalogue._items.pop(("kernel", "double", "faster"))
 
 
 class Doubling(nn.Module):
@@ -121,7 +121,7 @@ def _fresh_dynamo() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
-def test_the_choice_is_traced_and_made_again_for_a_penalty() -> None:
+def test_the_selection_is_traced_and_repeated_for_a_penalty() -> None:
     graphs: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
@@ -138,7 +138,7 @@ def test_the_choice_is_traced_and_made_again_for_a_penalty() -> None:
     assert "*" in graphs[1]
 
 
-def test_a_bound_op_survives_copies_and_pickles_and_prints_short() -> None:
+def test_a_bound_op_can_be_copied_and_pickled() -> None:
     block = Doubling("reference")
     for twin in (copy.deepcopy(block), pickle.loads(pickle.dumps(block))):
         torch.testing.assert_close(twin(torch.ones(3)), block(torch.ones(3)))
@@ -157,7 +157,7 @@ def test_recordings_nest_and_end() -> None:
     assert inner == [("double", "reference")]
 
 
-def test_counting_leaves_out_the_zeros_that_upsampling_puts_between_pixels():
+def test_counting_leaves_out_the_zeros_that_upsampling_inserts():
     counts = []
     for kernels in (counting, reference_kernels):
         with kernels(), FlopCounterMode(display=False) as counter:

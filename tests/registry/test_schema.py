@@ -1,4 +1,4 @@
-"""The JSON schema of a document: what validates against it is what our own validation takes, and editors can use it."""
+"""The JSON schema of a document: it accepts and refuses the same documents as our own validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry import SpecValidationError, catalogue
 from registry.spec_file import schema, validate
 from tests.toys import TOYS, ToyLayer, installed
 
-GENERATOR: dict[str, Any] = {  # the hybrid of DESIGN section 5
+GENERATOR: dict[str, Any] = {  # a hybrid of several models
     "kind": "layered",
     "z_dim": 128,
     "mapping": {"kind": "mapping", "num_layers": 4},
@@ -36,22 +36,22 @@ GENERATOR: dict[str, Any] = {  # the hybrid of DESIGN section 5
 
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
-    found = schema(GAN, Generator, Discriminator)
-    Draft202012Validator.check_schema(found)
-    return Draft202012Validator(json.loads(json.dumps(found)))
+    document_schema = schema(GAN, Generator, Discriminator)
+    Draft202012Validator.check_schema(document_schema)
+    return Draft202012Validator(json.loads(json.dumps(document_schema)))
 
 
 def changed(*path: str | int, to: Any) -> dict[str, Any]:
-    """The document with one value replaced, or taken away for None."""
+    """The document with the value at a path replaced."""
     document = json.loads(json.dumps(GENERATOR))
-    place = document
+    parent = document
     for part in path[:-1]:
-        place = place[part]
-    place[path[-1]] = to
+        parent = parent[part]
+    parent[path[-1]] = to
     return document
 
 
-def test_a_whole_document_validates_short_and_in_full(validator: Draft202012Validator) -> None:
+def test_a_document_validates_as_written_and_in_full(validator: Draft202012Validator) -> None:
     validator.validate(GENERATOR)
     validator.validate(validate(GENERATOR, Generator).to_dict())
 
@@ -64,7 +64,7 @@ def test_a_whole_document_validates_short_and_in_full(validator: Draft202012Vali
         changed("z_dims", to=64),
         changed("mapping", to="hydra-na"),
         changed("mapping", "num_layer", to=4),
-        changed("synthesis", 0, to="no-such-source"),
+        changed("synthesis", 0, to="no-such-input"),
         changed("synthesis", 1, "attention", "num_heads", to="eight"),
         changed("synthesis", 1, "repeat", to=-1),
         changed("synthesis", to=None),
@@ -72,13 +72,13 @@ def test_a_whole_document_validates_short_and_in_full(validator: Draft202012Vali
         {"z_dim": 64},
     ],
 )
-def test_what_our_validation_refuses_the_schema_refuses(validator: Draft202012Validator, document: Any) -> None:
+def test_the_schema_refuses_what_our_validation_refuses(validator: Draft202012Validator, document: Any) -> None:
     assert not validator.is_valid(document)
     with pytest.raises(SpecValidationError):
         validate(document, GAN, Generator, Discriminator)
 
 
-def test_each_family_offers_its_kinds_by_name_and_in_full() -> None:
+def test_each_family_allows_its_kinds_by_name_and_in_full() -> None:
     definitions = schema(Generator)["$defs"]
     kinds = [entry.block.kind for entry in catalogue.entries("attention")]
     assert definitions["attention"]["anyOf"][0]["enum"] == kinds
@@ -92,11 +92,11 @@ def test_each_family_offers_its_kinds_by_name_and_in_full() -> None:
 
 def test_a_plugin_installed_later_is_in_the_schema() -> None:
     with installed(*TOYS):
-        found = Draft202012Validator(schema(Layer))
-        found.validate(ToyLayer.Spec(parts=["toy-norm", "toy-attention"]).to_dict())
-        found.validate(
+        validator = Draft202012Validator(schema(Layer))
+        validator.validate(ToyLayer.Spec(parts=["toy-norm", "toy-attention"]).to_dict())
+        validator.validate(
             {"kind": "toy-layer", "attention": "toy-attention", "norm": None, "rates": {"fast": 1}, "reach": [1, 2]}
         )
-        assert not found.is_valid({"kind": "toy-layer", "attention": "toy-norm"})
-        assert not found.is_valid({"kind": "toy-layer", "rates": {"fats": 1}})
+        assert not validator.is_valid({"kind": "toy-layer", "attention": "toy-norm"})
+        assert not validator.is_valid({"kind": "toy-layer", "rates": {"fats": 1}})
     assert not Draft202012Validator(schema(Layer)).is_valid("toy-layer")

@@ -1,4 +1,4 @@
-"""kernel="tune": the quickest kernel, measured once for this machine, and remembered."""
+"""kernel="tune": the fastest kernel, measured once for this machine and cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reference(Kernel):
 
 
 class Slow(Kernel):
-    """Preferred, and slower."""
+    """Has a higher priority and is slower."""
 
     op, name, priority = "triple", "slow", 10
 
@@ -38,7 +38,7 @@ class Slow(Kernel):
 
 
 class Broken(Slow):
-    """Says that it can, and cannot."""
+    """Supports each call and raises."""
 
     name, priority = "broken", 20
 
@@ -51,111 +51,111 @@ triple = Op("triple", Reference(), Slow())
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    monkeypatch.setenv(tuning.CACHE, str(tmp_path / "kept"))
+    monkeypatch.setenv(tuning.CACHE_ENV, str(tmp_path / "cache"))
     RUNS.clear()
-    yield tmp_path / "kept"
+    yield tmp_path / "cache"
     torch._dynamo.reset()
 
 
-def ran(bound, x: Tensor) -> str:
+def kernel_that_runs(bound, x: Tensor) -> str:
     with recording() as calls:
         torch.testing.assert_close(bound(x), 3 * x)
     ((_, name),) = calls
     return name
 
 
-def kept(cache: Path) -> dict:
-    (path,) = cache.iterdir()  # and nothing half-written beside it
+def cached(cache: Path) -> dict:
+    (path,) = cache.iterdir()  # no temporary files are left
     return json.loads(path.read_text())
 
 
-def test_the_quickest_runs_and_is_remembered_on_disk(cache):
-    assert ran(triple.bind(), torch.ones(4)) == "slow"
-    assert ran(triple.bind("tune"), torch.ones(4)) == "reference"
-    (asked, choice), *others = kept(cache)["choices"].items()
+def test_the_fastest_kernel_runs_and_is_cached_on_disk(cache):
+    assert kernel_that_runs(triple.bind(), torch.ones(4)) == "slow"
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
+    (key, choice), *others = cached(cache)["choices"].items()
     assert not others
-    assert asked == "triple(torch.float32 4 cpu) differentiated once by slow or reference"
+    assert key == "triple(torch.float32 4 cpu) differentiated once by slow or reference"
     assert choice["kernel"] == "reference"
     assert choice["seconds"]["reference"] < choice["seconds"]["slow"]
     RUNS.clear()
-    assert ran(triple.bind("tune"), torch.ones(4)) == "reference"
-    assert RUNS == ["reference"]  # read, not measured
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
+    assert RUNS == ["reference"]  # from the cache
 
 
-def test_each_kind_of_call_is_measured_by_itself(cache):
+def test_each_kind_of_call_has_its_own_entry(cache):
     bound = triple.bind("tune")
     for x in (torch.ones(4), torch.ones(2, 2), torch.ones(4).double(), torch.ones(4).requires_grad_()):
         bound(x)
         bound(x)
     with torch.no_grad():
-        bound(torch.ones(4).requires_grad_())  # no gradient is wanted: the first call again
-    assert len(kept(cache)["choices"]) == 4
+        bound(torch.ones(4).requires_grad_())  # needs no gradient: the same entry as the first call
+    assert len(cached(cache)["choices"]) == 4
 
 
-def test_under_second_order_only_kernels_that_have_it_are_measured(cache):
+def test_under_second_order_only_kernels_with_second_derivatives_are_measured(cache):
     with second_order():
-        assert ran(triple.bind("tune"), torch.ones(4).requires_grad_()) == "reference"
-    assert RUNS == ["reference"]  # the only one: nothing to measure
+        assert kernel_that_runs(triple.bind("tune"), torch.ones(4).requires_grad_()) == "reference"
+    assert RUNS == ["reference"]  # the only one, so nothing is measured
     assert not cache.exists()
 
 
-def test_another_machine_or_library_is_never_consulted(cache, monkeypatch):
+def test_results_of_another_machine_or_library_are_not_used(cache, monkeypatch):
     triple.bind("tune")(torch.ones(4))
     (path,) = cache.iterdir()
-    mine = tuning.identity()
-    assert mine["threads"] == torch.get_num_threads()
-    assert mine["versions"]["torch"] == torch.__version__
-    monkeypatch.setattr(tuning, "identity", lambda libraries=(): mine | {"processor": "another"})
+    identity = tuning.identity()
+    assert identity["threads"] == torch.get_num_threads()
+    assert identity["versions"]["torch"] == torch.__version__
+    monkeypatch.setattr(tuning, "identity", lambda libraries=(): identity | {"processor": "another"})
     assert tuning.Choices().kernels == {}
     assert tuning.Choices().path != path
-    monkeypatch.setattr(tuning, "identity", lambda libraries=(): mine)
+    monkeypatch.setattr(tuning, "identity", lambda libraries=(): identity)
     assert len(tuning.Choices().kernels) == 1
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"identity": mine | {"processor": "another"}}))  # copied over by somebody
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"identity": identity | {"processor": "another"}}))  # a copied file
     assert tuning.Choices().kernels == {}
 
 
-def test_the_versions_of_libraries_that_give_kernels_are_part_of_the_identity():
+def test_the_versions_of_libraries_with_kernels_are_part_of_the_identity():
     assert set(tuning.identity({"natten"})["versions"]) == {"ganblocks", "torch", "natten"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"choices": {}}', '{"identity": 1, "choices": 3}'])
-def test_a_spoiled_file_is_as_good_as_none(cache, content):
+def test_a_damaged_file_is_ignored(cache, content):
     triple.bind("tune")(torch.ones(4))
     (path,) = cache.iterdir()
     path.write_text(content)
-    assert ran(triple.bind("tune"), torch.ones(4)) == "reference"
-    assert len(kept(cache)["choices"]) == 1
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
+    assert len(cached(cache)["choices"]) == 1
 
 
-def test_what_another_process_added_stays(cache):
+def test_entries_of_another_process_are_kept(cache):
     first, second = triple.bind("tune"), triple.bind("tune")
     first(torch.ones(4))
     second(torch.ones(5))
-    assert len(kept(cache)["choices"]) == 2
+    assert len(cached(cache)["choices"]) == 2
 
 
-def test_a_folder_that_cannot_be_written_to_only_costs_measuring(cache):
+def test_without_a_writable_folder_kernels_are_measured_again(cache):
     cache.write_text("a file where the folder should be")
-    assert ran(triple.bind("tune"), torch.ones(4)) == "reference"
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
 
 
-def test_the_folder_follows_the_variables(monkeypatch):
-    monkeypatch.setenv(tuning.CACHE, "/somewhere")
+def test_environment_variables_select_the_folder(monkeypatch):
+    monkeypatch.setenv(tuning.CACHE_ENV, "/somewhere")
     assert tuning.folder() == Path("/somewhere")
-    monkeypatch.delenv(tuning.CACHE)
+    monkeypatch.delenv(tuning.CACHE_ENV)
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert tuning.folder() == Path("/caches/ganblocks")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert tuning.folder() == Path.home() / ".cache/ganblocks"
 
 
-def test_a_kernel_that_raises_is_not_chosen(monkeypatch):
+def test_a_kernel_that_raises_is_not_selected(monkeypatch):
     monkeypatch.setattr(triple, "kernels", lambda: [Broken(), *triple._own])
-    assert ran(triple.bind("tune"), torch.ones(4)) == "reference"
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
 
 
-def test_measuring_is_not_recorded_and_leaves_gradients_and_random_numbers_alone():
+def test_measuring_changes_no_recording_gradient_or_random_state():
     x, state = torch.ones(4).requires_grad_(), torch.get_rng_state()
     with recording() as calls:
         triple.bind("tune")(x).sum().backward()
@@ -164,7 +164,7 @@ def test_measuring_is_not_recorded_and_leaves_gradients_and_random_numbers_alone
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_tracing_takes_what_is_remembered_or_the_preferred():
+def test_tracing_uses_the_cache_or_the_highest_priority():
     bound = triple.bind("tune")
     bound(torch.ones(4))
     compiled = torch.compile(lambda x: bound(x), fullgraph=True, backend="eager")
@@ -175,16 +175,16 @@ def test_tracing_takes_what_is_remembered_or_the_preferred():
     assert [name for _, name in calls] == ["reference", "slow", "slow"]
 
 
-def test_blocks_take_it_as_an_option(cache):
+def test_blocks_have_it_as_an_option(cache):
     block = DenseAttention(8, (3, 4), num_heads=2, kernel="tune")
     x = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(0))
     y = block(x)
-    assert len(kept(cache)["choices"]) == 1
+    assert len(cached(cache)["choices"]) == 1
     torch.testing.assert_close(torch.compile(block, fullgraph=True, backend="aot_eager", dynamic=True)(x), y)
     assert block.spec.to_dict()["kernel"] == "tune"
 
 
-def test_a_call_that_nothing_can_serve_has_its_reasons():
+def test_an_error_lists_all_reasons_against_a_call():
     class Picky(Reference):
         def unsupported(self, x: Tensor) -> list[str]:
             return ["is picky"]

@@ -1,0 +1,239 @@
+"""How the conformance suite calls the blocks of each family: contexts, inputs and expected shapes.
+
+`registry.testing` finds the harnesses here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blocks.common.computed_buffer import reset_buffers
+from blocks.families import Batch
+from blocks.families import Batch, Networks
+from registry.testing.cases import Case
+from registry.testing.harness import ContextValues, Harness, Inputs, Shape
+
+BATCH = 2
+STANDARD: ContextValues = {
+    "dim": 16,
+    "in_dim": lambda context: context["dim"],  # requested by blocks of which `dim` is an option
+    "resolution": (8, 8),
+    "style_dim": 12,
+    "image_channels": 3,
+}
+
+
+def contexts(**changes: ContextValues) -> Mapping[str, ContextValues]:
+    """Contexts by name: the standard one with these changes."""
+    return {name.replace("_", "-"): {**STANDARD, **change} for name, change in changes.items()}
+
+
+ODD: ContextValues = {"resolution": (5, 7)}
+UNCONDITIONAL: ContextValues = {"cond_dim": 0}
+CONDITIONAL: ContextValues = {"cond_dim": 5}
+MAPS = contexts(standard={}, odd=ODD)
+JUDGED = contexts(plain=UNCONDITIONAL, odd={**UNCONDITIONAL, **ODD}, conditional=CONDITIONAL)
+
+
+def features(context: ContextValues) -> Tensor:
+    """A feature map [B,C,H,W] in channels-last memory."""
+    return features_last(context).permute(0, 3, 1, 2)
+
+
+def features_last(context: ContextValues) -> Tensor:
+    """A feature map [B,H,W,C]."""
+    return torch.randn(BATCH, *context["resolution"], context["in_dim"])
+
+
+def image(context: ContextValues, resolution: str = "resolution") -> Tensor:
+    """Images [B,K,H,W] in [-1,1]."""
+    return torch.rand(BATCH, context["image_channels"], *context[resolution]) * 2 - 1
+
+
+def condition(context: ContextValues) -> Tensor | None:
+    """Conditions [B,D], if the context has any."""
+    return torch.randn(BATCH, context["cond_dim"]) if context["cond_dim"] else None
+
+
+def styles(block: Any, context: ContextValues) -> Tensor | None:
+    """As many style vectors as the block uses [B,n,S]; None where there are no styles."""
+    return None if context["style_dim"] is None else torch.randn(BATCH, block.num_styles, context["style_dim"])
+
+
+def style(block: Any, context: ContextValues) -> Tensor | None:
+    """The style vector [B,S] of a norm that uses one."""
+    return torch.randn(BATCH, context["style_dim"]) if block.num_styles else None
+
+
+def logits(context: ContextValues) -> Tensor:
+    """Logits [B,...]."""
+    return torch.randn(BATCH, *context["logits"])
+
+
+def same_as(name: str) -> Callable[[Any, ContextValues, Inputs], tuple[Shape, ...]]:
+    """The output has the shape of the input `name`."""
+    return lambda block, context, inputs: (tuple(inputs[name].shape),)  # type: ignore[union-attr]
+
+
+def encode(block: Any) -> Any:
+    """Encode two labels or captions, which are not tensors and so are not inputs of the call."""
+    device = next((each.device for each in (*block.parameters(), *block.buffers())), None)
+    labels = {"classes": [0, 1], "captions": ["a bird", "two birds on a wire"]}[block.condition_input]
+    return block(block.read(labels).to(device))
+
+
+def both_losses(block: Any, real: Tensor, fake: Tensor) -> Any:
+    """The generator's and the discriminator's loss."""
+    return block.generator(fake), block.discriminator(real, fake)
+
+
+def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_logit: Tensor, to_image: Tensor) -> Any:
+    """A regularizer's value for networks of one matrix each; the matrices are inputs, so that they get gradients."""
+
+    def discriminator(image: Tensor, c: Tensor | None = None) -> Tensor:
+        return (image.flatten(1) @ to_logit).tanh().sum(dim=1)
+
+    def synthesis(ws: Tensor) -> Tensor:
+        return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
+
+    networks = SimpleNamespace(
+        generator=SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis),
+        discriminator=discriminator,
+        augment=lambda image: image.flip(3),
+        value_range="symmetric",
+    )
+    values = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
+    return block(networks, Batch(real=real, fake=fake, z=z, c=c, **values))
+
+
+def is_the_identity_in_eval_mode(case: Case) -> None:
+    """In eval mode an augmentation returns its images unchanged."""
+    module = case.build().eval()
+    inputs = case.inputs(module)
+    torch.testing.assert_close(case.run(module, inputs), (inputs["image"],), rtol=0, atol=0)
+
+
+FAMILIES: dict[str, Harness] = {
+    "attention": Harness(
+        inputs=lambda block, context: {"x": features_last(context)},
+        shapes=same_as("x"),
+        contexts=MAPS,
+    ),
+    "norm": Harness(
+        inputs=lambda block, context: {"x": features_last(context), "w": style(block, context)},
+        shapes=same_as("x"),
+        contexts=MAPS,
+    ),
+    "feed-forward": Harness(
+        inputs=lambda block, context: {"x": features_last(context)},
+        shapes=same_as("x"),
+        contexts=MAPS,
+    ),
+    "condition": Harness(
+        inputs=lambda block, context: {},
+        shapes=lambda block, context, inputs: ((BATCH, block.cond_dim),),
+        contexts=contexts(labels={}),
+        call=encode,
+        batched=False,
+        traceable=False,  # `read` takes strings
+        smooth=False,
+    ),
+    "mapping": Harness(
+        inputs=lambda block, context: {"z": torch.randn(BATCH, context["z_dim"]), "c": condition(context)},
+        shapes=lambda block, context, inputs: ((BATCH, context["num_styles"], context["style_dim"]),),
+        contexts=contexts(
+            plain={"z_dim": 8, "num_styles": 3, **UNCONDITIONAL},
+            conditional={"z_dim": 8, "num_styles": 3, **CONDITIONAL},
+        ),
+    ),
+    "synthesis-input": Harness(
+        inputs=lambda block, context: {"ws": styles(block, context)},
+        shapes=lambda block, context, inputs: ((BATCH, None, None, None),),
+        contexts=contexts(styled={}),
+    ),
+    "layer": Harness(
+        inputs=lambda block, context: {"x": features(context), "ws": styles(block, context)},
+        shapes=lambda block, context, inputs: ((BATCH, None, None, None),),
+        contexts=contexts(standard={}, odd=ODD, styleless={"style_dim": None}),
+    ),
+    "image-head": Harness(
+        inputs=lambda block, context: {
+            "x": features(context),
+            "ws": styles(block, context),
+            "image": image(context, "image_resolution") if "image_resolution" in context else None,
+        },
+        shapes=lambda block, context, inputs: ((BATCH, context["image_channels"], None, None),),
+        contexts=contexts(
+            first={}, same_size={"image_resolution": (8, 8)}, half_size={"image_resolution": (4, 4)}, odd=ODD
+        ),
+    ),
+    "stem": Harness(
+        inputs=lambda block, context: {
+            "x": None
+            if context["in_dim"] is None
+            else features({**context, "resolution": tuple(side // 2 for side in context["resolution"])}),
+            "image": image(context),
+        },
+        shapes=lambda block, context, inputs: (
+            (BATCH, None, None, None),
+            (BATCH, context["image_channels"], None, None),
+        ),
+        contexts=contexts(first={"dim": None}, later={}, odd={"dim": None, **ODD}),
+    ),
+    "head": Harness(
+        inputs=lambda block, context: {"x": features(context), "c": condition(context)},
+        shapes=lambda block, context, inputs: ((BATCH, ...),),
+        contexts=JUDGED,
+    ),
+    "backbone": Harness(
+        inputs=lambda block, context: {"image": image(context)},
+        shapes=lambda block, context, inputs: ((BATCH, None, None),) * len(block(inputs["image"])),
+        contexts=contexts(standard={}, odd=ODD, grey={"image_channels": 1}),
+    ),
+    "weight-norm": Harness(
+        inputs=lambda block, context: {"weight": context["weight"]},
+        shapes=same_as("weight"),
+        contexts=contexts(
+            linear={"weight": lambda context: torch.randn(6, 8)},
+            convolution={"weight": lambda context: torch.randn(6, 4, 3, 3)},
+        ),
+        batched=False,
+        smooth=False,  # a penalty differentiates the weight once; its other derivative is that of the image
+    ),
+    "augment": Harness(
+        inputs=lambda block, context: {"image": image(context)},
+        shapes=same_as("image"),
+        contexts=MAPS,
+        checks=(is_the_identity_in_eval_mode,),
+    ),
+    "loss": Harness(
+        inputs=lambda block, context: {"real": logits(context), "fake": logits(context)},
+        shapes=lambda block, context, inputs: ((), ()),
+        contexts=contexts(scalar={"logits": ()}, patches={"logits": (1, 3, 3)}),
+        call=both_losses,
+        batched=False,
+    ),
+    "regularizer": Harness(
+        inputs=lambda block, context: {
+            "real": image(context),
+            "fake": image(context),
+            "z": torch.randn(BATCH, 8),
+            "c": condition(context),
+            "to_logit": torch.randn(3 * 8 * 8, 4) / 8,
+            "to_image": torch.randn(8, 3 * 8 * 8),
+        },
+        shapes=lambda block, context, inputs: ((),),
+        contexts=contexts(toy_networks={"cond_dim": 6}),
+        call=penalty,
+        batched=False,
+        traceable=False,  # a penalty differentiates inside the call
+        smooth=False,
+    ),
+}
+HARNESSES = {family: replace(harness, reset_buffers=reset_buffers) for family, harness in FAMILIES.items()}
