@@ -37,7 +37,7 @@ class Flag(NamedTuple):
 class Options(BaseModel):
     """A set of options. Fields that carry a `Flag` are options of commands too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def of(cls, options: Self | None = None, changes: Mapping[str, Any] | None = None) -> Self:

@@ -1,7 +1,7 @@
-"""Randomness as a pure function of (seed, step, process): nothing of it needs saving for an exact resume.
+"""Random numbers as a function of seed, step and process, so that an exact resume saves no random state.
 
-Before each training step all generators (torch on every device, numpy, Python) are seeded anew, so what samples, plots
-or another block drew in between never matters.
+Before each training step all generators (torch on every device, numpy, Python) are seeded anew. Random numbers that
+were drawn between steps, for sample images or plots, therefore never matter.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import Tensor
 
 
 @contextmanager
-def own_randomness() -> Iterator[None]:
-    """Gives the caller's generators back as they were."""
-    python, numbers = random.getstate(), np.random.get_state()
+def fork_rng() -> Iterator[None]:
+    """A context after which the random state of torch, numpy and Python is as it was before."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
             yield
         finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed everything for one step of one process; step -1 is the making of the networks."""
+    """Seed all generators for one step of one process; step -1 is the initialisation of the networks."""
     drawn = int(np.random.SeedSequence([seed, step + 1, rank]).generate_state(1)[0])
     random.seed(drawn)
     np.random.seed(drawn)
@@ -37,5 +37,5 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> Float[Tensor, "n z"]:
-    """The latent of each seed, the same on every machine and in every batch."""
+    """One latent per seed; it does not depend on the machine or on the other seeds."""
     return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

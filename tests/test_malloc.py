@@ -1,4 +1,4 @@
-"""The command keeps large temporaries, unless the environment says how memory is allocated."""
+"""The command tunes glibc's allocator, unless the environment configures it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="about glibc")
-def test_temporaries_are_mapped_once():
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is on Linux only")
+def test_memory_of_temporaries_is_mapped_once():
     pages = {}
     for kept in (True, False):
         environment = {"PATH": "/usr/bin"} | ({} if kept else {"MALLOC_ARENA_MAX": "4"})
         ended = subprocess.run(
             [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=600
         )
-        done, pages[kept] = ended.stdout.split()
-        if kept and done == "False":
+        tuned, pages[kept] = ended.stdout.split()
+        if kept and tuned == "False":
             pytest.skip("the allocator is not glibc's")
-        assert done == str(kept)
+        assert tuned == str(kept)
     assert int(pages[True]) * 10 < int(pages[False])

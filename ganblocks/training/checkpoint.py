@@ -1,16 +1,14 @@
-"""A training's state as one .safetensors file: nothing is pickled, and training goes on from it bit for bit.
+"""The state of a training as one .safetensors file, from which it continues bit for bit. Nothing is pickled.
 
-It holds the weights and buffers of all networks, terms and the average, and Adam's moments; in its metadata, as JSON,
-how far the training got and what it was. Randomness and the order of the data follow from seed and step, see
-`randomness` and `stream`, so they need no saving.
+It holds the weights and buffers of networks, regularizers, augmentations and the averaged generator, and Adam's
+moments; the metadata holds the run's record and how far it is. Random numbers and the order of the data are functions
+of seed and step, see `randomness` and `data.loader`, and are not saved.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,104 +17,124 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from assemblies import CheckpointError, plugins_of
+from assemblies import CheckpointError
+from ganblocks.errors import RunError
+from ganblocks.training.run_identity import RunRecord
 from ganblocks.training.trainer import Trainer
-from registry.spec_file import write_whole
+from registry.spec_file import write_atomically
 
 FORMAT = "ganblocks-training-1"
-PACKAGES = ("ganblocks", "torch", "numpy", "safetensors", "accelerate")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save_checkpoint(path: Path, trainer: Trainer, about: Mapping[str, Any]) -> None:
-    """Write a training's state, whole or not at all.
+def save_checkpoint(path: Path, trainer: Trainer, run: Mapping[str, Any]) -> None:
+    """Write the state of a training, whole or not at all.
 
     Args:
-        path: Where to.
-        training: What to save.
-        about: JSON data for the metadata: seed, data, command, ...
+        path: The file.
+        trainer: The training.
+        run: The record of the run, from `describe_run`, for the metadata.
     """
-    scaler = trainer.dist.scaler
-    told = {
-        **about,
+    scaler = trainer.distributed.scaler
+    metadata = {
+        **run,
         "step": trainer.step,
         "images": trainer.images,
-        "spec": trainer.spec.to_dict(),
-        "plugins": plugins_of(trainer.spec),
-        "versions": versions(),
         "scaler": None if scaler is None else scaler.state_dict(),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors_of(trainer).items()}
-    write_whole(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(told)}))
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint_tensors(trainer).items()}
+    write_atomically(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(metadata)}))
 
 
-def read_checkpoint_metadata(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, without its tensors."""
-    return _open(path, tensors=False)[1]
+def read_checkpoint_record(path: Path) -> RunRecord:
+    """The record of the run in a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint, or is damaged.
+    """
+    text = _open(path, tensors=False)[1]
+    try:
+        return RunRecord.parse(text, path)
+    except RunError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def load_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Put a saved state into a training of the same spec.
+    """Restore a state that was saved by a training of the same document.
 
     Raises:
-        CheckpointError: The file is foreign, cut short, or does not fit the networks.
+        CheckpointError: The file is not a checkpoint, is damaged, or does not match the networks.
     """
-    tensors, about = _open(path, tensors=True)
-    wanted = {f"{part}.{name}": value for part, module in _modules(trainer) for name, value in _values(module).items()}
-    problems = [f"missing: {name}" for name in wanted if name not in tensors]
-    problems += [f"unexpected: {name}" for name in tensors if name not in wanted and not name.startswith("optimizer.")]
-    problems += [
-        f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the networks"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
+    tensors, text = _open(path, tensors=True)
+    expected = {**_state(trainer), **_moments_like(trainer, tensors)}
+    problems = [f"missing: {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected: {name}" for name in tensors if name not in expected]
+    for name, value in expected.items():
+        if name in tensors and (form := _form(tensors[name])) != _form(value):
+            problems.append(f"{name}: {form} in the file, {_form(value)} in the networks")
     if problems:
-        raise CheckpointError(f"{path} does not fit the networks of its spec\n  " + "\n  ".join(problems[:20]))
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CheckpointError(f"{path} does not match its document\n  " + "\n  ".join(problems[:20]) + more)
     with torch.no_grad():
-        for name, value in wanted.items():
+        for name, value in _state(trainer).items():
             value.copy_(tensors[name])
-    for name, side in trainer.optimizers.items():
-        prefix = f"optimizer.{name}."
-        side.set_moments({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
-    if trainer.dist.scaler is not None and about.get("scaler"):
-        trainer.dist.scaler.load_state_dict(about["scaler"])
-    trainer.step = about["step"]
+    for network, optimizer in trainer.optimizers.items():
+        prefix = f"optimizer.{network}."
+        moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        optimizer.set_moments(moments)
+    scaler_state = json.loads(text).get("scaler")
+    if trainer.distributed.scaler is not None and scaler_state:
+        trainer.distributed.scaler.load_state_dict(scaler_state)
+    trainer.step = RunRecord.parse(text, path).step
 
 
-def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
-    """All tensors that a training changes."""
-    found = {f"{part}.{name}": value for part, module in _modules(trainer) for name, value in _values(module).items()}
-    for name, side in trainer.optimizers.items():
-        found |= {f"optimizer.{name}.{key}": value for key, value in side.moments().items()}
-    return found
+def checkpoint_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """All tensors that training changes, by name."""
+    tensors = _state(trainer)
+    for network, optimizer in trainer.optimizers.items():
+        tensors |= {f"optimizer.{network}.{key}": value for key, value in optimizer.moments().items()}
+    return tensors
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a training's numbers depend on."""
-    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in PACKAGES}}
+def _state(trainer: Trainer) -> dict[str, Tensor]:
+    """Parameters and all buffers, also those that model files omit."""
+    parts: tuple[tuple[str, nn.Module], ...] = (("gan", trainer.gan), ("average", trainer.generator_ema))
+    return {
+        f"{part}.{name}": value
+        for part, module in parts
+        for name, value in (*module.named_parameters(), *module.named_buffers())
+    }
 
 
-def _modules(trainer: Trainer) -> tuple[tuple[str, nn.Module], ...]:
-    return ("gan", trainer.gan), ("average", trainer.generator_ema)
+def _moments_like(trainer: Trainer, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Templates of Adam's moments, for the parameters that have some in the file: others never had a gradient."""
+    templates: dict[str, Tensor] = {}
+    for network, optimizer in trainer.optimizers.items():
+        for name, parameter in optimizer.parameters.items():
+            names = [f"optimizer.{network}.{name}.{moment}" for moment in MOMENTS]
+            if any(each in tensors for each in names):
+                templates |= dict(zip(names, (torch.zeros(()), parameter, parameter), strict=True))
+    return templates
 
 
-def _values(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and all buffers, those too that a model file leaves out."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _form(tensor: Tensor) -> tuple[list[int], str]:
+    return list(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
-def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], str]:
+    """Tensors and metadata, the latter as JSON."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") != FORMAT:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
                 raise CheckpointError(
-                    f"{path} is a .safetensors file, but not the state of a training; "
-                    f"it says format {about.get('format', 'nothing')!r} where {FORMAT!r} should stand"
+                    f"{path} is a .safetensors file, but not the checkpoint of a training: "
+                    f"its format is {metadata.get('format', 'not given')!r}, not {FORMAT!r}"
                 )
-            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
+            loaded = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
     except SafetensorError as error:
         size = path.stat().st_size
         raise CheckpointError(
             f"{path} cannot be read ({error}); it has {size} bytes: cut short, or another format?"
         ) from None
-    return found, json.loads(about["ganblocks"])
+    return loaded, metadata.get("ganblocks", "")

@@ -1,45 +1,48 @@
-"""From what is told of the images of a batch to the condition c, the same after a resume as without one.
+"""Condition vectors c of the images of a batch, the same after a resume as without one.
 
-A caption's embedding depends, in its last bits, on what is embedded beside it. A data set of not too many captions has
-them all embedded before the first step, in one order; one of more has each batch embedded by itself.
+The last bits of a caption's embedding depend on the other captions of its batch. A data set with few captions therefore
+has all of them embedded before the first step, in sorted order; one with many has each batch embedded by itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from assemblies import Generator
 from blocks.families import Condition
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch
 from ganblocks.errors import DataError
-from ganblocks.sampling.generate import one_hot
+from ganblocks.sampling.conditions import one_hot
 
-IN_MEMORY = 2**16  # captions whose embeddings are held
+MAX_EMBEDDED = 2**16  # captions whose embeddings are computed in advance
 CHUNK = 256
 
 
-class Conditions:
-    """Conditions of batches of a data set.
+class ConditionEncoder:
+    """Encodes the classes or captions of batches.
+
+    Where the generator's own condition is trained, the vectors c come from an untrained copy of it: the discriminator
+    and the guidance need conditions that do not change. The generator encodes the `tokens` itself.
 
     Args:
-        generator: What they are for.
+        generator: The generator that takes the conditions.
         images: The data set.
-        device: Where they go.
-        learning: Whether the generator's own condition learns.
+        device: Device of the vectors.
+        trains_condition: Whether the generator's own condition is trained.
     """
 
-    def __init__(self, generator: Generator, images: Images, device: torch.device, *, trainable: bool = False) -> None:
-        self.generator, self.device, self.trainable = generator, device, trainable
-        self.condition = self._untrained()
+    def __init__(
+        self, generator: Generator, images: Images, device: torch.device, *, trains_condition: bool = False
+    ) -> None:
+        self.generator, self.device, self.trains_condition = generator, device, trains_condition
+        self.condition = _untrained_copy(generator, device) if trains_condition else _condition_of(generator)
         self.rows: dict[str, int] = {}
         if self.takes_captions and images.captions is not None:
             captions = sorted({caption for each in images.captions for caption in each})
-            if len(captions) <= IN_MEMORY:
+            if len(captions) <= MAX_EMBEDDED:
                 self.rows = {caption: row for row, caption in enumerate(captions)}
                 self.table = self.embed(captions)
 
@@ -47,13 +50,17 @@ class Conditions:
     def takes_captions(self) -> bool:
         return self.condition is not None and self.condition.condition_input == "captions"
 
-    def of(self, batch: RealBatch) -> Float[Tensor, "b d"] | None:
-        """The condition of a batch; None for a generator that takes none."""
+    def encode(self, batch: RealBatch) -> Float[Tensor, "b d"] | None:
+        """Condition vectors of a batch; None if the generator is unconditional or the images have no labels.
+
+        Raises:
+            DataError: The generator takes captions and the images have none.
+        """
         if not self.generator.cond_dim:
             return None
         if self.takes_captions:
             if batch.captions is None:
-                raise DataError("the generator wants captions, the images have none")
+                raise DataError("the generator takes captions, but the images have none")
             if not self.rows:
                 return self.embed(list(batch.captions))
             return self.table[[self.rows[caption] for caption in batch.captions]]
@@ -65,52 +72,27 @@ class Conditions:
             return c
         return one_hot(batch.labels, self.generator.cond_dim)
 
-    def read(self, batch: RealBatch) -> Int64[Tensor, "b n"] | None:
-        """A batch's captions in integers, for a condition that learns."""
-        if not self.trainable or batch.captions is None:
+    def tokens(self, batch: RealBatch) -> Int64[Tensor, "b ..."] | None:
+        """What a trained condition encodes: token ids of captions, or class indices; None if it is not trained."""
+        if not self.trains_condition:
             return None
         assert self.condition is not None
-        return self.condition.read(batch.captions).to(self.device)
+        return batch.labels if batch.captions is None else self.condition.read(batch.captions).to(self.device)
 
     @torch.no_grad()
     def embed(self, captions: list[str]) -> Float[Tensor, "n d"]:
-        """Captions in order, a bounded number at once."""
+        """Embeddings of captions, in their order, a bounded number at a time."""
         assert self.condition is not None
         parts = [captions[first : first + CHUNK] for first in range(0, len(captions), CHUNK)]
         return torch.cat([self.condition(self.condition.read(part).to(self.device)) for part in parts])
 
-    def _untrained(self) -> Condition | None:
-        """What makes the conditions that both networks are judged by: where the generator's own learns, as it began."""
-        condition = getattr(self.generator, "condition", None)
-        if not self.trainable:
-            return condition
-        assert condition is not None
-        fresh: Condition = condition.spec.build().to(self.device).eval().requires_grad_(False)
-        return fresh
+
+def _condition_of(generator: Generator) -> Condition | None:
+    return getattr(generator, "condition", None)
 
 
-class OwnCondition(nn.Module):
-    """A generator whose styles come from its own reading of `told`, which learns; others are told c.
-
-    Anything else asked of it, the generator answers.
-    """
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-        self.told: Tensor | None = None
-
-    def mapping(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b d"] | None = None, **more: Any) -> Tensor:
-        assert self.told is not None
-        ws: Tensor = self.generator.mapping(z, self.generator.condition(self.told), **more)  # type: ignore[operator]
-        return ws
-
-    def forward(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b k h w"]:
-        image: Tensor = self.generator.synthesis(self.mapping(z, c))  # type: ignore[operator]
-        return image
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.generator, name)
+def _untrained_copy(generator: Generator, device: torch.device) -> Condition:
+    condition = _condition_of(generator)
+    assert condition is not None
+    copy: Condition = condition.spec.build().to(device).eval().requires_grad_(False)
+    return copy

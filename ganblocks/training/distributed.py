@@ -1,7 +1,7 @@
-"""Where a training runs: the device, the precision, and the processes that share the work.
+"""The device, the precision and the processes of a training.
 
-The two networks of a GAN, called several times in a step and differentiated twice, do not go into
-DistributedDataParallel; gradients are averaged by hand instead, all of a network in one exchange.
+The two networks of a GAN are called several times in a step and differentiated twice, which DistributedDataParallel
+does not support. Gradients are averaged explicitly instead, all of a network in one all-reduce.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, distributed
 
+from ganblocks import precision as mixed_precision
 from ganblocks.data.loader import Shard
 from ganblocks.errors import RunError
-from ganblocks.precision import Precision, refuse_on_cpu
+from ganblocks.precision import Precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 class DistributedContext:
-    """This process among those that train together, as `accelerate launch` or `torchrun` started them.
+    """This process among those that `accelerate launch` or `torchrun` started.
 
     Args:
-        device: Where to compute; by default the accelerator of this process, or the CPU.
-        precision: Mixed precision of the forward passes: no, bf16 or fp16.
+        device: Device of this process; None for its accelerator, or the CPU if there is none.
+        precision: Mixed precision of the forward passes.
+
+    Raises:
+        RunError: The device cannot be used, or the precision needs a GPU.
     """
 
-    def __init__(self, device: str | torch.device | None = None, precision: Precision = "no") -> None:
+    def __init__(self, device: str | torch.device | None = None, precision: Precision = "fp32") -> None:
         try:
             chosen = torch.device(device) if device is not None else None
             torch.zeros(1, device=chosen)
         except (RuntimeError, AssertionError) as error:
             raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
         on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
-        refuse_on_cpu(precision, on_cpu=on_cpu)
+        mixed_precision.refuse_fp16_on_cpu(precision, on_cpu=on_cpu)
         self.accelerator = _accelerator(precision, on_cpu)
         self.device = chosen or self.accelerator.device
         self.precision: Precision = precision
@@ -47,10 +51,9 @@ class DistributedContext:
         return self.shard.rank == 0
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
-        """Mixed precision, if the training has it; `enabled=False` turns it off inside."""
+        """The mixed precision of the training; `enabled=False` turns it off inside."""
         if enabled:
-            precise: AbstractContextManager[object] = self.accelerator.autocast()
-            return precise
+            return mixed_precision.autocast(self.precision, self.device)
         return torch.autocast(self.device.type, enabled=False)
 
     def all_reduce_mean(self, tensors: list[Tensor]) -> None:
@@ -62,14 +65,14 @@ class DistributedContext:
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
+        """Whether the flag is true in any process."""
         if self.shard.world == 1:
             return flag
-        raised = self.accelerator.reduce(torch.tensor(float(flag), device=self.device))
-        return bool(raised.item())
+        count = self.accelerator.reduce(torch.tensor(float(flag), device=self.device))
+        return bool(count.item())
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         self.accelerator.wait_for_everyone()
 
 
@@ -77,13 +80,13 @@ def _accelerator(precision: Precision, on_cpu: bool) -> Accelerator:
     from accelerate import Accelerator  # here, because they take seconds to import
     from accelerate.state import AcceleratorState
 
-    # a process has one state, and a second training in it may want another precision
+    # accelerate keeps one state per process, but a second training may use another precision
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=on_cpu)
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
 
 
 def destroy_process_group() -> None:
-    """At the very end of a program of several processes: without it, the first to go would tear down the others."""
+    """Close the process group at the end of a program, when no process needs the others any more."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()

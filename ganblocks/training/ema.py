@@ -1,4 +1,4 @@
-"""The moving average of a generator's weights, with its half-life counted in images.
+"""Exponential moving average (EMA) of the generator's weights, with its half-life in images.
 
 Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1; the ramp-up: StyleGAN2-ADA,
 Karras et al. 2020, https://arxiv.org/abs/2006.06676.
@@ -20,14 +20,14 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def ema_copy(network: N) -> N:
-    """A copy of a network to hold the average: in eval mode, without gradients."""
+    """A copy of a network that holds the average: in eval mode, without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def decay(ema: EMA, batch_size: int, images: int) -> float:
-    """What is left of the average after a step: 0.5^(batch / half-life), which is `ramp_up` of the images at most.
+    """Decay of the average in one step: 0.5^(batch_size / half-life), half-life at most `ramp_up` x images.
 
-    Nothing is left up to `start_kimg`.
+    It is 0, which copies the weights, up to `start_kimg`.
     """
     if images < ema.start_kimg * 1000:
         return 0.0
@@ -38,7 +38,7 @@ def decay(ema: EMA, batch_size: int, images: int) -> float:
 
 
 @torch.no_grad()
-def average(target: nn.Module, source: nn.Module, beta: float) -> None:
+def update(target: nn.Module, source: nn.Module, beta: float) -> None:
     """target <- beta target + (1 - beta) source for parameters; buffers, such as w_avg, are copied."""
     mix: Callable[..., None] = get_ema_multi_avg_fn(beta)  # type: ignore[no-untyped-call]
     mix(list(target.parameters()), list(source.parameters()), torch.tensor(0))

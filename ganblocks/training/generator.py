@@ -1,11 +1,10 @@
-"""Style mixing: some images get their finer styles from a second latent, so that styles do not lean on each other.
+"""The generator as training steps and regularizers call it: with style mixing and with a trained condition.
 
+Style mixing gives images their finer styles from a second latent, so that neighbouring styles do not become correlated:
 StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 3.1.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,33 +13,63 @@ from torch import Tensor, nn
 from assemblies import Generator
 
 
-class StyleMixing(nn.Module):
-    """A generator whose mapping mixes the styles of two latents; anything else asked of it, the generator answers.
+class TrainingGenerator(nn.Module):
+    """Maps latents to images like its generator: z [B,Z], c -> ws [B,n,W] -> image [B,K,H,W].
 
     Args:
-        generator: The generator.
-        probability: How often the styles of a batch are mixed, all of it from the same place on.
+        generator: The generator; it shares its parameters.
+        style_mixing: Probability that a batch takes its styles from two latents, all images from the same style on.
+        trains_condition: Whether the generator's own condition is trained. `c` is then what that condition encodes,
+            class indices [B] or token ids [B,n], and gradients reach it. Otherwise `c` is a condition vector [B,D].
     """
 
-    def __init__(self, generator: Generator, probability: float) -> None:
+    def __init__(self, generator: Generator, *, style_mixing: float = 0.0, trains_condition: bool = False) -> None:
         super().__init__()
         self.generator = generator
-        self.probability = probability
+        self.style_mixing = style_mixing
+        self.trains_condition = trains_condition
 
-    def mapping(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n s"]:
+    @property
+    def z_dim(self) -> int:
+        return self.generator.z_dim
+
+    @property
+    def num_ws(self) -> int:
+        return self.generator.num_ws
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        return self.generator.resolution
+
+    @property
+    def value_range(self) -> str:
+        return self.generator.value_range
+
+    def mapping(self, z: Float[Tensor, "b z"], c: Tensor | None = None) -> Float[Tensor, "b n w"]:
+        """Style vectors, mixed with those of random latents if `style_mixing` says so."""
+        c = self._encode(c)
         ws: Tensor = self.generator.mapping(z, c)
-        if torch.rand(()) >= self.probability:  # drawn on the CPU, so that no device has to be waited for
+        # drawn on the CPU, so that no device has to be waited for
+        if not self.style_mixing or torch.rand(()) >= self.style_mixing:
             return ws
         first = int(torch.randint(1, ws.shape[1], ()))
         others: Tensor = self.generator.mapping(torch.randn_like(z), c, update_w_avg=False)
         return torch.cat([ws[:, :first], others[:, first:]], dim=1)
 
-    def forward(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b k h w"]:
-        image: Tensor = self.generator.synthesis(self.mapping(z, c))
+    def synthesis(self, ws: Float[Tensor, "b n w"]) -> Float[Tensor, "b k h w"]:
+        """The images of style vectors."""
+        image: Tensor = self.generator.synthesis(ws)
         return image
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.generator, name)
+    def forward(self, z: Float[Tensor, "b z"], c: Tensor | None = None) -> Float[Tensor, "b k h w"]:
+        """The images of latents."""
+        return self.synthesis(self.mapping(z, c))
+
+    def _encode(self, c: Tensor | None) -> Float[Tensor, "b d"] | None:
+        if not self.trains_condition:
+            return c
+        if c is None or c.is_floating_point():
+            raise TypeError("the generator's condition is trained: call it with batch.generator_c, not with batch.c")
+        assert self.generator.condition is not None
+        encoded: Tensor = self.generator.condition(c)
+        return encoded

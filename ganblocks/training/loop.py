@@ -1,30 +1,30 @@
-"""One stretch of training, from a start or a resume to its end or an interruption, and what it leaves in the folder."""
+"""The training loop: steps from a start or resume to the end or an interruption, with logs, samples and checkpoints."""
 
 from __future__ import annotations
 
-import math
-import shlex
 import time
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 from torch import Tensor
 
 from assemblies import save_model
-from ganblocks.data.dataset import Images, Skipped
-from ganblocks.data.decode import ResizeFilter
+from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch, Sampler, batches
-from ganblocks.errors import Diverged, Interrupted
+from ganblocks.data.skipped import Skipped
+from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
-from ganblocks.training.checkpoint import save_checkpoint, versions
-from ganblocks.training.conditions import Conditions
-from ganblocks.training.loss_curves import save_losses
-from ganblocks.training.progress import Report
-from ganblocks.training.run_folder import Run, RunFolder
+from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
+from ganblocks.training.conditions import ConditionEncoder
+from ganblocks.training.logs.loss_curves import save_losses
+from ganblocks.training.logs.progress_log import ProgressLog
+from ganblocks.training.options import TrainOptions, resume_command
+from ganblocks.training.run_folder import Run, RunFolder, disk_errors
+from ganblocks.training.run_identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
@@ -32,183 +32,206 @@ from registry import recording
 MAX_SAMPLES = 64
 
 
-@dataclass(frozen=True)
-class RunIdentity:
-    """What has to stay the same when a training is resumed, beside its spec; it is written into the checkpoint."""
-
-    seed: int
-    flip: bool
-    resize_filter: ResizeFilter
-    data: str
-    num_images: int
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How a training is watched and fed, none of which changes what it computes; see `train`."""
-
-    tick: float
-    snapshot: float
-    workers: int
-    quiet: bool
-    command: str
-
-
 class TrainingLoop:
     """Runs a training.
 
     Args:
-        folder: Where everything goes.
-        training: The networks and what goes with them, new or loaded.
-        course: What the training is.
-        images: The data.
-        habits: How it is watched.
+        folder: The run folder, locked.
+        trainer: The training, new or loaded from a checkpoint.
+        identity: What fixes its numbers beside the document.
+        images: The data set.
+        options: Options of the training.
+        resume_out: The `--out` that continues the training, for the message of an interruption.
+        warnings: Messages to show and log at the start.
     """
 
     def __init__(
-        self, folder: RunFolder, trainer: Trainer, identity: RunIdentity, images: Images, runtime: RuntimeOptions
+        self,
+        folder: RunFolder,
+        trainer: Trainer,
+        identity: RunIdentity,
+        images: Images,
+        options: TrainOptions,
+        *,
+        resume_out: Path,
+        warnings: list[str],
     ) -> None:
-        self.folder, self.trainer, self.identity, self.images, self.runtime = folder, trainer, identity, images, runtime
-        self.dist, self.spec = trainer.dist, trainer.spec
-        self.batch_size: int = self.spec.batch_size
+        self.folder, self.trainer, self.identity, self.images, self.options = folder, trainer, identity, images, options
+        self.resume_out, self.warnings = resume_out, warnings
+        self.distributed, self.spec = trainer.distributed, trainer.spec
+        self.run_record = describe_run(identity, self.spec, options.command)
         self.first = trainer.images
-        self.target = math.ceil(self.spec.kimg * 1000 / self.batch_size) * self.batch_size
-        self.report = Report(folder, self.target, self.first, quiet=runtime.quiet, active=self.dist.is_main)
-        trainable = self.spec.trainable.condition
-        self.conditions = Conditions(trainer.generator, images, self.dist.device, trainable=trainable)
+        self.target = num_target_images(self.spec)
+        self.log = ProgressLog(folder, self.target, self.first, quiet=options.quiet, active=self.distributed.is_main)
+        self.conditions = ConditionEncoder(
+            trainer.generator, images, self.distributed.device, trains_condition=self.spec.trainable.condition
+        )
         self.skipped: dict[str, str] = {}
-        self.saved = (time.perf_counter(), -1)  # when, and at how many images
+        self.last_save = (time.perf_counter(), -1)  # when, and at how many images
 
-    def run(self, *, resumed: bool) -> Run:
+    def run(self) -> Run:
         """Train until the end.
 
         Raises:
-            Interrupted: A signal came; the state has been saved.
-            Diverged: Gradients stopped being finite.
+            Interrupted: A signal came; the state is saved.
+            DataError: No more images could be read; the state is saved.
+            DivergedError: Gradients are no longer finite; the last checkpoint is kept.
+            RunError: The disk is full; the last checkpoint is kept.
         """
         trainer = self.trainer
-        with StopSignal() as stop, self.report:
-            self.begin(resumed=resumed)
+        failure: DataError | None = None
+        with StopSignal() as stop, self.log:
+            self.begin()
             stream = batches(
                 self.images,
-                Sampler(len(self.images), self.identity.seed, flip=self.identity.flip),
+                Sampler(len(self.images), self.identity.seed, flip=self.spec.flip),
                 position=trainer.images,
-                batch_size=self.batch_size,
-                shard=self.dist.shard,
-                workers=self.runtime.workers,
-                device=self.dist.device,
+                batch_size=self.spec.batch_size,
+                shard=self.distributed.shard,
+                workers=self.options.workers,
+                device=self.distributed.device,
+                stopped=lambda: stop.received,
             )
-            try:
-                while trainer.images < self.target and not self.dist.any(stop.signum is not None):
-                    self.step(next(stream))
-            except Diverged as error:
-                self.tick()
-                self.report.note("diverged", reason=str(error), images=trainer.images)
-                raise
-            self.save(force=True)
-        self.dist.barrier()
+            with closing(stream):
+                while trainer.images < self.target:
+                    batch = None
+                    try:
+                        batch = next(stream, None)
+                    except DataError as error:
+                        failure = error
+                    # all processes stop at the same step
+                    if self.distributed.any(stop.received or batch is None) or batch is None:
+                        break
+                    self.step(batch)
+                self.save(force=True)
+        self.distributed.barrier()
+        if failure is not None:
+            self.log.write("data-error", reason=str(failure), images=trainer.images)
+            raise DataError(f"{failure}\n{self.resume_hint()}") from failure
         if trainer.images < self.target:
-            self.report.note("interrupted", images=trainer.images)
+            self.log.write("interrupted", images=trainer.images)
             raise Interrupted(self.resume_hint(), stop.signum or 2)
-        self.report.note("finished", images=trainer.images)
+        self.log.write("finished", images=trainer.images)
         return Run(self.folder.path, trainer.generator_ema, self.folder.ticks())
 
-    def begin(self, *, resumed: bool) -> None:
-        if not self.dist.is_main:
+    def begin(self) -> None:
+        """Write the record and the document of the run, and the first lines of its log."""
+        if not self.distributed.is_main:
             return
-        if resumed:
-            self.folder.forget_after(self.first)
+        self.folder.write_record(self.run_record)
+        if self.options.resume:
+            self.folder.drop_after(self.first)
         self.folder.write_spec(self.spec)
-        self.report.note(
-            "resumed" if resumed else "started",
-            f"training on {self.identity.num_images} images of {self.identity.data}, {self.first / 1000:g} to "
-            f"{self.target / 1000:g} kimg, on {self.dist.device}, into {self.folder.path}",
+        identity = self.identity
+        self.log.write(
+            "resumed" if self.options.resume else "started",
+            f"training on {identity.num_images} images of {identity.data}, {self.first / 1000:g} to "
+            f"{self.target / 1000:g} kimg, on {self.distributed.device}, into {self.folder.path}",
             images=self.first,
-            command=self.runtime.command,
-            versions=versions(),
-            device=str(self.dist.device),
-            processes=self.dist.shard.world,
-            precision=self.dist.precision,
-            **vars(self.identity),
+            versions=self.run_record["versions"],
+            **self.options.model_dump(mode="json")
+            | {name: getattr(self.spec, name) for name in IN_DOCUMENT}
+            | identity.model_dump(mode="json"),
         )
-        self.note_skipped(self.images.skipped)
-        if not resumed:
+        for message in self.warnings:
+            self.log.write("warning", message, text=message, images=self.first)
+        self.log_skipped(self.images.skipped)
+        if self.first == 0:
             self.draw_samples()
 
     def step(self, batch: RealBatch) -> None:
+        """One training step, and what is due after it: log line, samples, checkpoint."""
         trainer, before = self.trainer, self.trainer.images
-        self.note_skipped(batch.skipped)
-        seed_step(self.identity.seed, trainer.step, self.dist.shard.rank)
+        self.log_skipped(batch.skipped)
+        seed_step(self.identity.seed, trainer.step, self.distributed.shard.rank)
         real = from_bytes(batch.images, trainer.generator.value_range)
-        c, told = self.conditions.of(batch), self.conditions.read(batch)
+        arguments = (real, self.conditions.encode(batch), self.conditions.tokens(batch))
         if before == self.first:
-            self.step_watched(real, c, told)
+            self.record_kernels(*arguments)
         else:
-            trainer.train_step(real, c, told)
-        self.report.advance(trainer.images)
-        interval = max(1, round(self.runtime.tick * 1000))
+            self.train_step(*arguments)
+        self.log.advance(trainer.images)
+        interval = max(1, round(self.options.log_every_kimg * 1000))
         if trainer.images // interval > before // interval:
             self.tick()
             self.draw_samples()
             self.save()
 
-    def step_watched(self, real: Tensor, c: Tensor | None, told: Tensor | None) -> None:
-        """A step of which the log tells which kernels ran how often."""
-        with recording() as ran:
-            self.trainer.train_step(real, c, told)
-        kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(ran).items())}
-        self.report.note("kernels", images=self.first, kernels=kernels)
+    def train_step(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
+        try:
+            self.trainer.train_step(real, c, tokens)
+        except DivergedError as error:
+            self.tick()
+            self.log.write("diverged", reason=str(error), images=self.trainer.images)
+            raise
+
+    def record_kernels(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
+        """A training step that logs which kernels ran, and how often."""
+        with recording() as calls:
+            self.train_step(real, c, tokens)
+        kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
+        self.log.write("kernels", images=self.first, kernels=kernels)
 
     def tick(self) -> None:
-        """Write down what was measured since the last time."""
+        """Log the means since the last log line, and the optimizer steps that were skipped."""
         trainer = self.trainer
-        losses, non_finite = trainer.meter.read(), trainer.meter.read_non_finite()
-        self.report.tick(
+        means, non_finite = trainer.losses.read(), trainer.losses.read_non_finite()
+        self.log.tick(
             trainer.images,
             trainer.step,
-            losses,
+            means,
             trainer.read_signals(),
             skipped_steps=sum(non_finite.values()),
             skipped_images=len(self.skipped),
         )
         for where, times in non_finite.items():
-            message = f"gradients were not finite {times} x in {where}; those steps were skipped"
-            self.report.note("non-finite", message, where=where, times=times, images=trainer.images)
+            message = f"gradients were not finite {times} times in {where}; those optimizer steps were skipped"
+            self.log.write("non-finite", message, where=where, times=times, images=trainer.images)
 
     def draw_samples(self) -> None:
-        """A grid of fixed latents, drawn by the average."""
-        if not self.dist.is_main:
+        """Write a grid of images of fixed latents, by the averaged generator."""
+        if not self.distributed.is_main:
             return
         generator = self.trainer.generator_ema
         count = MAX_SAMPLES if max(generator.resolution) <= 128 else MAX_SAMPLES // 4
-        name = f"{self.trainer.images / 1000:010.3f}kimg.png"
-        told = self.images.first_captions(count) if self.conditions.takes_captions else None
-        c = None if told is None else generator.condition_of(told)
-        save_grid(generate(generator, range(count), c=c), self.folder.samples / name, value_range=generator.value_range)
+        path = self.folder.samples / f"{self.trainer.images / 1000:010.3f}kimg.png"
+        c = generator.condition_of(self.images.first_captions(count)) if self.conditions.takes_captions else None
+        images = generate(generator, range(count), c=c)
+        with disk_errors(path, images.numel()):
+            save_grid(images, path, value_range=generator.value_range)
 
     def save(self, *, force: bool = False) -> None:
-        """Model, checkpoint and the picture of the losses, unless that was a moment ago."""
+        """Write checkpoint, model and loss curves, if `save_every_seconds` have passed since the last time."""
         trainer = self.trainer
-        due_at = force or time.perf_counter() - self.saved[0] >= self.runtime.snapshot
-        if not self.dist.is_main or not due_at or self.saved[1] == trainer.images:
+        due = force or time.perf_counter() - self.last_save[0] >= self.options.save_every_seconds
+        if not self.distributed.is_main or not due or self.last_save[1] == trainer.images:
             return
-        about = {**vars(self.identity), "command": self.runtime.command}
-        save_model(self.folder.model, trainer.generator_ema, {"images": trainer.images, **about})
-        save_checkpoint(self.folder.checkpoint, trainer, about)
-        save_losses(self.folder.ticks(), self.folder.losses)
-        self.saved = (time.perf_counter(), trainer.images)
+        num_bytes = sum(each.nbytes for each in checkpoint_tensors(trainer).values())
+        num_bytes += sum(each.nbytes for each in trainer.generator_ema.state_dict().values())
+        with self.folder.replacing_state(num_bytes) as (checkpoint, model):
+            save_checkpoint(checkpoint, trainer, self.run_record)
+            save_run_model(model, trainer, self.run_record)
+        ticks = self.folder.ticks()
+        with disk_errors(self.folder.losses, 2**17):
+            save_losses(ticks, self.folder.losses)
+        self.last_save = (time.perf_counter(), trainer.images)
 
-    def note_skipped(self, skipped: tuple[Skipped, ...]) -> None:
+    def log_skipped(self, skipped: tuple[Skipped, ...]) -> None:
         for path, reason in skipped:
             if path not in self.skipped:
                 self.skipped[path] = reason
-                message = f"skipped {path}, which cannot be read: {reason}"
-                self.report.note("skipped-image", message, path=path, reason=reason)
+                self.log.write("skipped-image", f"skipped {path}: {reason}", path=path, reason=reason)
 
     def resume_hint(self) -> str:
-        """How to go on with what was interrupted."""
-        shown, target, data = self.trainer.images / 1000, self.target / 1000, self.identity.data
-        command = shlex.join(["ganblocks", "train", "--resume", "--out", str(self.folder.path)])
-        if data != "digits" and not Path(data).exists():  # images that were handed over in Python
-            command = f"train(data=..., out={str(self.folder.path)!r}, resume=True)"
-        return f"stopped at {shown:g} of {target:g} kimg; the state is saved. Go on with:\n  {command}"
+        """How to continue an interrupted training."""
+        done, target, data = self.trainer.images / 1000, self.target / 1000, self.identity.data
+        command = resume_command(self.options, self.resume_out, self.identity.processes)
+        if not is_named_data(data):
+            command = f"train(data=..., out={str(self.resume_out)!r}, resume=True)"
+        return f"stopped at {done:g} of {target:g} kimg; the state is saved. Continue with:\n  {command}"
+
+
+def save_run_model(path: Path, trainer: Trainer, run_record: dict[str, object]) -> None:
+    """Write the averaged generator as a model file whose metadata says of which step it is."""
+    extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
+    save_model(path, trainer.generator_ema, {"images": trainer.images, "step": trainer.step, **extra})

@@ -1,74 +1,70 @@
-"""Trains a recipe: a run folder for each of its stages, in which it may be stopped and resumed like any other."""
+"""Trains the stages of a multi-stage document, each in a run folder of its own that can be resumed like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from assemblies import parse, read
-from assemblies.gan import GAN
-from assemblies.multi_stage import MultiStage
+from assemblies import read
+from assemblies.multi_stage import INITIALISED, MultiStage
+from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError
-from ganblocks.training.checkpoint import read_checkpoint_metadata
+from ganblocks.training.options import TrainOptions
 from ganblocks.training.run_folder import Run, RunFolder
-from ganblocks.training.warm_start import WarmStart
+from ganblocks.training.run_identity import RunRecord, document_overrides, fixed_settings, num_target_images
+from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec, spec_file
 
 DOCUMENT = "multi_stage.yaml"
 
 
-def multi_stage_of(spec: Any, out: str | Path, *, resume: bool) -> Spec | None:
-    """The recipe that is to be trained, if it is one and no single GAN."""
-    path = Path(out) / DOCUMENT
-    if spec is None:
-        return read(path, MultiStage) if resume and path.is_file() else None
-    if isinstance(spec, Mapping) and spec.get("kind") != MultiStage.kind:
-        return None
-    found = read(spec, GAN, MultiStage) if isinstance(spec, str | Path) else parse(spec, GAN, MultiStage)
-    return found if issubclass(found.block, MultiStage) else None
-
-
-def train_stages(document: Spec, out: str | Path, train: Any, *, resume: bool, **options: Any) -> Run:
-    """Train the stages that are not done yet, each from where the one before ended.
+def train_stages(document: Spec, data: str | Path | Images | None, out: Path, options: TrainOptions) -> Run:
+    """Train the stages that are not finished, each initialised from the one before as the document says.
 
     Args:
-        recipe: A `Recipe.Spec`.
-        out: The folder of their run folders.
-        train: `ganblocks.train`.
-        resume: Whether stages in `out` are gone on with.
-        options: What `train` takes, for all stages.
+        document: A `MultiStage.Spec`.
+        data: As in `train`.
+        out: Folder of the stages' run folders.
+        options: Options of every stage; initial weights are for the first.
+
+    Returns:
+        The run of the last stage.
 
     Raises:
-        RunError: `out` holds another recipe, or a run without --resume.
+        RunError: `out` holds another document, or holds runs and `resume` is False.
     """
-    folder = Path(out)
-    path = folder / DOCUMENT
-    warm_start = WarmStart(options.pop("init_generator", None), options.pop("init_discriminator", None))
+    path = out / DOCUMENT
     for name in ("kimg", "batch_size"):
-        if options.pop(name, None) is not None:
-            raise RunError(f"each stage of a recipe has its own {name}; change it in the document")
-    if path.is_file() and not resume:
-        raise RunError(f"{folder} holds a recipe's runs already; go on with them by --resume, or choose another --out")
+        if getattr(options, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise RunError(f"{flag}: each stage has its own {name}; change it in the document")
+    if path.is_file() and not options.resume:
+        raise RunError(f"{out} holds runs of stages already; continue them with --resume, or choose another --out")
     if path.is_file() and read(path, MultiStage) != document:
-        raise RunError(f"{folder} was begun with another recipe; to resume it has to be the same")
-    folder.mkdir(parents=True, exist_ok=True)
+        raise RunError(f"{out} was started with another multi-stage document; to resume it, it has to be the same")
+    out.mkdir(parents=True, exist_ok=True)
     spec_file.write(document, path)
+    folders = [RunFolder(out / f"{number}-{stage.name}") for number, stage in enumerate(document.stages, start=1)]
+    first = read_record(folders[0]) if folders[0].holds_run() else None
+    if first is not None:
+        data = first.data if data is None else data
     run: Run | None = None
-    before: Path | None = None
-    for number, stage in enumerate(document.stages, start=1):
-        place = folder / f"{number}-{stage.name}"
-        begun = RunFolder(place)
-        done = (
-            begun.checkpoint.is_file() and read_checkpoint_metadata(begun.checkpoint)["images"] >= stage.gan.kimg * 1000
-        )
-        if not done or number == len(document.stages):
-            if before is not None:
-                generator = before if stage.init_from_previous != "nothing" else None
-                warm_start = WarmStart(generator, before if stage.init_from_previous == "both" else None)
-            first = vars(warm_start) if not begun.checkpoint.is_file() else {}
-            places = {f"init_{network}": path for network, path in first.items()}
-            run = train(stage.gan, out=place, resume=begun.holds_run(), **places, **options)
-        before = place
+    previous: Path | None = None
+    for stage, folder in zip(document.stages, folders, strict=True):
+        started, last = folder.holds_run(), folder is folders[-1]
+        if last or not started or read_record(folder).images < num_target_images(stage.gan):
+            changes: dict[str, object] = {"resume": started}
+            if first is not None and not started:
+                changes |= _options_of(first, options)
+            if previous is not None:  # a started stage records what initialised it
+                networks = () if started else INITIALISED[stage.init_from_previous]
+                changes |= {f"init_{name}": previous if name in networks else None for name in INITIALISED["both"]}
+            run = train_gan(stage.gan, data, folder, TrainOptions.of(options, changes), resume_out=out)
+        previous = folder.path
     assert run is not None
     return run
+
+
+def _options_of(first: RunRecord, options: TrainOptions) -> dict[str, object]:
+    """Options that a later stage has in common with the first one."""
+    settings = fixed_settings(options, first)
+    return {name: settings[name] for name in ("seed", "precision")} | document_overrides(options, first)

@@ -1,6 +1,6 @@
-"""One side of a GAN: a network, its optimiser, and the terms beside the loss that train it.
+"""One network of a GAN with its Adam and its regularizers.
 
-Lazy regularization, a term in every so many steps with a step of its own: StyleGAN2, Karras et al. 2020,
+Lazy regularization, a regularizer every k steps in an optimizer step of its own: StyleGAN2, Karras et al. 2020,
 https://arxiv.org/abs/1912.04958, section 3.1 and appendix B.
 """
 
@@ -21,7 +21,7 @@ NetworkName = Literal["generator", "discriminator"]
 
 
 class NamedRegularizer(NamedTuple):
-    """A regularizer under the name that the log has for it."""
+    """A regularizer and its name in the log."""
 
     name: str
     regularizer: Regularizer
@@ -32,53 +32,61 @@ class NamedRegularizer(NamedTuple):
 
 
 def named_regularizers(regularizers: nn.ModuleList) -> list[NamedRegularizer]:
-    """Regularizers by kind, numbered where a kind comes twice."""
+    """Regularizers named by kind, and numbered where a kind occurs more than once."""
     kinds = [str(regularizer.kind) for regularizer in regularizers]
     count = Counter(kinds)
     names = [kind if count[kind] == 1 else f"{kind}-{kinds[:i].count(kind) + 1}" for i, kind in enumerate(kinds)]
-    return [NamedRegularizer(name, term) for name, term in zip(names, regularizers, strict=True)]  # type: ignore[arg-type]
+    return [NamedRegularizer(*pair) for pair in zip(names, regularizers, strict=True)]  # type: ignore[arg-type]
 
 
 class NetworkOptimizer:
-    """A network that learns while the other one rests.
+    """Optimizes one network; its parameters require gradients only inside `trainable`.
 
     Args:
-        name: Which side.
-        network: What learns; parameters that are frozen when it arrives stay frozen.
-        adam: Its optimiser, before the correction for lazy terms.
-        terms: Its regularizers.
-        device: Where it is.
+        name: Which network.
+        network: The network; parameters that do not require gradients are never trained.
+        adam: Adam's options, before the correction for lazy regularizers.
+        regularizers: The network's regularizers.
+        device: Device of the parameters.
     """
 
     def __init__(
-        self, name: NetworkName, network: nn.Module, adam: Adam, terms: list[NamedRegularizer], device: torch.device
+        self,
+        name: NetworkName,
+        network: nn.Module,
+        adam: Adam,
+        regularizers: list[NamedRegularizer],
+        device: torch.device,
     ) -> None:
         self.name: NetworkName = name
         self.network = network
         self.parameters = {key: value for key, value in network.named_parameters() if value.requires_grad}
-        self.main = [term for term in terms if term.every == 1]
-        self.lazy = [term for term in terms if term.every > 1]
-        self.rate, betas = corrected(adam, [term.every for term in self.lazy])
+        self.main = [each for each in regularizers if each.every == 1]
+        self.lazy = [each for each in regularizers if each.every > 1]
+        self.lr, betas = corrected(adam, [each.every for each in self.lazy])
         self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
         fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=self.rate, betas=betas, eps=adam.eps, fused=fused
-        )
+        self.adam = torch.optim.Adam(self.parameters.values(), lr=self.lr, betas=betas, eps=adam.eps, fused=fused)
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
-        """The lazy terms whose turn is at a step."""
-        return [term for term in self.lazy if step % term.every == 0]
+        """The lazy regularizers that run in a step."""
+        return [each for each in self.lazy if step % each.every == 0]
 
-    def set_rate(self, kimg: float, kimg_left: float) -> None:
-        """The learning rate of the step after which so many thousand images are shown, with so many to go before it."""
-        rise = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
-        fall = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * rise * fall
+    def set_lr(self, kimg: float, kimg_left: float) -> None:
+        """Set the learning rate of a step: warm-up over the first `warmup_kimg`, decay over the last `decay_kimg`.
+
+        Args:
+            kimg: Thousands of images at the end of the step.
+            kimg_left: Thousands of images from the start of the step to the end of training.
+        """
+        warmup = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
+        decay = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
+        for group in self.adam.param_groups:
+            group["lr"] = self.lr * warmup * decay
 
     @contextmanager
     def trainable(self) -> Iterator[None]:
-        """While open, gradients reach this network's parameters; outside they never do."""
+        """A context in which the network's parameters require gradients."""
         self.set_trainable(True)
         try:
             yield
@@ -90,23 +98,23 @@ class NetworkOptimizer:
             parameter.requires_grad_(trainable)
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients at hand, laid out as their parameters: Adam's fused kernel walks both memories in one go."""
-        found = {}
+        """Gradients by parameter, with the parameters' strides: Adam's fused kernel reads both memories in order."""
+        gradients = {}
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
             if parameter.grad.stride() != parameter.stride():
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
-            found[name] = parameter.grad
-        return found
+            gradients[name] = parameter.grad
+        return gradients
 
     def moments(self) -> Mapping[str, Tensor]:
         """Adam's state by parameter: `NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq`."""
-        states = ((name, self.optimizer.state.get(parameter, {})) for name, parameter in self.parameters.items())
+        states = ((name, self.adam.state.get(parameter, {})) for name, parameter in self.parameters.items())
         return {f"{name}.{key}": value for name, state in states for key, value in state.items()}
 
     def set_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Put back what `moments` gave."""
+        """Restore what `moments` returned."""
         for name, parameter in self.parameters.items():
             if f"{name}.step" not in moments:
                 continue  # has never had a gradient
@@ -114,11 +122,11 @@ class NetworkOptimizer:
             state = {
                 key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")
             }
-            fused = self.optimizer.defaults["fused"]
-            self.optimizer.state[parameter] = {"step": step.to(parameter.device) if fused else step, **state}
+            fused = self.adam.defaults["fused"]
+            self.adam.state[parameter] = {"step": step.to(parameter.device) if fused else step, **state}
 
 
 def corrected(adam: Adam, intervals: list[int]) -> tuple[float, tuple[float, float]]:
-    """Trainable rate and betas for a network that takes 1 + sum(1/k) steps where it would take one: lr c, betas^c."""
+    """Learning rate and betas of a network that takes 1 + sum(1/k) optimizer steps per training step: lr c, betas^c."""
     c = 1 / (1 + sum(1 / interval for interval in intervals))
     return adam.lr * c, (adam.betas[0] ** c, adam.betas[1] ** c)

@@ -1,64 +1,77 @@
-"""The options of a training that its document does not hold: the only place where they are declared."""
+"""The options of a training that its document does not hold, declared nowhere else."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ganblocks.options import Flag, Options
+from ganblocks.precision import Precision
 
 DATA, LENGTH, OPTIMISATION, OUTPUT, HARDWARE = "Data", "Length", "Optimisation", "Output", "Hardware"
+NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "quiet")
 
 
 class TrainOptions(Options):
     """Options of `ganblocks train` and `ganblocks.train`."""
 
-    flip: Annotated[
-        bool | None, Field(description="Mirror half of the images."), Flag(DATA, default="the document's")
-    ] = None
+    flip: Annotated[bool | None, Field(description="Mirror half of the images."), Flag(DATA, default="document")] = None
     resize_filter: Annotated[
         Literal["lanczos", "bicubic", "bilinear", "box"] | None,
-        Field(description="Filter that resizes images."),
-        Flag(DATA, default="the document's"),
+        Field(description="lanczos, bicubic, bilinear or box."),
+        Flag(DATA, metavar="FILTER", default="document"),
     ] = None
-    workers: Annotated[
-        int, Field(ge=0, description="Processes that decode images which do not fit into memory."), Flag(DATA)
-    ] = 2
+    workers: Annotated[int, Field(ge=0, description="Processes that decode images."), Flag(DATA)] = 2
     kimg: Annotated[
-        float | None, Field(ge=0, description="Length in thousands of images."), Flag(LENGTH, default="the document's")
+        float | None, Field(gt=0, description="Length in thousands of images."), Flag(LENGTH, default="document")
     ] = None
     resume: Annotated[bool, Field(description="Continue the run in --out."), Flag(LENGTH)] = False
     batch_size: Annotated[
         int | None,
-        Field(ge=1, description="Images per step, over all processes."),
-        Flag(OPTIMISATION, default="the document's"),
+        Field(ge=1, description="Images per step."),
+        Flag(OPTIMISATION, default="document"),
     ] = None
     seed: Annotated[int | None, Field(ge=0, description="Random seed."), Flag(OPTIMISATION, default="0")] = None
     init_generator: Annotated[
         Path | None,
-        Field(description="Run or model file that initialises the generator."),
+        Field(description="Initial weights of G."),
         Flag(OPTIMISATION, metavar="RUN_OR_MODEL"),
     ] = None
     init_discriminator: Annotated[
         Path | None,
-        Field(description="Run or model file that initialises the discriminator."),
+        Field(description="Initial weights of D."),
         Flag(OPTIMISATION, metavar="RUN_OR_MODEL"),
     ] = None
-    log_every_kimg: Annotated[
-        float, Field(gt=0, description="Thousands of images between log lines and samples."), Flag(OUTPUT)
-    ] = 4.0
-    save_every_seconds: Annotated[
-        float, Field(ge=0, description="Seconds between checkpoints; they are written with a log line."), Flag(OUTPUT)
-    ] = 60.0
+    log_every_kimg: Annotated[float, Field(gt=0, description="Log losses, draw samples."), Flag(OUTPUT)] = 4.0
+    save_every_seconds: Annotated[float, Field(ge=0, description="Seconds between checkpoints."), Flag(OUTPUT)] = 60.0
     quiet: Annotated[bool, Field(description="Print nothing."), Flag(OUTPUT)] = False
     device: Annotated[
         str | None,
+        BeforeValidator(lambda value: value if value is None else str(value)),  # a torch.device too
         Field(description="Such as cpu or cuda:1."),
-        Flag(HARDWARE, default="an accelerator if there is one"),
+        Flag(HARDWARE, default="a GPU, if any"),
     ] = None
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], Field(description="Mixed precision; fp16 needs a GPU."), Flag(HARDWARE)
-    ] = "fp32"
+        Precision | None,
+        Field(description="Mixed precision; fp16 needs a GPU."),
+        Flag(HARDWARE, default="fp32"),
+    ] = None
     command: Annotated[str, Field(description="Command line, for the log and the files' metadata.")] = ""
+
+
+def resume_command(options: TrainOptions, out: Path, processes: int) -> str:
+    """The command that continues a run. The run records all options but `NOT_RECORDED`, which are repeated."""
+    arguments = ["ganblocks", "train", "--resume", "--out", str(out)]
+    for name in NOT_RECORDED:
+        value, default = getattr(options, name), TrainOptions.model_fields[name].default
+        if value != default:
+            arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [f"{value}"])
+    if processes == 1:
+        return shlex.join(arguments)
+    if int(os.environ.get("LOCAL_WORLD_SIZE", processes)) == processes:
+        return shlex.join(["torchrun", "--nproc-per-node", str(processes), "-m", *arguments])
+    return f"{shlex.join(arguments)}  # on {processes} processes, launched as before"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: the step at hand is finished and the state saved before anything ends."""
+"""Stop signals: the current step is finished and the state saved before the process ends."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignal:
-    """While open, the first signal is noted in `signum`; a second one acts as it always does."""
+    """A context that stores the first SIGINT, SIGTERM or SIGHUP in `signum`; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        return self.signum is not None
 
     def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():  # no other thread may touch handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
+            for number in SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # started by nohup
+                self._handlers[number] = signal.signal(number, self._store)
         return self
 
     def __exit__(self, _type: type | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
-        self._give_back()
+        self._restore()
 
-    def _note(self, signum: int, _frame: FrameType | None) -> None:
+    def _store(self, signum: int, _frame: FrameType | None) -> None:
         self.signum = signum
-        self._give_back()
+        self._restore()
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from assemblies import GAN
 from blocks.common.value_range import in_symmetric
+from blocks.common.autocast import at_least_float32
 from blocks.families import Augment, Batch, Networks
 from ganblocks.errors import DivergedError
 from ganblocks.training import ema
@@ -88,7 +89,7 @@ class Trainer:
         with discriminator.trainable():
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
             with torch.no_grad(), self.distributed.autocast():
-                fake = self.networks.generator(batch.z, batch.generator_c).float()
+                fake = at_least_float32(self.networks.generator(batch.z, batch.generator_c))
             batch = batch._replace(fake=fake)
             self.main_phase(discriminator, batch)
             for regularizer in discriminator.due_at(self.step):
@@ -143,7 +144,7 @@ class Trainer:
         """The discriminator's logits of augmented images."""
         assert images is not None
         logits: Tensor = self.discriminator(self.augment(images), c)
-        return logits.float()
+        return at_least_float32(logits)
 
     def penalty(self, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
         """The value of a regularizer; one with second derivatives runs in float32 and with kernels that have them."""
@@ -175,7 +176,7 @@ class Trainer:
             The norm of the gradients before clipping; None for a skipped step.
         """
         self.losses.add(losses)
-        total = torch.stack([loss.float() for loss in losses.values()]).sum() * weight
+        total = torch.stack([at_least_float32(loss) for loss in losses.values()]).sum() * weight
         scaler = self.distributed.scaler
         torch.autograd.backward(total if scaler is None else scaler.scale(total))
         gradients = optimizer.gradients()

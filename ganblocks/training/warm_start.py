@@ -1,7 +1,7 @@
-"""What a training begins with in the place of random weights: networks of another run, or of model files.
+"""Initial weights from another run or from model files, in place of random ones.
 
-Transfer learning, and Freeze-D in particular: Mo et al. 2020, https://arxiv.org/abs/2002.10964; grown generators: see
-`assemblies.multi_stage`.
+Transfer learning, and Freeze-D in particular: Mo et al. 2020, https://arxiv.org/abs/2002.10964. A generator may have
+more steps than the one that initialises it, see `assemblies.multi_stage`.
 """
 
 from __future__ import annotations
@@ -21,62 +21,59 @@ from ganblocks.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Where the networks come from that a training begins with.
+    """Sources of the initial weights.
 
     Args:
-        generator: A run folder, whose averaged generator it is, or a generator's model file; None for random weights.
+        generator: A run folder with an averaged generator, or a generator's model file; None for random weights.
         discriminator: A run folder, or a discriminator's model file; None for random weights.
     """
 
     generator: Path | None = None
     discriminator: Path | None = None
 
-    def __bool__(self) -> bool:
-        return self.generator is not None or self.discriminator is not None
-
     def apply(self, trainer: Trainer) -> None:
-        """Let a training begin so; the average of the generator begins there too.
+        """Initialise the networks of a training, the averaged generator too.
 
         Raises:
-            RunError: There is no such network.
-            CheckpointError: A file is no model of ganblocks.
-            IncompatibleError: Its tensors do not go into the network that is to be trained.
+            RunError: A source has no such network.
+            CheckpointError: A file is not a model file.
+            IncompatibleError: A tensor has no counterpart in the network.
         """
         if self.generator is not None:
-            tensors = tensors_of_generator(self.generator)
-            init_from(tensors, trainer.generator, f"{self.generator}, whose generator goes before,")
+            tensors = generator_tensors(self.generator)
+            init_from(tensors, trainer.generator, f"--init-generator {self.generator}")
             trainer.generator_ema.load_state_dict(trainer.generator.state_dict())
         if self.discriminator is not None:
             network = trainer.discriminator
             constant = {name for name, _ in network.named_buffers()} - network.state_dict().keys()  # such as filters
-            found = tensors_of_discriminator(self.discriminator)
-            tensors = {name: value for name, value in found.items() if name not in constant}
-            init_from(tensors, network, f"{self.discriminator}, whose discriminator goes before,")
+            tensors = discriminator_tensors(self.discriminator)
+            tensors = {name: value for name, value in tensors.items() if name not in constant}
+            init_from(tensors, network, f"--init-discriminator {self.discriminator}")
 
 
-def tensors_of_generator(source: Path) -> dict[str, Tensor]:
-    """The averaged generator of a run, or a model file's."""
+def generator_tensors(source: Path) -> dict[str, Tensor]:
+    """Tensors of the averaged generator of a run, or of a generator's model file."""
     file = RunFolder(source).model if source.is_dir() else source
     if not file.is_file():
-        raise RunError(f"{source} has no generator to begin with; give a run folder or a model's .safetensors file")
-    tensors, about = read_tensors(file)
-    if "context" in about:
-        raise RunError(f"{source} holds a discriminator; a generator's file or a run folder goes here")
+        raise RunError(f"{source} has no generator; give a run folder or a model's .safetensors file")
+    tensors, metadata = read_tensors(file)
+    if "context" in metadata:
+        raise RunError(f"{source} holds a discriminator; give a generator's file or a run folder")
     return tensors
 
 
-def tensors_of_discriminator(source: Path) -> dict[str, Tensor]:
-    """The discriminator of a run, with all its buffers, or a model file's."""
+def discriminator_tensors(source: Path) -> dict[str, Tensor]:
+    """Tensors of the discriminator of a run, with all its buffers, or of a discriminator's model file."""
     if source.is_dir():
         checkpoint, prefix = RunFolder(source).checkpoint, "gan.discriminator."
         if not checkpoint.is_file():
-            raise RunError(f"{source} has no finished training to begin with; give a run folder or a model file")
+            raise RunError(f"{source} has no checkpoint; give a run folder or a model's .safetensors file")
         with safe_open(checkpoint, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     if not source.is_file():
-        raise RunError(f"{source} has no discriminator to begin with; give a run folder or a model's .safetensors file")
-    tensors, about = read_tensors(source)
-    if "context" not in about:
-        raise RunError(f"{source} holds a generator; a discriminator's file or a run folder goes here")
+        raise RunError(f"{source} has no discriminator; give a run folder or a model's .safetensors file")
+    tensors, metadata = read_tensors(source)
+    if "context" not in metadata:
+        raise RunError(f"{source} holds a generator; give a discriminator's file or a run folder")
     return tensors

@@ -1,4 +1,4 @@
-"""Trainings go on with a part of a model, and one after the other, as a document says."""
+"""Stages that are trained one after the other, and generators of which a part is trained."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import re
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from assemblies import check, parse, save_model
+from assemblies import check, parse
 from assemblies.trainable import PHASES, Trainable
 from ganblocks import train
 from ganblocks.cli.show import describe_spec
-from ganblocks.errors import RunError
-from ganblocks.randomness import seed_step
-from ganblocks.training.distributed import DistributedContext
-from ganblocks.training.trainer import Trainer
-from ganblocks.training.warm_start import WarmStart
-from plugins import clip_towers
+from ganblocks.errors import Interrupted, RunError
+from ganblocks.training import loop
 from plugins.open_clip import TINY
 from registry import IncompatibleError, SpecValidationError
 from tests import tiny
+from tests.training.conftest import clip_condition, different_tensors, log_records
 
-LOW = tiny.GENERATOR | {"synthesis": tiny.GENERATOR["synthesis"][:-3]}  # up to its readout at 8 pixels
+LOW = tiny.GENERATOR | {"synthesis": tiny.GENERATOR["synthesis"][:-3]}  # up to its image head at 8 pixels
 STEPS = {"kimg": 0.016, "batch_size": 8}
-RECIPE = {
+STAGES = {
     "kind": "stages",
     "stages": [
         {"name": "low", "gan": tiny.gan(generator=LOW, **STEPS)},
@@ -35,57 +32,45 @@ RECIPE = {
         },
     ],
 }
-QUIET = {"tick": 0.008, "snapshot": 0, "quiet": True, "workers": 0}
+QUIET = {"log_every_kimg": 0.008, "save_every_seconds": 0, "quiet": True, "workers": 0}
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("towers") / "clip.safetensors"
-    save_file(clip_towers.open_clip().model.CLIP(**TINY).state_dict(), path)
-    return path
-
-
-def text(weights, **options):
-    return {"condition": {"kind": "open-clip-text", "model": TINY, "weights": str(weights), **options}}
-
-
-def trainable(generator):
+def trainable_parameters(generator):
     return {name for name, parameter in generator.named_parameters() if parameter.requires_grad}
 
 
-def test_a_phase_is_a_name_for_what_learns(weights):
-    document = tiny.gan(generator=tiny.GENERATOR | text(weights, embed_weights=True), trainable="text-encoder")
+def test_a_phase_names_the_parts_that_are_trained(clip_weights):
+    condition = clip_condition(clip_weights, embed_weights=True)
+    document = tiny.gan(generator=tiny.GENERATOR | condition, trainable="text-encoder")
     spec = parse(document)
     assert spec.trainable == Trainable(mapping=False, synthesis=False, condition=True)
     assert parse(spec.to_dict()) == spec
-    assert {name.partition(".")[0] for name in trainable(spec.build().generator)} == {"condition"}
+    assert {name.partition(".")[0] for name in trainable_parameters(spec.build().generator)} == {"condition"}
     assert parse(tiny.gan(trainable="all")).trainable == Trainable()
     with pytest.raises(SpecValidationError, match=f"unknown phase 'freeze'; valid: {', '.join(PHASES)}"):
         parse(tiny.gan(trainable="freeze"))
 
 
-def test_steps_of_low_resolution_stay_as_they_are_but_for_readouts():
+def test_steps_of_low_resolution_are_frozen_except_image_heads():
     generator = parse(tiny.gan(trainable={"mapping": False, "above": 8})).build().generator
-    steps = {int(name.split(".")[1]) for name in trainable(generator)}
-    # 0 source and 1 transformer at 4 pixels, 2 upsampling to 8, 3 readout, 4 transformer at 8, 5 upsampling to 16
+    steps = {int(name.split(".")[1]) for name in trainable_parameters(generator)}
+    # 0 input and 1 transformer at 4 pixels, 2 upsampling to 8, 3 image head, 4 transformer at 8, 5 upsampling to 16
     assert steps == {3, 5, 6}
-    assert not {name for name in trainable(generator) if name.startswith("mapping")}
+    assert not {name for name in trainable_parameters(generator) if name.startswith("mapping")}
 
 
-def test_a_tower_that_is_borrowed_cannot_learn(weights):
-    document = tiny.gan(generator=tiny.GENERATOR | text(weights), trainable="text-encoder")
-    expected = "the generator has no trainable condition; give it one with embed_weights: true"
-    with pytest.raises(IncompatibleError, match=re.escape(expected)):
+def test_a_frozen_tower_cannot_be_trained(clip_weights):
+    document = tiny.gan(generator=tiny.GENERATOR | clip_condition(clip_weights), trainable="text-encoder")
+    with pytest.raises(IncompatibleError, match=re.escape("embed_weights: true")):
         check(parse(document))
     with pytest.raises(IncompatibleError, match="no part of the generator is trained"):
         check(parse(tiny.gan(trainable={"mapping": False, "synthesis": False})))
 
 
-def test_the_text_encoder_learns_while_others_are_told_what_it_said_at_first(weights, tmp_path):
-    guidance = {"kind": "clip-guidance", "model": TINY, "weights": str(weights), "weight": 5.0}
+def test_a_text_encoder_is_trained_while_others_receive_its_first_embeddings(clip_weights, tmp_path):
+    guidance = {"kind": "clip-guidance", "model": TINY, "weights": str(clip_weights), "weight": 5.0}
     document = tiny.gan(
-        generator=tiny.GENERATOR | text(weights, embed_weights=True),
+        generator=tiny.GENERATOR | clip_condition(clip_weights, embed_weights=True),
         trainable="text-encoder",
         regularizers=[guidance],
         generator_optimizer={"lr": 1e-2},
@@ -93,129 +78,81 @@ def test_the_text_encoder_learns_while_others_are_told_what_it_said_at_first(wei
     whole = train(document, "digits", tmp_path / "whole", kimg=0.032, **QUIET)
     train(document, "digits", tmp_path / "parts", kimg=0.016, **QUIET)
     train(None, None, tmp_path / "parts", kimg=0.032, resume=True, **QUIET)
-    expected, found = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
-    begun = load_file(weights)
+    assert different_tensors(tmp_path / "parts", tmp_path / "whole") == []
+    initial = load_file(clip_weights)
     tower = whole.generator.condition.tower.state_dict()
-    assert not torch.equal(tower["text_projection"], begun["text_projection"])
+    assert not torch.equal(tower["text_projection"], initial["text_projection"])
     model = load_file(tmp_path / "whole" / "model.safetensors")
     assert torch.equal(model["condition.tower.text_projection"], tower["text_projection"])
 
 
-def test_a_blur_fades_as_training_goes_on():
-    blur = {"kind": "fading-blur", "init_sigma": 2.0, "fade_kimg": 2.0, "then": "diffaugment"}
-    seed_step(0, -1)
-    trainer = Trainer(parse(tiny.gan(augment=blur)), DistributedContext("cpu"))
-    sigmas = []
-    for trainer.step in (0, 125, 250):
-        trainer.train_step(torch.rand(8, 3, 16, 16), None)
-        sigmas.append(trainer.gan.augment.sigma)
-    assert sigmas == [2.0, 1.0, 0.0]
-
-
-def test_a_recipe_says_what_does_not_fit(tmp_path):
-    found = check(parse(RECIPE))
-    assert [(name, trace.image) for name, trace in found.items() if "generator" in name] == [
+def test_stages_that_do_not_fit_are_listed(tmp_path):
+    traces = check(parse(STAGES))
+    assert [(name, trace.image) for name, trace in traces.items() if "generator" in name] == [
         ("low.generator", (3, 8, 8)),
         ("high.generator", (3, 16, 16)),
     ]
-    first, second = RECIPE["stages"]
+    first, second = STAGES["stages"]
     with pytest.raises(
         IncompatibleError,
-        match=r"stages.1.init_from_previous   the generator of the previous stage has .* this stage's generator lacks",
+        match=r"stages.1.init_from_previous +the generator of the previous stage has .* which this stage's",
     ):
-        check(parse(RECIPE | {"stages": [second, first | {"init_from_previous": "generator"}]}))
-    with pytest.raises(
-        IncompatibleError, match=r"which this stage's discriminator lacks; or initialise the generator alone"
-    ):
-        check(parse(RECIPE | {"stages": [first, second | {"init_from_previous": "both"}]}))
-    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages"):
-        check(parse(RECIPE | {"stages": [first, second | {"name": "low"}]}))
+        check(parse(STAGES | {"stages": [second, first | {"init_from_previous": "generator"}]}))
+    with pytest.raises(IncompatibleError, match=r"this stage's discriminator lacks; or initialise the generator alone"):
+        check(parse(STAGES | {"stages": [first, second | {"init_from_previous": "both"}]}))
+    with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages, and each has its own"):
+        check(parse(STAGES | {"stages": [first, second | {"name": "low"}]}))
     broken = tiny.gan(generator=LOW | {"synthesis": LOW["synthesis"][:1] + LOW["synthesis"][-1:]}, freeze_d=99)
     with pytest.raises(IncompatibleError, match=r"stages.0.gan.freeze_d"):
-        check(parse(RECIPE | {"stages": [{"name": "only", "gan": broken}]}))
+        check(parse(STAGES | {"stages": [{"name": "only", "gan": broken}]}))
 
 
-def test_a_recipe_trains_stage_after_stage(tmp_path):
-    run = train(RECIPE, "digits", tmp_path / "run", **QUIET)
+def test_stages_are_trained_one_after_the_other(tmp_path):
+    run = train(STAGES, "digits", tmp_path / "run", **QUIET)
     assert run.folder == tmp_path / "run" / "2-high"
     assert run.generator.resolution == (16, 16)
     low, high = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("1-low", "2-high"))
-    kept = {name for name in low if torch.equal(low[name], high[name])}
-    changed = set(low) - kept  # the readout learns, and the mean style goes on being tracked
+    changed = {name for name in low if not torch.equal(low[name], high[name])}
+    # the image head is trained, and the mean style is still tracked
     assert changed == {"synthesis.3.weight", "synthesis.3.bias", "mapping.w_avg"}
     assert set(low) < set(high)
     assert describe_spec(tmp_path / "run" / "multi_stage.yaml")["totals"]["high.generator"]["parameters"] > 0
-    with pytest.raises(RunError, match="holds a recipe's runs already; go on with them by --resume"):
-        train(RECIPE, "digits", tmp_path / "run", **QUIET)
-    with pytest.raises(RunError, match="was begun with another recipe"):
-        train(RECIPE | {"stages": RECIPE["stages"][:1]}, "digits", tmp_path / "run", resume=True, **QUIET)
-    with pytest.raises(RunError, match="each stage of a recipe has its own kimg"):
-        train(RECIPE, "digits", tmp_path / "other", kimg=1, **QUIET)
+    with pytest.raises(RunError, match="holds runs of stages already; continue them with --resume"):
+        train(STAGES, "digits", tmp_path / "run", **QUIET)
+    with pytest.raises(RunError, match="was started with another multi-stage document"):
+        train(STAGES | {"stages": STAGES["stages"][:1]}, "digits", tmp_path / "run", resume=True, **QUIET)
+    with pytest.raises(RunError, match="--kimg: each stage has its own kimg"):
+        train(STAGES, "digits", tmp_path / "other", kimg=1, **QUIET)
 
 
-def test_a_recipe_goes_on_where_it_stopped(tmp_path):
-    train(RECIPE, "digits", tmp_path / "whole", **QUIET)
-    first = RECIPE["stages"][0]["gan"]
-    place = tmp_path / "parts"
-    train(first, "digits", place / "1-low", kimg=0.008, **QUIET)  # as if stopped in the first stage
-    train(RECIPE, "digits", place, resume=True, **QUIET)
-    again = train(None, None, place, resume=True, **QUIET)
-    expected, found = (load_file(tmp_path / name / "2-high" / "checkpoint.safetensors") for name in ("whole", "parts"))
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
-    assert again.folder == place / "2-high"
+def test_stages_resume_where_they_stopped(tmp_path):
+    train(STAGES, "digits", tmp_path / "whole", **QUIET)
+    first = STAGES["stages"][0]["gan"]
+    folder = tmp_path / "parts"
+    train(first, "digits", folder / "1-low", kimg=0.008, **QUIET)  # as if stopped in the first stage
+    train(STAGES, "digits", folder, resume=True, **QUIET)
+    again = train(None, None, folder, resume=True, **QUIET)
+    assert different_tensors(folder / "2-high", tmp_path / "whole" / "2-high") == []
+    assert again.folder == folder / "2-high"
 
 
-def test_a_training_may_begin_with_another_ones_networks(tmp_path):
-    document = tiny.gan(**STEPS)
-    before = tmp_path / "first"
-    train(document, "digits", before, **QUIET)
-    state = load_file(before / "checkpoint.safetensors")
-    for discriminator in (before, None):
-        seed_step(5, -1)
-        trainer = Trainer(parse(document), DistributedContext("cpu"))
-        WarmStart(before, discriminator).apply(trainer)
-        for network in (trainer.generator, trainer.generator_ema):
-            assert all(torch.equal(value, state[f"average.{name}"]) for name, value in network.state_dict().items())
-        judging = trainer.discriminator.state_dict()
-        same = all(torch.equal(value, state[f"gan.discriminator.{name}"]) for name, value in judging.items())
-        assert same == (discriminator is not None)
+@pytest.mark.parametrize("stage", [0, 1])
+def test_the_command_that_resumes_a_stage_resumes_all(tmp_path, monkeypatch, stage):
+    train(STAGES, "digits", tmp_path / "whole", seed=3, **QUIET)
+    original, stages = loop.TrainingLoop.__init__, []
 
+    def stopped(self, *args, **options):
+        original(self, *args, **options)
+        stages.append(self)
+        if len(stages) == stage + 1:
+            self.target = self.first + 8  # as if a signal came after one step
+            self.spec = self.spec.model_copy(update={"kimg": 0.008})
 
-def test_a_training_may_begin_with_model_files(tmp_path):
-    seed_step(1, -1)
-    gan = parse(tiny.gan()).build()
-    for name in ("generator", "discriminator"):
-        save_model(tmp_path / f"{name}.safetensors", getattr(gan, name))
-    seed_step(5, -1)
-    trainer = Trainer(parse(tiny.gan()), DistributedContext("cpu"))
-    WarmStart(tmp_path / "generator.safetensors", tmp_path / "discriminator.safetensors").apply(trainer)
-    for name in ("generator", "discriminator"):
-        found, expected = (getattr(each, name).state_dict() for each in (trainer, gan))
-        assert all(torch.equal(found[key], value) for key, value in expected.items())
-
-
-def test_what_cannot_be_begun_with_is_said(tmp_path):
-    gan = parse(tiny.gan()).build()
-    generator, discriminator = (tmp_path / f"{name}.safetensors" for name in ("generator", "discriminator"))
-    save_model(generator, gan.generator)
-    save_model(discriminator, gan.discriminator)
-    trainer = Trainer(parse(tiny.gan()), DistributedContext("cpu"))
-    for warm_start, said in (
-        (WarmStart(generator=tmp_path / "nowhere"), "has no generator to begin with; give a run folder or a model"),
-        (WarmStart(discriminator=tmp_path), "has no finished training to begin with"),
-        (WarmStart(generator=discriminator), "holds a discriminator; a generator's file or a run folder goes here"),
-        (WarmStart(discriminator=generator), "holds a generator; a discriminator's file or a run folder goes here"),
-    ):
-        with pytest.raises(RunError, match=said):
-            warm_start.apply(trainer)
-    smaller = tiny.DISCRIMINATOR | {"steps": tiny.DISCRIMINATOR["steps"][::5]}
-    other = Trainer(parse(tiny.gan(discriminator=smaller)), DistributedContext("cpu"))
-    with pytest.raises(
-        IncompatibleError, match=r"whose discriminator goes before, .*\n.* has tensors that this network lacks: "
-    ):
-        WarmStart(discriminator=discriminator).apply(other)
-    run = dict(QUIET, kimg=0.008)
-    train(tiny.gan(), "digits", tmp_path / "run", init_generator=generator, init_discriminator=discriminator, **run)
-    with pytest.raises(RunError, match="has begun; leave --init-generator and --init-discriminator away"):
-        train(None, None, tmp_path / "run", resume=True, init_generator=generator, **run)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingLoop, "__init__", stopped)
+        patch.setattr(loop.StopSignal, "received", property(lambda _: len(stages) == stage + 1))
+        with pytest.raises(Interrupted, match=f"ganblocks train --resume --out {tmp_path / 'parts'} --workers 0"):
+            train(STAGES, "digits", tmp_path / "parts", seed=3, **QUIET)
+    train(None, None, tmp_path / "parts", resume=True, **QUIET)
+    assert different_tensors(tmp_path / "parts" / "2-high", tmp_path / "whole" / "2-high") == []
+    assert log_records(tmp_path / "parts" / "2-high")[0]["seed"] == 3

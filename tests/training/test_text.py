@@ -163,8 +163,8 @@ def test_weights_that_are_not_here_are_told_how_to_get(monkeypatch):
     monkeypatch.setattr(clip_towers, "cached_file", lambda repository, names: None)
     monkeypatch.setattr(pretrained, "getproxies", dict)
     monkeypatch.setattr(socket, "getaddrinfo", offline)
+    tag = clip_towers.open_clip().pretrained.get_pretrained_cfg("ViT-L-14", "openai")
     with pytest.raises(IncompatibleError) as caught:
-        tag = clip_towers.open_clip().pretrained.get_pretrained_cfg("ViT-L-14", "openai")
         clip_towers.find("ViT-L-14", "openai", tag)
     said = str(caught.value)
     assert "'openai' of ViT-L-14 is not on this machine and cannot be downloaded (Name or service not known)" in said
@@ -213,10 +213,18 @@ def test_guidance_wants_captions_of_the_same_clip(weights):
     term = {"kind": "clip-guidance", "model": TINY, "weights": str(weights)}
     with pytest.raises(IncompatibleError, match="guidance needs captions, and the generator is unconditional"):
         check(parse(tiny.gan(regularizers=[term])))
-    with pytest.raises(
-        IncompatibleError, match="embeds images in 6 features, but the condition has 4; use the same CLIP"
-    ):
-        check(parse(tiny.gan(regularizers=[term], generator=tiny.GENERATOR | {"cond_dim": 4})))
+    with pytest.raises(IncompatibleError, match="embeds images in 6 features, but the condition has 4"):
+        ClipGuidance(4, model=TINY, weights=str(weights))
+    labels = {"kind": "class-labels", "num_classes": 6}
+    for condition in ({"cond_dim": 6}, {"condition": labels}):  # as many features as the embedding
+        spec = parse(tiny.gan(regularizers=[term], generator=tiny.GENERATOR | condition))
+        for use in (check, type(spec).build):
+            with pytest.raises(IncompatibleError, match="the condition class-labels encodes classes"):
+                use(spec)
+    deeper = TINY | {"text_cfg": TINY["text_cfg"] | {"layers": 2}}
+    other = {"kind": "open-clip-text", "model": deeper, "embed_weights": True}
+    with pytest.raises(IncompatibleError, match=r"regularizers.0.model +is .*, but the condition has .*; use the same"):
+        check(parse(tiny.gan(regularizers=[term], generator=tiny.GENERATOR | {"condition": other})))
 
 
 def test_the_distance_of_parallel_vectors_is_finite():

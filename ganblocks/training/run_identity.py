@@ -1,0 +1,188 @@
+"""What fixes the numbers of a run beside its document: recorded when it starts, and kept when it resumes."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from assemblies import plugins_of
+from ganblocks.data.dataset import Images
+from ganblocks.errors import RunError
+from ganblocks.precision import Precision
+from ganblocks.training.options import TrainOptions
+from registry import Spec
+
+FORMAT = "ganblocks-run-1"
+PACKAGES = ("ganblocks", "torch", "numpy", "safetensors", "accelerate")
+DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "init_generator": None, "init_discriminator": None}
+IN_DOCUMENT = ("kimg", "batch_size", "flip", "resize_filter")  # options that replace a value of the document
+
+
+class RunIdentity(BaseModel):
+    """What has to stay the same, beside the document, so that a resumed run gives the same numbers.
+
+    Args:
+        seed: Random seed.
+        precision: Mixed precision.
+        init_generator: Run or model file that initialised the generator.
+        init_discriminator: Run or model file that initialised the discriminator.
+        data: Name of the data set.
+        num_images: Number of its images.
+        fingerprint: Hash over the data set.
+        processes: Number of processes.
+        device: Type of the device.
+        overrides: Values of the document that options replaced.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seed: NonNegativeInt
+    precision: Precision
+    init_generator: str | None = None
+    init_discriminator: str | None = None
+    data: str
+    num_images: PositiveInt
+    fingerprint: str
+    processes: PositiveInt
+    device: str
+    overrides: dict[str, Any] = {}
+
+
+class RunRecord(RunIdentity):
+    """What run.json and the metadata of a checkpoint say.
+
+    Args:
+        spec: The document.
+        versions: Versions of Python and of packages.
+        step: Training steps done.
+        images: Real images in these steps.
+    """
+
+    spec: dict[str, Any]
+    versions: dict[str, str] = {}
+    step: NonNegativeInt = 0
+    images: NonNegativeInt = 0
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> RunRecord:
+        """The record in JSON of the file at `path`.
+
+        Raises:
+            RunError: The text is damaged.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"])) or "JSON"
+            raise RunError(f"{path} is damaged: {place}: {problem['msg']}") from None
+
+
+def describe_run(identity: RunIdentity, spec: Spec, command: str) -> dict[str, Any]:
+    """The record of a run, as JSON data."""
+    return {
+        **identity.model_dump(mode="json"),
+        "spec": spec.to_dict(),
+        "plugins": plugins_of(spec),
+        "versions": versions(),
+        "command": command,
+    }
+
+
+def num_target_images(spec: Spec) -> int:
+    """Length of a training in images: whole steps."""
+    batch_size = int(spec.batch_size)
+    return math.ceil(float(spec.kimg) * 1000 / batch_size) * batch_size
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a training's numbers depend on."""
+    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def document_overrides(options: TrainOptions, record: RunRecord | None) -> dict[str, Any]:
+    """Values that replace the document's: those of the options, and of a resumed run all but its length."""
+    kept = {} if record is None else {name: value for name, value in record.overrides.items() if name != "kimg"}
+    return kept | {name: value for name in IN_DOCUMENT if (value := getattr(options, name)) is not None}
+
+
+def fixed_settings(options: TrainOptions, record: RunRecord | None) -> dict[str, Any]:
+    """Seed, precision and initial weights: the options of a new run, the record of a resumed one.
+
+    Raises:
+        RunError: An option contradicts the record.
+    """
+    chosen = {name: getattr(options, name) for name in DEFAULTS}
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+    if record is None:
+        return {name: DEFAULTS[name] if value is None else value for name, value in chosen.items()}
+    for name, value in chosen.items():
+        if value is not None and value != (recorded := getattr(record, name)):
+            flag = f"--{name.replace('_', '-')}"
+            raise RunError(f"{flag}: the run was started with {recorded}, not {value}; omit {flag} to resume it")
+    return {name: getattr(record, name) for name in DEFAULTS}
+
+
+def is_named_data(name: str) -> bool:
+    """Whether the name of a data set opens it again; images passed from Python have only a title."""
+    return name == "digits" or Path(name).exists()
+
+
+def require_same_data(record: RunRecord, images: Images) -> None:
+    """Check that a resumed run trains on the images that it was started with.
+
+    Raises:
+        RunError: The images are others.
+    """
+    cure = "to resume it, the data have to be the same"
+    if len(images) != record.num_images:
+        raise RunError(
+            f"the run was started on {record.num_images} images, but {images.name} has {len(images)}; {cure}"
+        )
+    if images.fingerprint != record.fingerprint:
+        raise RunError(
+            f"{images.name} has as many images as the run was started on, but others "
+            f"(fingerprint {images.fingerprint}, not {record.fingerprint}); {cure}"
+        )
+
+
+def environment_changes(record: RunRecord, identity: RunIdentity) -> list[str]:
+    """Warnings about what differs from the run's start and changes its numbers."""
+    torch_version = versions()["torch"]
+    pairs = [
+        ("processes", record.processes, identity.processes),
+        ("device", record.device, identity.device),
+        ("torch", record.versions.get("torch", torch_version), torch_version),
+    ]
+    return [
+        f"warning: the run was started with {name} {before}, it continues with {now}: "
+        "its numbers will differ from those of an uninterrupted run"
+        for name, before, now in pairs
+        if before != now
+    ]
+
+
+def document_differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Where two documents differ, as lines `place: old -> new`; length of training and versions may differ."""
+    if place in ("kimg", "plugins"):
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("kind") == new.get("kind"):
+        names = dict.fromkeys([*old, *new])
+        pairs = [(name, old.get(name, "(none)"), new.get(name, "(none)")) for name in names]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(str(index), a, b) for index, (a, b) in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]
+    return [line for name, a, b in pairs for line in document_differences(a, b, f"{place}.{name}".lstrip("."))]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "kind" in value:
+        return str(value["kind"])
+    return f"{len(value)} items" if isinstance(value, list) and len(value) > 4 else str(value)

@@ -1,0 +1,72 @@
+"""Adam of one network: its correction for lazy regularizers, its learning rate, frozen parameters, memory layouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from assemblies import Adam, parse
+from ganblocks.training.optimizer import NetworkOptimizer, corrected, named_regularizers
+from tests import tiny
+
+
+def optimizer_of(network, adam=None):
+    return NetworkOptimizer("generator", network, adam or Adam(), [], torch.device("cpu"))
+
+
+def test_frozen_parameters_stay_frozen():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    network[0].requires_grad_(False)
+    optimizer = optimizer_of(network)
+    with optimizer.trainable():
+        assert [parameter.requires_grad for parameter in network.parameters()] == [False, False, True, True]
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_adam_is_corrected_for_lazy_regularizers():
+    adam = Adam(lr=0.002, betas=(0.5, 0.99))
+    assert corrected(adam, []) == (0.002, (0.5, 0.99))
+    lr, betas = corrected(adam, [16])
+    assert lr == pytest.approx(0.002 * 16 / 17)
+    assert betas == (pytest.approx(0.5 ** (16 / 17)), pytest.approx(0.99 ** (16 / 17)))
+
+
+def test_the_learning_rate_falls_to_zero_over_the_last_images():
+    optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, decay_kimg=10))
+    rates = []
+    for left in (100, 10, 5, 0, -1):
+        optimizer.set_lr(1, left)
+        rates.append(optimizer.adam.param_groups[0]["lr"])
+    assert rates == [0.1, 0.1, 0.05, 0, 0]
+
+
+def test_the_learning_rate_rises_over_the_first_images():
+    optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, warmup_kimg=4))
+    rates = []
+    for kimg in (1, 2, 4, 8):
+        optimizer.set_lr(kimg, 100)
+        rates.append(optimizer.adam.param_groups[0]["lr"])
+    assert rates == [0.025, 0.05, 0.1, 0.1]
+
+
+def test_adam_receives_gradients_with_the_layout_of_their_parameters():
+    weight = torch.randn(8, 4, 3, 3)
+    gradient = torch.randn(8, 4, 3, 3)
+    layouts = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
+    weights = {}
+    for name, layout in layouts.items():
+        network = nn.Conv2d(4, 8, 3, bias=False)
+        network.weight.data = weight.clone().to(memory_format=layout)
+        optimizer = optimizer_of(network)
+        for scale in (1, 2, 3):
+            network.weight.grad = scale * gradient
+            optimizer.gradients()
+            optimizer.adam.step()
+        weights[name] = network.weight.detach().clone()
+    torch.testing.assert_close(weights["channels-last"], weights["contiguous"])
+
+
+def test_regularizers_of_one_kind_are_numbered():
+    spec = parse(tiny.gan(regularizers=["r1", {"kind": "r1", "every": 4}, "bcr"]))
+    assert [each.name for each in named_regularizers(spec.build().regularizers)] == ["r1-1", "r1-2", "bcr"]
