@@ -1,6 +1,6 @@
 """Registers every block of the family folders, so that a new block is one file and nothing else.
 
-`common` and `ops` hold no blocks.
+`common`, `families` and `ops` hold no blocks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pkgutil
 import blocks
 from registry import Register, blocks_in, hookimpl
 
-WITHOUT_BLOCKS = {"blocks.common", "blocks.ops"}
+WITHOUT_BLOCKS = {"blocks.common", "blocks.families", "blocks.ops"}
 
 
 @hookimpl

@@ -1,0 +1,112 @@
+"""The families that a training is composed of: augmentations, losses and regularizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
+
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from registry import Block
+from registry import Spec as BlockSpec
+
+
+class Augment(Block, nn.Module, family="augment"):
+    """Random differentiable changes of images: image [B,K,H,W] in [-1,1] -> the same shape. No context.
+
+    In eval mode it returns the images unchanged. Its state, such as an adaptive probability, is in buffers and so in
+    checkpoints.
+    """
+
+    def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        raise NotImplementedError
+
+    def at(self, images: int) -> None:
+        """Called before each training step with the number of real images so far."""
+
+    def observe(self, sign: Float[Tensor, ""], num_images: int) -> None:
+        """Called once per training step with the mean sign of the logits of real images.
+
+        Args:
+            sign: The mean over all processes.
+            num_images: The number of images in the mean.
+        """
+
+    def strength(self) -> dict[str, Tensor]:
+        """Scalars by name for the log, such as the current probability."""
+        return {}
+
+
+class Loss(Block, nn.Module, family="loss"):
+    """The adversarial losses of both networks, from logits [B,...] of any shape. No context."""
+
+    def generator(self, fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+        """The generator's loss, from the logits of its images."""
+        raise NotImplementedError
+
+    def discriminator(self, real: Float[Tensor, "b ..."], fake: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+        """The discriminator's loss, from the logits of real and of generated images."""
+        raise NotImplementedError
+
+
+class Networks(NamedTuple):
+    """The networks that a regularizer may call.
+
+    Args:
+        generator: The generator.
+        discriminator: The discriminator; it expects augmented images.
+        augment: The augmentation of the training.
+        value_range: The range of the images: symmetric, unit or imagenet.
+    """
+
+    generator: nn.Module
+    discriminator: Callable[..., Tensor]
+    augment: Callable[[Tensor], Tensor]
+    value_range: str = "symmetric"
+
+
+class Batch(NamedTuple):
+    """Tensors of a training step; None for those that a phase does not have.
+
+    Args:
+        real: Real images [B,K,H,W] in the generator's value range.
+        fake: Generated images [B,K,H,W] in the same range.
+        z: Latents [B,Z].
+        c: Condition vectors [B,D].
+        real_logits: Logits [B,...] of the real images.
+        fake_logits: Logits [B,...] of the generated images.
+        tokens: Class indices [B] or token ids [B,n], which a generator whose condition is trained encodes itself.
+    """
+
+    real: Tensor | None = None
+    fake: Tensor | None = None
+    z: Tensor | None = None
+    c: Tensor | None = None
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+    tokens: Tensor | None = None
+
+    @property
+    def generator_c(self) -> Tensor | None:
+        """The condition to call the generator with: `tokens` if it encodes them itself, otherwise `c`."""
+        return self.c if self.tokens is None else self.tokens
+
+
+class Regularizer(Block, nn.Module, family="regularizer"):
+    """A term that is added to the loss of one network: networks, batch -> scalar, weight included. Context: cond_dim.
+
+    With `every` = 1 the term is added to the adversarial loss, and the batch has logits. Otherwise it runs in its own
+    phase, and its gradient is multiplied by `every`. Its state is in buffers and so in checkpoints.
+    """
+
+    class Spec(BlockSpec):
+        every: PositiveInt = Field(1, description="Steps between two uses; the gradient is multiplied by this number.")
+
+    side: ClassVar[Literal["generator", "discriminator"]]
+    second_order: ClassVar[bool] = False  # whether it differentiates a network's gradient; it runs in `second_order()`
+    synced_buffers: ClassVar[tuple[str, ...]] = ()  # buffers that depend on the batch: averaged over processes
+
+    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+        raise NotImplementedError
