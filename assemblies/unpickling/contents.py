@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assemblies.printable import printable
+from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.records import Record, UnreadableError, fields
 
 ROLES = {"g": "G", "d": "D", "g_ema": "G_ema", "G": "G", "D": "D", "G_ema": "G_ema"}
 SIGMAS = {"multiplier", "w_init_sigma"}  # factors of improved spectral norm in the two ViTGAN implementations
-MAX_OPTIONS, MAX_MODULES = 200_000, 20_000
+MAX_OPTIONS, MAX_DEPTH, MAX_MODULES = 200_000, 100, 20_000
 
 
 class Stored(NamedTuple):
@@ -72,17 +74,20 @@ def state_of(module: Any, prefix: str = "", left: list[int] | None = None) -> It
     if left[0] < 0:
         raise UnreadableError(f"a network in the file has more than {MAX_MODULES:,} modules")
     state = fields(module if isinstance(module, Record) else None)
-    non_persistent = state.get("_non_persistent_buffers_set") or ()
+    names = state.get("_non_persistent_buffers_set")
+    non_persistent = names if isinstance(names, set | frozenset) else set()
     for group in ("_parameters", "_buffers"):
         for name, value in fields(state.get(group)).items():
             if isinstance(value, Tensor) and not (group == "_buffers" and name in non_persistent):
                 yield f"{prefix}{name}", value
     for name in SIGMAS & set(state):  # attributes, which a state dict does not contain
-        value = np.asarray(state[name].detach() if isinstance(state[name], Tensor) else state[name])
-        if value.size and value.dtype.kind in "fiu":
-            yield f"{prefix}{name}", torch.tensor(float(value.flat[0]))
+        value = state[name].numpy() if isinstance(state[name], Tensor) else state[name]
+        if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiu":
+            value = value.flat[0].item()
+        if isinstance(value, int | float):
+            yield f"{prefix}{name}", torch.tensor(float(value))
     for name, submodule in fields(state.get("_modules")).items():
-        yield from state_of(submodule, f"{prefix}{name}.", left)
+        yield from state_of(submodule, check_name(f"{prefix}{name}."), left)
 
 
 def is_module(value: Any) -> bool:
@@ -99,27 +104,37 @@ def is_state_dict(state: Mapping[Any, Any]) -> bool:
 def tensors_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors by name, without the prefix `module.` that DistributedDataParallel adds to all names."""
     wrapped = all(name.startswith("module.") for name in state)
-    return {name.removeprefix("module.") if wrapped else name: as_tensor(value) for name, value in state.items()}
+    tensors = {id(value): as_tensor(value) for value in state.values()}  # a file may name one array many times
+    return {name.removeprefix("module.") if wrapped else name: tensors[id(value)] for name, value in state.items()}
 
 
-def as_tensor(value: Any) -> Tensor:
+def as_tensor(value: Tensor | np.ndarray[Any, Any]) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    try:
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    except TypeError:
+        raise UnreadableError(f"an array of dtype {value.dtype}, which torch does not have") from None
 
 
-def plain(value: Any, left: list[int] | None = None) -> Any:
-    """Options as plain data: records become dictionaries, arrays become lists, and types become their names."""
+def plain(value: Any, left: list[int] | None = None, depth: int = 0) -> Any:
+    """Options as plain data: records become dictionaries, arrays become lists, and types become their names.
+
+    Raises:
+        UnreadableError: They have too many parts, or are nested too deeply.
+    """
     left = left if left is not None else [MAX_OPTIONS]
-    left[0] -= 1  # a list may contain another one twice, which contains a third one twice, and so on
-    if left[0] < 0:
+    left[0] -= value.size if isinstance(value, np.ndarray) else value.numel() if isinstance(value, Tensor) else 1
+    if left[0] < 0:  # a list may contain another one twice, which contains a third one twice, and so on
         raise UnreadableError(f"the options in the file have more than {MAX_OPTIONS:,} parts")
+    if depth > MAX_DEPTH:
+        raise UnreadableError(f"the options in the file are nested more than {MAX_DEPTH} deep")
     if isinstance(value, Record):
         value = fields(value) or value.elements
     if isinstance(value, dict):
-        return {name: plain(entry, left) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(element, left) for element in value]
+        return {name: plain(entry, left, depth + 1) for name, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(element, left, depth + 1) for element in value]
     if isinstance(value, np.ndarray | Tensor):
         return value.tolist()
     return value if isinstance(value, int | float | str | bool | None) else str(value)
@@ -128,9 +143,9 @@ def plain(value: Any, left: list[int] | None = None) -> Any:
 def summary(checkpoint: Any) -> str:
     """The object of an unknown file in a few words."""
     if isinstance(checkpoint, Record):
-        return f"an object of {checkpoint.name}"
+        return f"an object of {printable(checkpoint.name)}"
     if isinstance(checkpoint, dict):
-        names = ", ".join(str(name) for name in list(checkpoint)[:6])
+        names = ", ".join(printable(name, 40) for name in list(checkpoint)[:6])
         return (
             f"a dictionary of {names}{' and more' if len(checkpoint) > 6 else ''}" if names else "an empty dictionary"
         )

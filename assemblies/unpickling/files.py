@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import mmap
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from assemblies.model_file import CheckpointError
+from assemblies.printable import printable
+from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.pickles import read_pickle
 from assemblies.unpickling.records import UnreadableError, fields
 from assemblies.unpickling.reducers import INERT, REDUCERS, make_tensor, storage_dtype
@@ -39,7 +40,7 @@ def read_file(path: str | Path) -> Any:
 
     Raises:
         RefusedError: The file would run code.
-        UnreadableError: It is truncated, damaged or not a checkpoint.
+        UnreadableError: It is truncated, damaged or not a checkpoint, or exceeds the limits.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,110 +53,145 @@ def read_file(path: str | Path) -> Any:
             if start.lstrip().startswith(magic):
                 raise UnreadableError(f"{path} is {description}")
         if start.startswith(ZIP):
-            return read_zip(file, str(path))
+            return read_zip(file, size, str(path))
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
             return read_safetensors(path)
         if LEGACY in start:
-            return read_legacy(content, size, str(path))
-        return read_pickle(content, REDUCERS | nested(str(path)), INERT, subject=str(path))  # type: ignore[arg-type]
+            return LegacyFile(content, size, str(path), REDUCERS | nested(str(path))).read()
+        return read_pickle(content, size, REDUCERS | nested(str(path)), INERT, subject=str(path))  # type: ignore[arg-type]
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise UnreadableError(f"{path} cannot be read as .safetensors ({error}): truncated?") from None
+    except Exception as error:  # SafetensorError, or what a damaged header leads to
+        reason = printable(error, 300)
+        raise UnreadableError(f"{path} cannot be read as .safetensors ({reason}): truncated?") from None
 
 
-def read_zip(file: IO[bytes], subject: str) -> Any:
+def read_zip(file: IO[bytes], size: int, subject: str) -> Any:
     """torch.save's format since 1.6: a zip archive of one pickle and a file per storage."""
     try:
         with zipfile.ZipFile(file) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
-            if len(pickles) != 1:
-                raise UnreadableError(f"{subject} is a zip archive, but not of torch.save: it has no data.pkl")
-            folder = pickles[0].removesuffix("data.pkl")
-            if f"{folder}constants.pkl" in members:
-                raise UnreadableError(f"{subject} is a TorchScript program, not a checkpoint: save its state_dict")
-            compressed = [name for name, member in members.items() if member.compress_type != zipfile.ZIP_STORED]
-            if compressed:
-                raise UnreadableError(f"{subject} is a compressed zip archive ({compressed[0]}), not of torch.save")
-            order = f"{folder}byteorder"
-            if order in members and archive.read(order) != b"little":
-                raise UnreadableError(f"{subject} was written on a big-endian machine: load and save it there again")
-            storages: dict[str, Tensor] = {}
-
-            def storage(reference: Any) -> Tensor:
-                _, kind, key, _, count = reference[:5]
-                if key not in storages:
-                    content = bytearray(archive.read(f"{folder}data/{key}"))
-                    storages[key] = torch.frombuffer(content, dtype=storage_dtype(kind)) if content else empty(kind)
-                if len(storages[key]) < count:
-                    raise ValueError(f"storage {key} has {len(storages[key])} numbers, not {count}")
-                return storages[key]
-
-            pickled = io.BytesIO(archive.read(pickles[0]))
-            return read_pickle(pickled, REDUCERS | nested(subject), INERT, storage, subject)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise UnreadableError(f"{subject} is damaged or truncated ({error}): download or copy it again") from None
+            return ZipFile(archive, size, subject).read()
+    except CheckpointError:
+        raise
+    except Exception as error:  # zipfile raises many kinds of errors for damaged archives
+        reason = printable(error, 300) or type(error).__name__
+        raise UnreadableError(f"{subject} is damaged or truncated ({reason}): download or copy it again") from None
 
 
-def read_legacy(content: Any, size: int, subject: str) -> Any:
-    """torch.save's format before 1.6: five pickles, then the bytes of the storages, which they refer to by key."""
-    storages: dict[str, Tensor] = {}
-    total = 0
+class ZipFile:
+    """A file of torch.save since 1.6; see `read_zip`."""
 
-    def storage(reference: Any) -> Tensor:
-        nonlocal total
+    def __init__(self, archive: zipfile.ZipFile, size: int, subject: str) -> None:
+        self.archive, self.size, self.subject = archive, size, subject
+        self.members = {member.filename: member for member in archive.infolist()}
+        self.storages: dict[str, Tensor] = {}
+        self.read_bytes = 0
+
+    def read(self) -> Any:
+        pickles = [name for name in self.members if name.endswith("/data.pkl") or name == "data.pkl"]
+        if len(pickles) != 1:
+            raise UnreadableError(f"{self.subject} is a zip archive, but not of torch.save: it has no data.pkl")
+        self.folder = pickles[0].removesuffix("data.pkl")
+        if f"{self.folder}constants.pkl" in self.members:
+            raise UnreadableError(f"{self.subject} is a TorchScript program, not a checkpoint: save its state_dict")
+        for name, member in self.members.items():
+            if member.flag_bits & 1:
+                raise UnreadableError(f"{self.subject} is an encrypted zip archive: decrypt it first")
+            if member.compress_type != zipfile.ZIP_STORED:
+                fact = f"a compressed zip archive ({printable(name)}), not of torch.save"
+                raise UnreadableError(f"{self.subject} is {fact}")
+        order = f"{self.folder}byteorder"
+        if order in self.members and self.member(order) != b"little":
+            raise UnreadableError(f"{self.subject} was written on a big-endian machine: load and save it there again")
+        pickled = self.member(pickles[0])
+        reducers = REDUCERS | nested(self.subject)
+        return read_pickle(io.BytesIO(pickled), len(pickled), reducers, INERT, self.storage, self.subject)
+
+    def member(self, name: str) -> bytes:
+        """A member; members that overlap in the file are counted once each."""
+        self.read_bytes += self.members[name].file_size
+        if self.read_bytes > self.size:
+            raise UnreadableError(f"{self.subject} is damaged: its members are larger than the file")
+        return self.archive.read(name)
+
+    def storage(self, reference: Any) -> Tensor:
+        _, kind, key, _, count = reference[:5]
+        check_name(key)
+        if key not in self.storages:
+            content = bytearray(self.member(f"{self.folder}data/{key}"))
+            dtype = storage_dtype(kind)
+            self.storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.zeros(0, dtype=dtype)
+        if len(self.storages[key]) < count:
+            raise ValueError(f"storage {key} has {len(self.storages[key])} numbers, not {count}")
+        return self.storages[key]
+
+
+class LegacyFile:
+    """A file of torch.save before 1.6: five pickles, then the bytes of the storages, to which they refer by key."""
+
+    def __init__(self, content: Any, size: int, subject: str, reducers: Mapping[str, Callable[..., Any]]) -> None:
+        self.content, self.size, self.subject, self.reducers = content, size, subject, reducers
+        self.storages: dict[str, Tensor] = {}
+        self.total = 0
+
+    def read(self) -> Any:
+        if self.pickle() != LEGACY_MAGIC or self.pickle() != 1001:
+            raise UnreadableError(f"{self.subject} is of an unknown version of torch's format")
+        if not fields(self.pickle()).get("little_endian"):
+            raise UnreadableError(f"{self.subject} was written on a big-endian machine: load and save it there again")
+        checkpoint, keys = self.pickle(load_persistent=self.storage), self.pickle()
+        if not isinstance(keys, list) or {check_name(key) for key in keys} != set(self.storages):
+            raise UnreadableError(f"{self.subject} is damaged: its list of storages is not that of its tensors")
+        for key in keys:
+            self.fill(key)
+        return checkpoint
+
+    def pickle(self, **options: Any) -> Any:
+        return read_pickle(self.content, self.size, self.reducers, INERT, subject=self.subject, **options)
+
+    def storage(self, reference: Any) -> Tensor:
         if reference[0] == "module":  # the class of a network that was saved whole, with its source code
-            return reference[1]
+            module: Any = reference[1]
+            return module
         _, kind, key, _, count, *view = reference
-        if key not in storages:
-            total += count * storage_dtype(kind).itemsize
-            if count < 0 or total > size:
-                raise ValueError(f"storages of {total} bytes in a file of {size}")
-            storages[key] = torch.zeros(count, dtype=storage_dtype(kind))
+        check_name(key)
+        if key not in self.storages:
+            self.total += count * storage_dtype(kind).itemsize
+            if count < 0 or self.total > self.size:
+                raise ValueError(f"storages of {self.total} bytes in a file of {self.size}")
+            self.storages[key] = torch.zeros(count, dtype=storage_dtype(kind))
         if view and view[0]:
             _, offset, length = view[0]
-            return make_tensor(storages[key], offset, (length,), (1,))
-        return storages[key]
+            return make_tensor(self.storages[key], offset, (length,), (1,))
+        return self.storages[key]
 
-    def part(**options: Any) -> Any:
-        return read_pickle(content, REDUCERS | nested(subject), INERT, subject=subject, **options)
-
-    if part() != LEGACY_MAGIC or part() != 1001:
-        raise UnreadableError(f"{subject} is of an unknown version of torch's format")
-    if not fields(part()).get("little_endian"):
-        raise UnreadableError(f"{subject} was written on a big-endian machine: load and save it there again")
-    checkpoint, keys = part(load_persistent=storage), part()
-    for key in keys if isinstance(keys, list) else ():
-        count = int.from_bytes(content.read(8), "little")
-        if not isinstance(key, str) or key not in storages or count != len(storages[key]):
-            raise UnreadableError(f"{subject} is damaged: storage {key} is not among those of its tensors")
-        raw = content.read(count * storages[key].itemsize)
-        if len(raw) < count * storages[key].itemsize:
-            raise UnreadableError(f"{subject} is truncated: storage {key} ends after {len(raw)} bytes")
-        storages[key].view(torch.uint8).numpy()[:] = np.frombuffer(raw, np.uint8)
-    return checkpoint
+    def fill(self, key: str) -> None:
+        """Read the bytes of a storage."""
+        storage = self.storages[key]
+        count = self.content.read(8)
+        raw = self.content.read(storage.nbytes)
+        if len(count) < 8 or len(raw) < storage.nbytes:
+            raise UnreadableError(f"{self.subject} is truncated: storage {printable(key)} ends after {len(raw)} bytes")
+        if int.from_bytes(count, "little") != len(storage):
+            raise UnreadableError(f"{self.subject} is damaged: storage {printable(key)} has another size")
+        storage.view(torch.uint8).numpy()[:] = np.frombuffer(raw, np.uint8)
 
 
 def nested(subject: str) -> dict[str, Callable[..., Any]]:
-    """The reducer of storages in a plain pickle, which contains them as the bytes of a torch file."""
+    """The reducer of storages in a plain pickle, which contains them as the bytes of a torch file of their own."""
 
     def load_storage(content: Any) -> Tensor:
         if not isinstance(content, bytes) or LEGACY not in content[:64]:
             raise ValueError("a storage is not in torch's format")
-        storage = read_legacy(io.BytesIO(content), len(content), subject)
+        storage = LegacyFile(io.BytesIO(content), len(content), subject, REDUCERS).read()
         if not isinstance(storage, Tensor):
             raise ValueError("the file of a storage contains something else")
         return storage
 
     return {"torch.storage._load_from_bytes": load_storage}
-
-
-def empty(kind: Any) -> Tensor:
-    return torch.zeros(0, dtype=storage_dtype(kind))
 
 
 __all__ = ["CheckpointError", "read_file"]

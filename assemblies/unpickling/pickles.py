@@ -15,7 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from assemblies.model_file import CheckpointError
-from assemblies.unpickling.records import Global, Record, RefusedError, UnreadableError
+from assemblies.printable import printable
+from assemblies.unpickling.containers import extend, pairs, set_array, set_byte_order, update
+from assemblies.unpickling.limits import Limits, as_key, check_integer, check_name
+from assemblies.unpickling.records import Global, Record, RefusedError, UnreadableError, describe
 
 Reducer = Callable[..., Any]
 DILL_TYPE = "dill._dill._load_type"
@@ -27,6 +30,7 @@ class Mark:
 
 def read_pickle(
     file: IO[bytes],
+    size: int,
     reducers: Mapping[str, Reducer],
     inert: frozenset[str],
     load_persistent: Reducer | None = None,
@@ -36,6 +40,7 @@ def read_pickle(
 
     Args:
         file: Positioned at the pickle.
+        size: Bytes of the file; limits what the pickle may cost.
         reducers: The functions that make objects, by the names that pickles call; nothing else is called.
         inert: Names of functions and types whose calls become records.
         load_persistent: The object of a reference to outside the pickle, such as to a tensor's storage.
@@ -43,9 +48,9 @@ def read_pickle(
 
     Raises:
         RefusedError: The pickle would call another function; the message names it.
-        UnreadableError: It is truncated or not a pickle.
+        UnreadableError: It is truncated, not a pickle, or exceeds the limits.
     """
-    machine = StackMachine(reducers, inert, load_persistent, subject)
+    machine = StackMachine(Limits(size), reducers, inert, load_persistent, subject)
     try:
         for opcode, argument, position in pickletools.genops(file):
             machine.position = position or 0
@@ -55,7 +60,7 @@ def read_pickle(
     except CheckpointError:
         raise
     except Exception as error:  # a damaged program can fail in any way
-        fact = "an object is missing on the stack" if isinstance(error, LookupError) else str(error)
+        fact = "an object is missing on the stack" if isinstance(error, LookupError) else printable(error, 300)
         message = f"{subject} is damaged, truncated or not a checkpoint: {fact} (byte {machine.position})"
         raise UnreadableError(message) from None
     raise UnreadableError(f"{subject} is truncated: its pickle has no end")
@@ -81,11 +86,13 @@ class StackMachine:
 
     def __init__(
         self,
+        limits: Limits,
         reducers: Mapping[str, Reducer],
         inert: frozenset[str],
         load_persistent: Reducer | None,
         subject: str,
     ) -> None:
+        self.limits = limits
         self.reducers, self.inert, self.load_persistent, self.subject = reducers, inert, load_persistent, subject
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -93,8 +100,9 @@ class StackMachine:
 
     def step(self, name: str, argument: Any) -> None:
         """Execute one instruction."""
+        self.limits.count_instruction()
         if name in PUSHED:
-            self.stack.append(argument)
+            self.stack.append(check_integer(argument) if isinstance(argument, int) else argument)
         elif constructor := EMPTY.get(name):
             self.stack.append(constructor())
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
@@ -123,10 +131,8 @@ class StackMachine:
         return elements
 
     def refuse(self, name: str) -> RefusedError:
-        return RefusedError(
-            f"{self.subject} is refused: it would run {name} (byte {self.position}). A checkpoint holds tensors and "
-            "settings and needs no such call; nothing of the file was run"
-        )
+        fact = f"{self.subject} is refused: it would run {printable(name)} (byte {self.position})"
+        return RefusedError(f"{fact}. A checkpoint holds data and needs no such call; nothing of the file was run")
 
     # one method per instruction
 
@@ -152,7 +158,7 @@ class StackMachine:
         self.stack.append(pairs(self.pop_to_mark()))
 
     def do_frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(self.pop_to_mark()))
+        self.stack.append(frozenset(map(as_key, self.pop_to_mark())))
 
     def do_append(self, _: Any) -> None:
         [value] = self.take(1)
@@ -178,12 +184,11 @@ class StackMachine:
 
     def do_stack_global(self, _: Any) -> None:
         module, name = self.take(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a global's name is not text")
         self.stack.append(self.resolve(module, name))
 
     def resolve(self, module: str, name: str) -> Global:
         """A global by name; one of Python's standard library must be among the known names."""
+        check_name(module), check_name(name)
         top, _, rest = module.partition(".")
         module = RENAMED.get(top, top) + (f".{rest}" if rest else "")
         full = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
@@ -199,12 +204,13 @@ class StackMachine:
     def call(self, function: Any, arguments: Any) -> Any:
         """The object that a reducer makes, or a record of an inert call."""
         if isinstance(function, Record) and function.name == DILL_TYPE:  # a type that dill names, such as MethodType
-            return Record(f"types.{function.args[0]}", arguments)
+            return Record(f"types.{check_name(function.args[0])}", arguments)
         if not isinstance(function, Global):
             raise self.refuse(f"{describe(function)} made by the file itself")
         if not isinstance(arguments, tuple):
             raise ValueError(f"the arguments of {function.name} are not a tuple")
         if reducer := self.reducers.get(function.name):
+            self.limits.count_copies(*arguments)
             made = reducer(*arguments)
             if made is NotImplemented:
                 raise self.refuse(f"{function.name}({', '.join(map(describe, arguments))})")
@@ -229,7 +235,9 @@ class StackMachine:
             return self.call(kind, arguments)
         if not isinstance(kind, Global) or kind.name.partition(".")[0] in sys.stdlib_module_names - {"argparse"}:
             raise self.refuse(describe(kind))
-        return Record(kind.name, tuple(arguments))
+        if not isinstance(arguments, tuple):
+            raise ValueError(f"the arguments of {kind.name} are not a tuple")
+        return Record(kind.name, arguments)
 
     def do_build(self, _: Any) -> None:
         [state] = self.take(1)
@@ -237,6 +245,7 @@ class StackMachine:
         if isinstance(made, Record):
             made.state = state
         elif isinstance(made, np.ndarray):
+            self.limits.count_copies(*state)
             set_array(made, state)
         elif isinstance(made, np.dtype):
             set_byte_order(made, state)
@@ -255,45 +264,3 @@ class StackMachine:
 
 
 RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # from Python 2
-
-
-def describe(value: Any) -> str:
-    """An object in an error; never its whole `repr`, which may be endless."""
-    if isinstance(value, Global | Record):
-        return value.name
-    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def pairs(values: list[Any]) -> dict[Any, Any]:
-    return dict(zip(values[::2], values[1::2], strict=True))
-
-
-def update(target: Any, entries: dict[Any, Any]) -> None:
-    if not isinstance(target, Record | dict):
-        raise ValueError(f"a {type(target).__name__} takes no entries")
-    (target.entries if isinstance(target, Record) else target).update(entries)
-
-
-def extend(target: Any, values: list[Any]) -> None:
-    if isinstance(target, Record):
-        target.elements.extend(values)
-    elif isinstance(target, set):
-        target.update(values)
-    elif isinstance(target, list):
-        target.extend(values)
-    else:
-        raise ValueError(f"a {type(target).__name__} takes no elements")
-
-
-def set_array(array: np.ndarray[Any, Any], state: Any) -> None:
-    _, shape, dtype, _, content = state
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "biufc" or not isinstance(content, bytes | str):
-        raise ValueError("an array of other things than numbers")
-    raw = content.encode("latin-1") if isinstance(content, str) else content
-    array.__setstate__((1, tuple(int(size) for size in shape), dtype, bool(state[3]), raw))  # type: ignore[arg-type]
-
-
-def set_byte_order(dtype: np.dtype[Any], state: Any) -> None:
-    if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-        raise ValueError("a structured array")
-    dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]

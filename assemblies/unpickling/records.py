@@ -60,3 +60,10 @@ def fields(value: Any) -> dict[str, Any]:
         entries = value.entries or (state if isinstance(state, dict) else {})
         return {str(name): entry for name, entry in entries.items()}
     return value if isinstance(value, dict) else {}
+
+
+def describe(value: Any) -> str:
+    """An object in an error; never its whole `repr`, which may be endless."""
+    if isinstance(value, Global | Record):
+        return value.name
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"

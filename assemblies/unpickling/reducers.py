@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assemblies.unpickling.pickles import Reducer, describe
-from assemblies.unpickling.records import Global, Record
+from assemblies.unpickling.limits import as_key, check_name
+from assemblies.unpickling.pickles import Reducer
+from assemblies.unpickling.records import Global, Record, describe
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 STORAGES = {
@@ -56,8 +57,10 @@ def make_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> T
 def make_typed_tensor(
     storage: Any, offset: int, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Tensor:
-    wanted = DTYPES[dtype.name.removeprefix("torch.")]
-    return make_tensor(storage.view(torch.uint8).view(wanted), offset, size, stride)
+    if not isinstance(storage, Tensor) or not isinstance(dtype, Global):
+        raise ValueError("a tensor has no storage or no dtype")
+    view = storage.view(torch.uint8).view(DTYPES[dtype.name.removeprefix("torch.")])
+    return make_tensor(view, offset, size, stride)
 
 
 def make_parameter(data: Any, *_: Any) -> Tensor:
@@ -107,20 +110,45 @@ def make_from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.nda
 
 
 def encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if str(encoding).replace("-", "").lower() not in ("latin1", "utf8", "ascii"):
+    if not isinstance(text, str) or not isinstance(encoding, str):
+        raise ValueError(f"{describe(text)} in the encoding {describe(encoding)}")
+    if encoding.replace("-", "").lower() not in ("latin1", "utf8", "ascii"):
         raise ValueError(f"text in the encoding {describe(encoding)}")
-    return str(text).encode(encoding)
+    return text.encode(encoding)
 
 
-def container(kind: Callable[[Any], Any]) -> Reducer:
-    """A function that makes a container of that kind from elements that a pickle lists, or an empty one."""
+def sequence(kind: Callable[[Any], Any]) -> Reducer:
+    """A function that makes a list or tuple of elements that a pickle lists, or an empty one."""
 
     def make(elements: Any = ()) -> Any:
-        if not isinstance(elements, list | tuple | set | frozenset | dict):
-            raise ValueError(f"a container of {describe(elements)}")
-        return kind(elements)
+        return kind(_elements(elements))
 
     return make
+
+
+def hashed(kind: Callable[[Any], Any]) -> Reducer:
+    """The same for a set."""
+
+    def make(elements: Any = ()) -> Any:
+        return kind(map(as_key, _elements(elements)))
+
+    return make
+
+
+def mapping(kind: Callable[[Any], Any]) -> Reducer:
+    """The same for a dictionary, from another one or from pairs."""
+
+    def make(elements: Any = ()) -> Any:
+        pairs = elements.items() if isinstance(elements, dict) else _elements(elements)
+        return kind((as_key(key), value) for key, value in pairs)
+
+    return make
+
+
+def _elements(elements: Any) -> Any:
+    if not isinstance(elements, list | tuple | set | frozenset | dict):
+        raise ValueError(f"a container of {describe(elements)}")
+    return elements
 
 
 def make_bytes(content: Any = b"", encoding: Any = "latin-1") -> bytes:
@@ -132,7 +160,7 @@ def make_default_dict(*_: Any) -> dict[Any, Any]:
 
 
 def make_path(*parts: Any) -> str:
-    return "/".join(map(str, parts))
+    return "/".join(map(check_name, parts))
 
 
 def make_instance(kind: Any, base: Any, state: Any) -> Record:
@@ -152,7 +180,7 @@ def make_persistent(content: Any) -> Record:
     entries = content.entries if isinstance(content, Record) else content
     if not isinstance(entries, dict) or "state" not in entries or "class_name" not in entries:
         raise ValueError("an object with its class's source, but without state or class_name")
-    record = Record(f"torch_utils.persistence.{entries['class_name']}")
+    record = Record(f"torch_utils.persistence.{check_name(entries['class_name'])}")
     record.state = entries["state"]
     return record
 
@@ -160,7 +188,7 @@ def make_persistent(content: Any) -> Record:
 def make_attribute(owner: Any, name: Any, *default: Any) -> Any:
     """A bound method of an object in the file becomes a record; of a module, only what dill writes is allowed."""
     if isinstance(owner, Record):
-        return Record(f"{owner.name}.{name}")
+        return Record(check_name(f"{owner.name}.{check_name(name)}"))
     if isinstance(owner, Global) and owner.name == "dill._dill" and name == "_setattr":
         return Global("dill._dill._setattr")
     return NotImplemented
@@ -172,7 +200,7 @@ def refuse(*_: Any) -> Any:
 
 
 def make_device(*parts: Any) -> str:
-    return ":".join(map(str, parts))
+    return ":".join(str(part) if isinstance(part, int) else check_name(part) for part in parts)
 
 
 def make_complex(real: Any = 0.0, imaginary: Any = 0.0) -> complex:
@@ -185,7 +213,7 @@ PATHS: dict[str, Reducer] = {
 REDUCERS: dict[str, Reducer] = {
     **TENSORS,
     "torch._utils._rebuild_from_type_v2": make_subclass,
-    "torch.Size": container(tuple),
+    "torch.Size": sequence(tuple),
     "torch.device": make_device,
     "numpy.core.multiarray._reconstruct": make_array_to_fill,
     "numpy.core.multiarray.scalar": make_scalar,
@@ -194,14 +222,14 @@ REDUCERS: dict[str, Reducer] = {
     "builtins.bytearray": make_bytes,
     "builtins.bytes": make_bytes,
     "builtins.complex": make_complex,
-    "builtins.dict": container(dict),
-    "builtins.frozenset": container(frozenset),
+    "builtins.dict": mapping(dict),
+    "builtins.frozenset": hashed(frozenset),
     "builtins.getattr": make_attribute,
-    "builtins.list": container(list),
-    "builtins.set": container(set),
+    "builtins.list": sequence(list),
+    "builtins.set": hashed(set),
     "builtins.setattr": refuse,
-    "builtins.tuple": container(tuple),
-    "collections.OrderedDict": container(OrderedDict),
+    "builtins.tuple": sequence(tuple),
+    "collections.OrderedDict": mapping(OrderedDict),
     "collections.defaultdict": make_default_dict,
     "copyreg._reconstructor": make_instance,
     "_codecs.encode": encode,

@@ -14,10 +14,10 @@ from assemblies import load_discriminator, load_model
 from blocks.common.noise import Noise, noise_mode
 from ganblocks.cli import app as cli
 from plugins.open_clip import OpenClipText
-from tests import checkpoints
-from tests.checkpoints import fixture, state_of
-from tests.golden.adapters.vitgan_networks import give_noise
-from tests.golden.recipe import relative_error
+from tests.assemblies import checkpoint_files as checkpoints
+from tests.assemblies.checkpoint_files import fixture, state_of
+from tests.golden.adapters.vitgan.layers import set_noise
+from tests.golden.fixtures import relative_error
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_vitgan_of_its_authors(name, stale, converted, tmp_path):
     torch.save(state, tmp_path / "gen_ema.pt")
     told = converted(tmp_path / "gen_ema.pt", "--set", "heads=3")
     assert told["value_range"] == "unit"
-    assert any("sigma_init=expected, current" in note for note in told["notes"])
+    assert any("--set sigma_init=current" in note for note in told["notes"])
     model = load_model(tmp_path / "model.safetensors")
     sigmas = {key: value for key, value in model.state_dict().items() if key.endswith("sigma_init")}
     assert len(sigmas) == 8
@@ -220,7 +220,7 @@ def give_noises(model, recorded):
     layers = [module for module in model.modules() if isinstance(module, Noise)]
     given = [value for key, value in recorded.inputs.items() if key.startswith("noise:")]
     for layer, noise in zip(layers, given, strict=True):
-        give_noise(layer, noise)
+        set_noise(layer, noise)
 
 
 TINY_CLIP = {
@@ -375,7 +375,7 @@ def test_what_cannot_be_converted_says_why(complaint, stylenat_file, tmp_path):
     assert "no block here has its alias-free layers" in complaint(tmp_path / "sg3.pkl")
     torch.save(state_of(fixture("vitgan/off-discriminator-32")), tmp_path / "dis.pt")
     assert "is a vitgan discriminator, not G" in complaint(tmp_path / "dis.pt", "--network", "G")
-    assert "did you mean dilations" in complaint(stylenat_file[0], "--set", "dilation=3")
+    assert "did you mean 'dilations'" in complaint(stylenat_file[0], "--set", "dilation=3")
     assert "does not have the form NAME=VALUE" in complaint(stylenat_file[0], "--set", "dilations")
     assert "the value is not YAML" in complaint(stylenat_file[0], "--set", "dilations=[[1")
 
