@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
-from assemblies.generator import Generator, LayeredGenerator, cond_dim_of
+from assemblies.generator import Generator, LayeredGenerator, cond_dim_of, condition_spec
 from assemblies.trace import Trace
 from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Probability, Regularizer
@@ -132,7 +132,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
         self.regularizers = nn.ModuleList(
-            self.fill(f"regularizers.{index}", regularizer, cond_dim=self.generator.cond_dim)
+            self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator))
             for index, regularizer in enumerate(regularizers)
         )
         self.augment: Augment | None = self.fill("augment", augment)
@@ -212,10 +212,14 @@ def _training_problems(
     return problems
 
 
+def _regularizer_context(generator: Any) -> dict[str, Any]:
+    return {"cond_dim": cond_dim_of(generator), "condition": condition_spec(generator)}
+
+
 def _part_problems(spec: Spec) -> list[Problem]:
     """Problems of the loss, the augmentation and the regularizers, which are built on the meta device."""
     try:
-        context = {"cond_dim": cond_dim_of(spec.generator)}
+        context = _regularizer_context(spec.generator)
     except IncompatibleError:  # the generator's trace reports it
         return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]

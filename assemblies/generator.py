@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from assemblies.trace import ForwardState, Step, Trace, trace_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
+from blocks.condition.class_labels import ClassLabels
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, collecting, incompatible
 
@@ -262,6 +263,14 @@ def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
         return "classes" if getattr(spec, "cond_dim", 0) else None
     kind: Literal["classes", "captions"] = condition.block.condition_input
     return kind
+
+
+def condition_spec(spec: Spec) -> Spec | None:
+    """The spec of the generator's condition, `class-labels` for one with `cond_dim` alone; None for no condition."""
+    if (condition := getattr(spec, "condition", None)) is not None:
+        return condition
+    cond_dim = getattr(spec, "cond_dim", 0)
+    return ClassLabels.Spec(num_classes=cond_dim) if cond_dim else None
 
 
 def _condition_of(spec: Spec) -> tuple[int, int]:

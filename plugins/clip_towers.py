@@ -83,7 +83,7 @@ def build(side: Side, model: Model, weights: str | None, *, embed_weights: bool 
     make = {"text": library.model._build_text_tower, "visual": library.model._build_vision_tower}[side]
     quick_gelu = bool(tag.get("quick_gelu", config.get("quick_gelu", False)))
     try:
-        network: nn.Module = make(config["embed_dim"], dict(config[SECTIONS[side]]), quick_gelu=quick_gelu)
+        network: Any = make(config["embed_dim"], dict(config[SECTIONS[side]]), quick_gelu=quick_gelu)
     except (TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
         raise incompatible("model", f"open_clip cannot build its {side} tower: {first_line(error)}") from None
     if isinstance(getattr(network, "attn_mask", None), Tensor):

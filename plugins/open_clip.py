@@ -22,7 +22,7 @@ from blocks.common.guidance import preprocess, random_crop, spherical_distance
 from blocks.common.value_range import to_symmetric
 from blocks.families import Batch, Condition, Networks, Regularizer
 from plugins.clip_towers import Model, build, configuration, tokens
-from registry import Register, hookimpl, incompatible
+from registry import Register, Spec, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
 TINY: Model = {
@@ -95,6 +95,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
 
     Args:
         cond_dim: Features of the condition, a text embedding of the same CLIP.
+        condition: Spec of the condition.
         model: Name of one of open_clip's models, such as ViT-L-14, or its configuration.
         weights: Name of weights that open_clip knows for the model, such as openai, or a file; null for random weights.
         weight: Weight of the term.
@@ -112,6 +113,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
     def __init__(
         self,
         cond_dim: int | None = None,
+        condition: Spec | None = None,
         *,
         model: Model,
         weights: str | None = None,
@@ -122,6 +124,8 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         super().__init__()
         if not cond_dim:
             raise incompatible((), "guidance needs captions, and the generator is unconditional; give it a condition")
+        if condition is not None:
+            check_condition(condition, model, weights)
         tower = build("visual", model, weights)
         if tower.embed_dim != cond_dim:
             fact = f"embeds images in {tower.embed_dim} features, but the condition has {cond_dim}"
@@ -150,6 +154,25 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         with no_autocast(image):
             embeddings: Tensor = self.tower(crop.to(self.dtype or self.mean.dtype))
         return embeddings.to(image.dtype)
+
+
+def check_condition(condition: Spec, model: Model, weights: str | None) -> None:
+    """Raise an error unless a condition is the text embedding of this CLIP.
+
+    Raises:
+        IncompatibleError: It encodes classes, or has another model or other weights.
+    """
+    if condition.block.condition_input != "captions":  # type: ignore[attr-defined]
+        raise incompatible((), f"guidance needs captions, and the condition {condition.kind} encodes classes")
+    if issubclass(condition.block, OpenClipText):
+        for name, value in {"model": model, "weights": weights}.items():
+            if getattr(condition, name) != value:
+                fact = f"is {_brief(value)}, but the condition has {_brief(getattr(condition, name))}"
+                raise incompatible(name, f"{fact}; use the same CLIP")
+
+
+def _brief(value: Any) -> str:
+    return "another configuration" if isinstance(value, dict) else str(value)
 
 
 @hookimpl
