@@ -59,19 +59,29 @@ class LearnedFourier(nn.Module):
         resolution: Height and width of the grid; its outer pixels lie at -1 and 1.
     """
 
-    coordinates: Tensor
+    steps: Tensor
+    spans: Tensor
 
     def __init__(self, dim: int, resolution: tuple[int, int]) -> None:
         super().__init__()
-        computed_buffer(self, "coordinates", grid_coordinates, resolution)
+        self.resolution = resolution
+        # integers, so that their quotient has the precision of the module's dtype, whatever it was built in
+        computed_buffer(self, "steps", grid_steps, resolution)
+        computed_buffer(self, "spans", grid_spans, resolution)
         self.linear = nn.Linear(2, dim)
         nn.init.uniform_(self.linear.weight, -math.sqrt(9 / 2), math.sqrt(9 / 2))
 
     def forward(self) -> Float[Tensor, "h w c"]:
-        return torch.sin(self.linear(self.coordinates))
+        return torch.sin(self.linear(self.steps / self.spans))
 
 
-def grid_coordinates(resolution: tuple[int, int]) -> Float[Tensor, "h w 2"]:
-    """Coordinates (column, row) of each pixel, from -1 to 1."""
-    rows, columns = (torch.linspace(-1, 1, size) for size in resolution)
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+def grid_steps(resolution: tuple[int, int]) -> Float[Tensor, "h w 2"]:
+    """Coordinates (column, row) of each pixel in half steps from the centre; `grid_spans` scales them to [-1,1]."""
+    rows, columns = (2 * torch.arange(size) - max(size - 1, 1) for size in resolution)
+    steps = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    return steps.to(torch.get_default_dtype())
+
+
+def grid_spans(resolution: tuple[int, int]) -> Float[Tensor, 2]:
+    """Half steps between the centre and an outer pixel, along a row and along a column."""
+    return torch.tensor([float(max(size - 1, 1)) for size in reversed(resolution)])

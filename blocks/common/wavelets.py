@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.common.patches import patches_to_image
+from blocks.families import to_nhwc
+
 
 def haar(image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 4*k h//2 w//2"]:
     """The bands LL, LH (top minus bottom), HL (left minus right) and HH, each with all channels. Orthonormal."""
@@ -26,4 +29,4 @@ def inverse_haar(bands: Float[Tensor, "b 4*k h w"]) -> Float[Tensor, "b k 2*h 2*
     top, top_across = ll + lh, hl + hh
     bottom, bottom_across = ll - lh, hl - hh
     pixels = torch.stack([top + top_across, top - top_across, bottom + bottom_across, bottom - bottom_across], dim=2)
-    return torch.pixel_shuffle(pixels.flatten(1, 2), 2)
+    return patches_to_image(to_nhwc(pixels.flatten(1, 2)), 2)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from blocks.common.equalized import EqualLinear
 from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.noise import Noise
+from blocks.common.patches import image_to_patches, patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
 from blocks.common.value_range import from_symmetric
@@ -129,7 +130,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
                 colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
         colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
         patches = from_symmetric(colours, self.value_range).flatten(1).unflatten(0, (batch, height, width))
-        summed: Tensor = self.skip(F.pixel_shuffle(to_nchw(patches), self.patch_size), image)
+        summed: Tensor = self.skip(patches_to_image(patches, self.patch_size), image)
         return summed
 
     def maps(self, pixels: Float[Tensor, "t p o"]) -> Float[Tensor, "t o i j"]:
@@ -141,7 +142,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         batch, _, height, width = x.shape
         size = self.patch_size
         noise = to_nchw(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
-        return to_nhwc(F.pixel_unshuffle(noise, size)).flatten(0, 2)[..., None]
+        return image_to_patches(noise, size).flatten(0, 2)[..., None]
 
 
 class TokenLinear(nn.Module):

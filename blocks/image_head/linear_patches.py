@@ -11,10 +11,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from blocks.common.patches import patches_to_image
 from blocks.common.resample import SkipSum
-from blocks.families import ImageHead, to_nchw, to_nhwc
+from blocks.families import ImageHead, to_nhwc
 
 
 class LinearPatches(ImageHead, kind="linear-patches"):
@@ -44,6 +44,6 @@ class LinearPatches(ImageHead, kind="linear-patches"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k u v"]:
-        patches = to_nchw(self.patch(to_nhwc(x)))
-        summed: Tensor = self.skip(F.pixel_shuffle(patches, self.patch_size), image)
+        patches = self.patch(to_nhwc(x))
+        summed: Tensor = self.skip(patches_to_image(patches, self.patch_size), image)
         return summed

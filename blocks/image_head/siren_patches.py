@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
 from blocks.common.modulation import demodulation_factors, modulated_linear
+from blocks.common.patches import patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
-from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
+from blocks.families import ImageHead, Resolution, to_nhwc
 from registry import incompatible
 
 Modulation = Literal["modulate", "demodulate", "add"]
@@ -44,6 +45,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
             the weights; "add" adds a linear map of the token to the inputs.
         whole: Whether one network draws the whole image, modulated by a linear map of all tokens, instead of a network
             per patch.
+        bias: Whether the linear map of all tokens has a bias.
         scrambled: Whether to reshape where a transpose is meant, as in the published code: it mixes pixels with their
             features before the network, and pixels with colours after it.
         kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
@@ -64,6 +66,10 @@ class SirenPatches(ImageHead, kind="siren-patches"):
             "spec": {"patch_size": 2, "hidden_dims": [12], "whole": True, "scrambled": True, "omega": 3},
             "context": {"resolution": (4, 5)},
         },
+        {
+            "spec": {"patch_size": 2, "hidden_dims": [12], "whole": True, "bias": False, "omega": 3},
+            "context": {"resolution": (4, 5)},
+        },
     )
 
     def __init__(
@@ -78,6 +84,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         omega: PositiveFloat = 30.0,
         modulation: Modulation = "modulate",
         whole: bool = False,
+        bias: bool = True,
         scrambled: bool = False,
         kernel: str = "auto",
     ) -> None:
@@ -89,7 +96,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
             if resolution is None:
                 raise incompatible("whole", "whole needs the resolution of the map of tokens, and there is none here")
             size = patch_size * resolution[0], patch_size * resolution[1]
-            self.join = EqualLinear(dim * resolution[0] * resolution[1], dim)
+            self.join = EqualLinear(dim * resolution[0] * resolution[1], dim, bias_init=0.0 if bias else None)
         fourier_dim = dim if fourier_dim is None else fourier_dim
         self.fourier = LearnedFourier(fourier_dim, size)
         self.network = Siren((fourier_dim, *hidden_dims, image_channels), dim, omega=omega, modulation=modulation)
@@ -117,9 +124,9 @@ class SirenPatches(ImageHead, kind="siren-patches"):
     def to_image(self, colours: Float[Tensor, "t k p"], tokens: tuple[int, int, int]) -> Float[Tensor, "b k u v"]:
         """Colours of all pixels as an image."""
         if self.join is not None:
-            return colours.reshape(*colours.shape[:2], *self.fourier.coordinates.shape[:2])
+            return colours.reshape(*colours.shape[:2], *self.fourier.resolution)
         patches = colours.flatten(1).unflatten(0, tokens)
-        return F.pixel_shuffle(to_nchw(patches), self.patch_size)
+        return patches_to_image(patches, self.patch_size)
 
 
 class Siren(nn.Module):

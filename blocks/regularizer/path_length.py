@@ -14,6 +14,7 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from blocks.common.recompute import is_recomputing
 from blocks.families import Batch, Networks, Regularizer
 
 
@@ -71,6 +72,8 @@ class PathLength(Regularizer, kind="path-length"):
 
     def penalties(self, lengths: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """(length - mean)^2 after these lengths have updated the running mean; non-finite ones do not update it."""
+        if is_recomputing():  # the value of the first pass, with its gradient
+            return (lengths - self.mean - self.decay * (lengths.mean() - lengths.mean().detach())).square()
         mean = self.mean + self.decay * (lengths.mean() - self.mean)
         updated = mean.detach().to(self.mean.dtype)
         with torch.no_grad():

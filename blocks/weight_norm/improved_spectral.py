@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.recompute import is_recomputing
 from blocks.common.weight_cache import WeightCache
 from blocks.families import WeightNorm
 from blocks.weight_norm.spectral import initial_vectors, power_iteration, singular_vectors
@@ -89,7 +90,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
     def tracked(self, matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
         """The stored singular vectors; training updates them first."""
         u, v = self.u, self.v
-        if self.training:
+        if self.training and not is_recomputing():
             for _ in range(self.power_iterations):
                 u, v = power_iteration(matrix, u)
             self.u.copy_(u)

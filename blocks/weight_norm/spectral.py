@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.recompute import is_recomputing
 from blocks.families import WeightNorm
 
 EPS = 1e-12
@@ -45,7 +46,7 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
     def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         matrix = weight.flatten(1)
         u, v = self.u, self.v
-        if self.training:
+        if self.training and not is_recomputing():
             with torch.no_grad():
                 u, v = power_iteration(matrix, u, self.eps)
                 self.u.copy_(u)
