@@ -9,8 +9,9 @@ from registry import IncompatibleError, Problem, incompatible
 
 Options = Mapping[str, Any]
 # arguments of StyleGAN2-ADA's lineage that change precision, memory layout or what is trained, but no numbers
-WITHOUT_EFFECT = ("num_fp16_res", "fp16_channels_last", "force_fp32", "fused_modconv_default", "freeze_layers")
-WITHOUT_EFFECT += ("use_fp16",)
+WITHOUT_EFFECT = frozenset(
+    ("num_fp16_res", "fp16_channels_last", "force_fp32", "use_fp16", "fused_modconv_default", "freeze_layers")
+)
 
 
 def check_options(path: tuple[str, ...], options: Options, **supported: Any) -> None:

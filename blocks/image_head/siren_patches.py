@@ -125,7 +125,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         """Colours of all pixels as an image."""
         if self.join is not None:
             return colours.reshape(*colours.shape[:2], *self.fourier.resolution)
-        patches = colours.flatten(1).unflatten(0, tokens)
+        patches = colours.reshape(*tokens, colours.shape[1] * colours.shape[2])
         return patches_to_image(patches, self.patch_size)
 
 

@@ -69,7 +69,7 @@ class FourierFeatures(SynthesisInput, kind="fourier-features"):
         self.register_buffer("phases", torch.rand(dim) - 0.5)
         self.register_buffer("transform", torch.eye(3))
         for name, size in zip(("rows", "columns"), resolution, strict=True):
-            computed_buffer(self, name, pixel_centres, size, sampling_rate)
+            computed_buffer(self, name, pixel_offsets, size)
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
         with no_autocast(ws):  # phases are large, so rounding them moves the waves
@@ -82,7 +82,8 @@ class FourierFeatures(SynthesisInput, kind="fourier-features"):
         freqs = self.freqs @ transform[:, :2, :2]  # b c 2
         fading = (freqs.norm(dim=-1) - self.bandwidth) / (self.sampling_rate / 2 - self.bandwidth)
         horizontal, vertical = (each[:, None, None] for each in freqs.unbind(dim=-1))
-        cycles = self.columns[:, None] * horizontal + self.rows[:, None, None] * vertical + phases[:, None, None]
+        pixels = self.columns[:, None] * horizontal + self.rows[:, None, None] * vertical
+        cycles = pixels / self.sampling_rate + phases[:, None, None]
         waves = torch.sin(2 * math.pi * cycles) * (1 - fading).clamp(0, 1)[:, None, None]
         return to_nchw(F.linear(waves, self.weight * self.scale))
 
@@ -96,6 +97,6 @@ class FourierFeatures(SynthesisInput, kind="fourier-features"):
         return rotation.view(-1, 3, 3) @ translation.view(-1, 3, 3)
 
 
-def pixel_centres(size: int, sampling_rate: float) -> Float[Tensor, " size"]:
-    """Positions of an axis' pixels relative to the middle of the map, in units of length."""
-    return (torch.arange(size) + (1 - size) / 2) / sampling_rate
+def pixel_offsets(size: int) -> Float[Tensor, " size"]:
+    """Offsets of an axis' pixels from the middle of the map, in pixels; exact in every dtype."""
+    return torch.arange(size) + (1 - size) / 2

@@ -57,7 +57,7 @@ def test_every_kernel_reproduces_the_recording(
         pytest.skip(reason)
     monkeypatch.setattr(op, "kernels", lambda: [kernel])
     try:
-        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+        test_golden.test_blocks_reproduce_the_recorded_outputs(DATA / name, dtype)
     except KernelError as error:
         pytest.skip(str(error))
 
@@ -66,7 +66,7 @@ def test_every_kernel_reproduces_the_recording(
 @pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
 def test_whole_networks_reproduce_the_recording_by_reference_kernels_alone(name: str, dtype: torch.dtype) -> None:
     with reference_kernels():
-        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+        test_golden.test_blocks_reproduce_the_recorded_outputs(DATA / name, dtype)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ def test_whole_networks_reproduce_the_recording_by_winograds_convolution(
     monkeypatch.setattr(winograd, "FEWEST_TILES", 1)  # recordings are small
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
     with recording() as ran:
-        test_golden.test_blocks_reproduce_the_recording(DATA / name, dtype)
+        test_golden.test_blocks_reproduce_the_recorded_outputs(DATA / name, dtype)
     if dtype == torch.float64:  # in float32 it takes channels by 16, and some recordings have 8
         assert ("conv2d", "winograd") in ran

@@ -134,9 +134,7 @@ def reference_synthesis(args: Options) -> dict[str, Step]:
     options = dict(args.get("synthesis_kwargs", {}))
     widths = {name: options.pop(name) for name in ("channel_base", "channel_max") if name in options}
     clamp, use_noise = options.pop("conv_clamp", None), options.pop("use_noise", True)
-    check_options(
-        ("synthesis_kwargs",), options, architecture="skip", resample_filter=BINOMIAL, activation="lrelu"
-    )
+    check_options(("synthesis_kwargs",), options, architecture="skip", resample_filter=BINOMIAL, activation="lrelu")
     if not use_noise:
         raise incompatible(("synthesis_kwargs", "use_noise"), "a generator without noise has other tensors")
     return synthesis_steps(args["img_resolution"], clamp=clamp, **widths)

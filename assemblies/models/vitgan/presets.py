@@ -8,7 +8,7 @@ no source.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from assemblies.gan import GAN
 from assemblies.models.vitgan.architecture import Options, discriminator, generator

@@ -1,1 +1,1 @@
-"""One module a model: how the reference's arguments and tensor names map to our blocks."""
+"""Adapters compute the outputs of fixtures with our blocks: a folder for each model, a function for each kind."""

@@ -1,1 +1,1 @@
-"""ViTGAN as its authors published it (mlpc-ucsd/ViTGAN): a generator of transformer blocks, StyleGAN2's discriminator."""
+"""ViTGAN as its authors published it (mlpc-ucsd/ViTGAN): a transformer as generator, StyleGAN2's discriminator."""

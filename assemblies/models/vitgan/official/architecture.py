@@ -43,13 +43,15 @@ def generator_spec(args: Options) -> Spec:
 
 def block_options(args: Options) -> dict[str, Any]:
     """The transformer block: its shortcuts carry the normalised value, and its attention is what they call L2."""
-    dim, heads = args.get("dim", 384), args.get("heads", 6)
+    dim = args.get("dim", 384)
+    num_heads, head_dim = attention_heads(args)
     common = {
-        "num_heads": heads,
-        "head_dim": args.get("dim_head") or dim // heads,
+        "num_heads": num_heads,
+        "head_dim": head_dim,
         "qkv_bias": args.get("qkv_bias", True),
         "temperature": True,
         "equalized": True,
+        "out_proj": has_output_projection(args),
     }
     attention = {"kind": "dense", **common}
     if args.get("l2_attn", True):
@@ -67,6 +69,17 @@ def block_options(args: Options) -> dict[str, Any]:
         "residual": "normalised",
         "weight_norm": ISN if args.get("spectral_norm", True) else None,
     }
+
+
+def attention_heads(args: Options) -> tuple[int, int]:
+    """The number of heads, and the channels of each."""
+    num_heads = args.get("heads", 6)
+    return num_heads, args.get("dim_head") or args.get("dim", 384) // num_heads
+
+
+def has_output_projection(args: Options) -> bool:
+    """Whether a linear layer follows the heads; it does not follow a single head that has all the channels."""
+    return attention_heads(args) != (1, args.get("dim", 384))
 
 
 def conv_head(args: Options) -> list[dict[str, Any]]:

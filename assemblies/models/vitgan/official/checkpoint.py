@@ -22,6 +22,7 @@ from assemblies.models.vitgan.official.architecture import (
     discriminator_sizes,
     discriminator_spec,
     generator_spec,
+    has_output_projection,
 )
 from assemblies.models.vitgan.weight_rules import SIGMA_OPTION, fourier_rules, sigma_note, spectral_norm_rules
 from assemblies.models.weight_rules import (
@@ -130,7 +131,8 @@ def attention_rules(target: str, source: str, args: Options) -> Iterator[WeightR
     """The attention of a block."""
     yield rule(f"{target}.temperature", f"{source}.temperature")
     yield from linear_rules(f"{target}.qkv", f"{source}.to_qkv", args, bias=args.get("qkv_bias", True))
-    yield from linear_rules(f"{target}.proj", f"{source}.to_out.0", args)
+    if has_output_projection(args):
+        yield from linear_rules(f"{target}.proj", f"{source}.to_out.0", args)
 
 
 def linear_rules(target: str, source: str, args: Options, *, bias: bool = True) -> Iterator[WeightRule]:

@@ -23,15 +23,15 @@ def generator_spec(args: Options) -> Spec:
     """The generator, without the feed-forward networks, whose results the re-implementation discards.
 
     Args:
-        args: image_size, patch_size, hidden_size, depth, latent_dim, style_mlp_layers; optionally num_heads and bias;
-            of the image head: out_patch_size, out_features, siren_hidden_layers, weight_modulation, demodulation,
-            combine_patch_embeddings.
+        args: image_size, patch_size, hidden_size, depth, latent_dim, style_mlp_layers; optionally num_heads; of the
+            image head: out_patch_size, out_features, siren_hidden_layers, weight_modulation, demodulation,
+            combine_patch_embeddings and bias (of the combined embedding).
     """
     dim, side = args["hidden_size"], args["image_size"] // args["patch_size"]
     attention = {
         "kind": "dense",
         "num_heads": args.get("num_heads", 4),
-        "qkv_bias": args.get("bias", True),
+        "qkv_bias": True,
         "scale": 1.0,
         "gain": dim**-0.5,
     }
@@ -60,6 +60,7 @@ def generator_spec(args: Options) -> Spec:
                 "hidden_dims": [dim] * (1 + args.get("siren_hidden_layers", 1)),
                 "modulation": siren_modulation(args),
                 "whole": whole,
+                "bias": args.get("bias", True),
                 "scrambled": args.get("weight_modulation", True),
             },
         ],

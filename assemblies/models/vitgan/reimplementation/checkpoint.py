@@ -40,6 +40,7 @@ DISCRIMINATOR_OPTIONS = {
     "sigma_init": SIGMA_OPTION,
 }
 HEADS_NOTE = "attention has {} heads; no tensor depends on their number (--set num_heads=...)"
+COMBINED = "to_single_emb.0"  # the map of all tokens to the style of one network of sines
 EXPECTED = "the mean of one power iteration on new weights"
 
 
@@ -62,16 +63,13 @@ def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) ->
         "style_mlp_layers": count(tensors, "mlp.fc{}.weight"),
         "depth": count(tensors, "transformer_encoder.blocks.{}.msa.qkv.weight"),
         "num_heads": 4,
-        "bias": "transformer_encoder.blocks.0.msa.qkv.bias" in tensors,
         "out_features": 3 if last is None else last.shape[1],
         "siren_hidden_layers": sines - 1,
         "weight_modulation": last is not None,
         "affine": [layer for layer in range(sines + 1) if has_affine(tensors, layer, sines)],
     }
-    joined = [name for name, value in tensors.items() if value.ndim == 2 and value.shape[1] == tokens * dim > dim]
-    if joined:
-        options |= {"combine_patch_embeddings": True, "combined": joined[0].removesuffix(".weight")}
-        options["out_patch_size"] = size
+    if f"{COMBINED}.weight" in tensors:
+        options |= {"combine_patch_embeddings": True, "bias": f"{COMBINED}.bias" in tensors, "out_patch_size": size}
     options |= {name: args[name] for name in OPTIONS if name in args}
     size_note = f"images have {size} px, patches {patch} (--set patch_size=...)"
     notes = (HEADS_NOTE.format(options["num_heads"]), size_note, MEAN_STYLE_NOTE)
@@ -99,7 +97,7 @@ def generator_rules(args: Options) -> list[WeightRule]:
     rules += sln_rules(f"synthesis.{1 + depth}.norm", "sln")
     head = f"synthesis.{2 + depth}"
     if args.get("combine_patch_embeddings", False):
-        rules += weight_and_bias(f"{head}.join", args.get("combined", "combined"))
+        rules += weight_and_bias(f"{head}.join", COMBINED, bias=args.get("bias", True))
     rules += fourier_rules(f"{head}.fourier", "lff.ffm.conv")
     return [*rules, *siren_rules(f"{head}.network", "siren.", args)]
 
@@ -128,8 +126,7 @@ def attention_rules(target: str, source: str, args: Options, *, spectral_norm: b
     """The attention of a block. The rows of the checkpoint's qkv are in order of head, channel and role."""
     heads = args.get("num_heads", 4)
     for layer, name in {"qkv": "qkv", "proj": "projection"}.items():
-        bias = name != "qkv" or args.get("bias", True)
-        plain = weight_and_bias(f"{target}.{layer}", f"{source}.{name}", bias=bias)
+        plain = weight_and_bias(f"{target}.{layer}", f"{source}.{name}")
         for part in linear_rules(f"{target}.{layer}", f"{source}.{name}", args) if spectral_norm else plain:
             reordered = name == "qkv" and not part.target.endswith("sigma_init")
             yield part._replace(convert=lambda rows: role_first(rows, heads)) if reordered else part

@@ -1,0 +1,1 @@
+"""Styleformer, and the parts of StyleGAN2-ADA that it uses."""
