@@ -129,7 +129,8 @@ class INRPatches(ImageHead, kind="inr-patches"):
             if str(index) in self.early_rgb:
                 colours = self.early_rgb[str(index)](self.maps(pixels), tokens[:, None], colours)
         colours = self.to_rgb(self.maps(pixels), tokens[:, None], colours)
-        patches = from_symmetric(colours, self.value_range).flatten(1).unflatten(0, (batch, height, width))
+        features = colours.shape[1] * self.patch_size**2
+        patches = from_symmetric(colours, self.value_range).reshape(batch, height, width, features)
         summed: Tensor = self.skip(patches_to_image(patches, self.patch_size), image)
         return summed
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from assemblies import save_model
+from blocks.weight_norm.converge import converge_weight_norms, converged_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch, Sampler, batches
 from ganblocks.data.skipped import Skipped
@@ -30,6 +31,7 @@ from ganblocks.training.trainer import Trainer
 from registry import recording
 
 MAX_SAMPLES = 64
+LAUNCHER_SECONDS = 5.0  # within which a launcher passes on a signal that the processes received already
 
 
 class TrainingLoop:
@@ -80,7 +82,8 @@ class TrainingLoop:
         """
         trainer = self.trainer
         failure: DataError | None = None
-        with StopSignal() as stop, self.log:
+        merge_seconds = LAUNCHER_SECONDS if self.distributed.shard.world > 1 else 0.0
+        with StopSignal(merge_seconds) as stop, self.log:
             self.begin()
             stream = batches(
                 self.images,
@@ -112,6 +115,7 @@ class TrainingLoop:
             self.log.write("interrupted", images=trainer.images)
             raise Interrupted(self.resume_hint(), stop.signum or 2)
         self.log.write("finished", images=trainer.images)
+        converge_weight_norms(trainer.generator_ema)
         return Run(self.folder.path, trainer.generator_ema, self.folder.ticks())
 
     def begin(self) -> None:
@@ -196,7 +200,8 @@ class TrainingLoop:
         count = MAX_SAMPLES if max(generator.resolution) <= 128 else MAX_SAMPLES // 4
         path = self.folder.samples / f"{self.trainer.images / 1000:010.3f}kimg.png"
         c = generator.condition_of(self.images.first_captions(count)) if self.conditions.takes_captions else None
-        images = generate(generator, range(count), c=c)
+        with converged_weight_norms(generator):
+            images = generate(generator, range(count), c=c)
         with disk_errors(path, images.numel()):
             save_grid(images, path, value_range=generator.value_range)
 
@@ -234,4 +239,5 @@ class TrainingLoop:
 def save_run_model(path: Path, trainer: Trainer, run_record: dict[str, object]) -> None:
     """Write the averaged generator as a model file whose metadata says of which step it is."""
     extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
-    save_model(path, trainer.generator_ema, {"images": trainer.images, "step": trainer.step, **extra})
+    with converged_weight_norms(trainer.generator_ema):
+        save_model(path, trainer.generator_ema, {"images": trainer.images, "step": trainer.step, **extra})

@@ -9,6 +9,7 @@ from typing import Any
 from assemblies import GAN, Trace, check, parse, plugins_of
 from assemblies.generator import cond_dim_of, condition_input
 from assemblies.model_file import CheckpointError, read_metadata
+from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.sources import open_data
 from ganblocks.errors import RunError
@@ -161,6 +162,7 @@ def _finished(
     if distributed.is_main and _images_of(folder.model) != record.images:
         identity = RunIdentity.model_validate(record.model_dump(include=set(RunIdentity.model_fields)))
         save_run_model(folder.model, trainer, describe_run(identity, parse(record.spec, GAN), options.command))
+    converge_weight_norms(trainer.generator_ema)
     return Run(folder.path, trainer.generator_ema, folder.ticks())
 
 
