@@ -1,1 +1,1 @@
-"""First-party plugins for optional libraries. They are found through entry points, as plugins of other packages are."""
+"""Plugins of this project for optional libraries. Entry points announce them, as for the plugins of other packages."""

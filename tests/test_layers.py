@@ -1,11 +1,13 @@
-"""The floors of the house: imports go down only, and the ground floor needs no torch."""
+"""The layers: which package and which folder may import which, what needs torch, and how large files may be."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -18,22 +20,25 @@ MAY_IMPORT = {
     "blocks": {"registry"},
     "assemblies": {"registry", "blocks"},
     "ganblocks": {"registry", "blocks", "assemblies"},
-    "plugins": {"registry", "blocks"},  # and nobody imports plugins
+    "plugins": {"registry", "blocks"},  # and no package imports plugins
 }
-FILES = [path for floor in MAY_IMPORT for path in sorted((ROOT / floor).rglob("*.py"))]
-SUITE = ROOT / "registry" / "testing"  # the conformance suite runs blocks; nothing of the registry imports it
+FOLDERS = ("", "data", "sampling", "metrics", "training", "cli")  # of ganblocks; a folder imports from those before it
+API = {"ganblocks/__init__.py", "ganblocks/__main__.py"}  # above all folders
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+SUITE = ROOT / "registry" / "testing"  # the conformance suite imports torch; nothing else in registry imports the suite
+MAX_LINES = 300
+MAX_FILES = 16
 
 
-def imports(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
-    """The modules that import statements among some nodes name, absolutely."""
+def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The modules that import statements name, with the imported name: `from a import b` gives `a.b`."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute, so that a reader sees where from"
-            assert node.module is not None
-            yield node.module
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -47,12 +52,35 @@ def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from at_import(getattr(node, part, []))
 
 
+def packages(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def folder_of(module: str) -> str:
+    """The folder of ganblocks that a module belongs to; empty for the modules directly in ganblocks."""
+    part = module.split(".")[1]
+    return part if part in FOLDERS else ""
+
+
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_imports_go_down_only(path: Path) -> None:
-    floor = path.relative_to(ROOT).parts[0]
-    named = {name.partition(".")[0] for name in imports(ast.walk(ast.parse(path.read_text())))}
-    above = (named & {*MAY_IMPORT, "tests", "examples", "benchmarks"}) - MAY_IMPORT[floor] - {floor}
-    assert not above, f"{floor} imports {', '.join(sorted(above))}"
+def test_packages_import_in_one_direction(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    imported = packages(imports(ast.walk(ast.parse(path.read_text()))))
+    above = (imported & {*MAY_IMPORT, "tests", "examples", "benchmarks"}) - MAY_IMPORT[package] - {package}
+    assert not above, f"{package} imports {', '.join(sorted(above))}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ganblocks/") and name not in API])
+def test_folders_of_ganblocks_import_in_one_direction(name: str) -> None:
+    folder = folder_of(name.removesuffix(".py").replace("/", "."))
+    imported = {each for each in imports(ast.walk(ast.parse((ROOT / name).read_text()))) if each[:10] == "ganblocks."}
+    above = [each for each in imported if FOLDERS.index(folder_of(each)) > FOLDERS.index(folder)]
+    assert not above, f"{name} imports {', '.join(sorted(above))}; the order of the folders is {', '.join(FOLDERS[1:])}"
+
+
+def test_every_folder_of_ganblocks_has_its_layer() -> None:
+    folders = {path.parent.name for path in (ROOT / "ganblocks").glob("*/__init__.py")}
+    assert folders == set(FOLDERS[1:])
 
 
 def test_the_registry_imports_no_torch() -> None:
@@ -60,25 +88,45 @@ def test_the_registry_imports_no_torch() -> None:
     for path in FILES:
         if path.is_relative_to(ROOT / "registry") and not path.is_relative_to(SUITE):
             tree = ast.parse(path.read_text())
-            named = {name.partition(".")[0] for name in imports(at_import(tree.body))}
-            assert named <= allowed, f"{path} imports {named - allowed}"
+            imported = packages(imports(at_import(tree.body)))
+            assert imported <= allowed, f"{path} imports {imported - allowed}"
             assert not any(name.startswith("registry.testing") for name in imports(ast.walk(tree)))
+
+
+@pytest.mark.parametrize("statement", ["import ganblocks", "import registry", "import ganblocks.cli.app"])
+def test_imports_without_torch(statement: str) -> None:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"torch", "numpy"} & set(done.stdout.split())
 
 
 def test_what_the_code_imports_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = {Requirement(line).name for line in [*project["dependencies"], *extras["natten"], *extras["xformers"]]}
-    known = {name.replace("_", "-").lower() for name in declared} | {"pydantic-core"}  # it comes with pydantic
+    known = {name.replace("_", "-").lower() for name in declared}
+    known |= {"pydantic-core", "annotated-types"}  # dependencies of pydantic
     distributions = metadata.packages_distributions()
     for path in FILES:
         if path.is_relative_to(SUITE):
             continue
-        for name in {name.partition(".")[0] for name in imports(ast.walk(ast.parse(path.read_text())))}:
-            givers = {giver.replace("_", "-").lower() for giver in distributions.get(name, [name])}
-            assert name in sys.stdlib_module_names or name in MAY_IMPORT or givers & known, f"{path} imports {name}"
+        for name in packages(imports(ast.walk(ast.parse(path.read_text())))):
+            providers = {provider.replace("_", "-").lower() for provider in distributions.get(name, [name])}
+            assert name in sys.stdlib_module_names or name in MAY_IMPORT or providers & known, f"{path} imports {name}"
 
 
-def test_every_top_level_package_has_its_floor() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages - {"tests", "benchmarks", "examples"} == set(MAY_IMPORT)
+def test_every_package_has_its_layer() -> None:
+    names = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert names - {"tests", "benchmarks", "examples"} == set(MAY_IMPORT)
+
+
+def test_files_are_short() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in zip(NAMES, FILES, strict=True)}
+    long = [f"{name} ({length})" for name, length in lengths.items() if length > MAX_LINES]
+    assert not long, f"more than {MAX_LINES} lines: {', '.join(long)}"
+
+
+def test_folders_are_small() -> None:
+    counts = Counter(path.parent.relative_to(ROOT) for path in FILES)
+    large = [f"{folder} ({count})" for folder, count in counts.items() if count > MAX_FILES]
+    assert not large, f"more than {MAX_FILES} files: {', '.join(large)}"

@@ -1,4 +1,4 @@
-"""What this package gives to ganblocks; its pyproject.toml announces this module as an entry point."""
+"""Registers the blocks of this package; pyproject.toml announces this module as an entry point of ganblocks."""
 
 from registry import Register, hookimpl
 from spiral_attention.attention import SpiralAttention
