@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +47,28 @@ def convert(
         raise UsageError(f"{target} is a model file: give it the suffix .safetensors")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists; choose another name, or pass --overwrite")
-    imported = import_network(source, network, parse_settings(settings))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    options = parse_settings(settings)
+    existing = next(folder for folder in target.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(dir=existing, prefix=".convert-") as folder:
+        temporary = Path(folder) / target.name
+        arguments = (source, target, temporary, network, options, command)
+        if sys.platform == "linux":
+            from ganblocks.worker import run_in_worker
+
+            result = run_in_worker(_convert, arguments, f"{source} cannot be converted")
+        else:
+            result = _convert(*arguments)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, target)
+    return result
+
+
+def _convert(
+    source: str | Path, target: Path, temporary: Path, network: str | None, options: dict[str, Any], command: str
+) -> dict[str, Any]:
+    imported = import_network(source, network, options)
     extra = {"source": Path(source).name, "form": imported.form, "network": imported.role, "command": command}
-    imported.save(target, extra)
+    imported.save(temporary, extra)
     return report(imported, source, target)
 
 
@@ -79,7 +100,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {setting!r} does not have the form NAME=VALUE")
         try:
             options[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise UsageError(f"--set {setting!r}: the value is not YAML, such as 3, true or [[1], [1, 2]]") from None
     return options
 

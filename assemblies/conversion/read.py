@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assemblies.conversion.importer import MissingOptionError
+from assemblies.conversion.importer import Conversion, MissingOptionError
 from assemblies.conversion.weight_map import translate
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
+from assemblies.printable import printable
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
-from registry import CheckpointImporter, Spec, SpecError, catalogue
+from registry import CheckpointImporter, IncompatibleError, Problem, Spec, SpecError, catalogue
 from registry.errors import nearest
 
 ROLES = ("G_ema", "G", "D")
+MAX_SHARING = 4
 
 
 class Imported(NamedTuple):
@@ -80,26 +82,68 @@ def import_network(path: str | Path, role: str | None = None, options: Mapping[s
     tensors, args = contents.networks[role]
     role = role or importer.roles[0]
     subject = f"{path} ({importer.form})"
-    if unknown := [name for name in options or {} if name not in importer.options]:
-        fact = f"has no option {unknown[0]}; {nearest(unknown[0], list(importer.options))}"
-        raise CheckpointError(f"{subject} {fact}")
-    try:
-        conversion = importer.conversion(tensors, dict(args) | dict(options or {}))
-        with torch.device("meta"):
-            network = conversion.spec.build(**conversion.context)
-        state = translate(conversion.rules, conversion.tensors, network, ignored=conversion.ignored, subject=subject)
-    except SpecError as error:
-        raise error.about(subject) from None
-    except MissingOptionError as error:
-        raise CheckpointError(f"{subject}: {error}") from None
-    except KeyError as error:
-        raise CheckpointError(f"{subject} lacks {error}: incomplete, or another version of this layout") from None
-    expected = network.state_dict()
-    state = {name: value.detach().to(expected[name].dtype).clone() for name, value in state.items()}
+    conversion, state = _convert(importer, tensors, args, options or {}, subject)
     notes = list(conversion.notes)
     if names := [name for name, value in state.items() if not value.isfinite().all()]:
         notes.append(f"{len(names)} tensors have values that are not finite, first {names[0]}: the training diverged")
     return Imported(conversion.spec, state, conversion.context, importer.form, role, contents.layout, tuple(notes))
+
+
+def _convert(
+    importer: CheckpointImporter,
+    tensors: Mapping[str, Tensor],
+    args: Mapping[str, Any],
+    options: Mapping[str, Any],
+    subject: str,
+) -> tuple[Conversion, dict[str, Tensor]]:
+    """The conversion of a network's tensors, and the state dict of ours."""
+    if unknown := [name for name in options if name not in importer.options]:
+        fact = f"has no option {unknown[0]}; {nearest(unknown[0], list(importer.options))}"
+        raise CheckpointError(f"{subject} {fact}")
+    _check_sharing(tensors, subject)
+    try:
+        conversion: Conversion = importer.conversion(tensors, dict(args) | dict(options))
+        with torch.device("meta"):
+            network = conversion.spec.build(**conversion.context)
+        translated = translate(
+            conversion.rules, conversion.tensors, network, ignored=conversion.ignored, subject=subject
+        )
+        expected = network.state_dict()
+        _check_dtypes(translated, expected, subject)
+        state = {name: value.detach().to(expected[name].dtype).clone() for name, value in translated.items()}
+    except SpecError as error:
+        raise error.about(subject) from None
+    except MissingOptionError as error:
+        raise CheckpointError(f"{subject}: {error}") from None
+    except CheckpointError:
+        raise
+    except KeyError as error:
+        raise CheckpointError(f"{subject} lacks {error}: incomplete, or another version of this layout") from None
+    except Exception as error:  # an importer computes with the shapes and options of the file
+        reason = f"{type(error).__name__}: {printable(error)}"
+        if options:
+            settings = printable(", ".join(f"{name}={value}" for name, value in options.items()))
+            raise CheckpointError(f"{subject} cannot be converted with {settings}; check them ({reason})") from None
+        raise CheckpointError(f"{subject} is damaged, or another version of this layout ({reason})") from None
+    return conversion, state
+
+
+def _check_sharing(tensors: Mapping[str, Tensor], subject: str) -> None:
+    """Refuse many large tensors that are views of few numbers: copies of them would fill the memory."""
+    total = sum(value.nbytes for value in tensors.values())
+    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    if total > MAX_SHARING * sum(stored.values()) + 2**20:
+        raise CheckpointError(f"{subject} has tensors of {total:,} bytes that share {sum(stored.values()):,} bytes")
+
+
+def _check_dtypes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], subject: str) -> None:
+    problems = [
+        Problem((name,), f"has dtype {value.dtype}, not floating point")
+        for name, value in state.items()
+        if expected[name].is_floating_point() and not value.is_floating_point()
+    ]
+    if problems:
+        raise IncompatibleError(problems, subject)
 
 
 def choose(contents: Contents, role: str | None, subject: str) -> tuple[str, CheckpointImporter]:
@@ -134,7 +178,7 @@ def form_of(tensors: Mapping[str, Tensor], subject: str) -> CheckpointImporter:
     for part, reason in UNSUPPORTED.items():
         if any(part in name for name in names):
             raise CheckpointError(f"{subject} cannot be converted: {reason}")
-    some = ", ".join(sorted(names)[:4])
+    some = ", ".join(printable(name) for name in sorted(names)[:4])
     raise CheckpointError(
         f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
         + ", ".join(importer.form for importer in catalogue.importers())

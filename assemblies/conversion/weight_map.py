@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from assemblies.printable import printable
 from registry import IncompatibleError, Problem
 
 
@@ -65,21 +66,22 @@ def translate(
             problems += [Problem((name,), f"is missing; {target} needs it") for name in missing]
             continue
         if target not in expected:
-            problems.append(Problem(sources[:1], f"would become {target}, which the network does not have"))
+            problems.append(Problem(sources[:1] or (target,), f"would become {target}, which the network lacks"))
             continue
         try:
             converted = convert(*(tensors[name] for name in sources))
         except (RuntimeError, IndexError, ValueError) as error:  # of a shape that `convert` does not support
             shapes = ", ".join(str(list(tensors[name].shape)) for name in sources)
-            problems.append(Problem(sources[:1], f"has shape {shapes}; {target} cannot be computed from it ({error})"))
+            fact = f"has shape {shapes}; {target} cannot be computed from it ({printable(error)})"
+            problems.append(Problem(sources[:1] or (target,), fact))
             continue
         if tuple(converted.shape) != expected[target]:
             fact = f"has shape {list(converted.shape)}; {target} has {list(expected[target])}"
-            problems.append(Problem(sources[:1], fact))
+            problems.append(Problem(sources[:1] or (target,), fact))
         state[target] = converted
     problems += [Problem((name,), "has no counterpart in the checkpoint") for name in expected if name not in targets]
     unexpected = [name for name in tensors if name not in used and not ignored(name)]
-    problems += [Problem((name,), "is not expected") for name in unexpected]
+    problems += [Problem((printable(name),), "is not expected") for name in unexpected]
     if problems:
         raise IncompatibleError(problems, subject)
     return state
