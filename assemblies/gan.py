@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
+from assemblies.condition import cond_dim_of, condition_spec
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
-from assemblies.generator import Generator, LayeredGenerator, cond_dim_of, condition_spec
+from assemblies.generator import Generator, LayeredGenerator
 from assemblies.trace import Trace
 from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Probability, Regularizer

@@ -14,10 +14,10 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.trace import ForwardState, Step, Trace, trace_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
-from blocks.condition.class_labels import ClassLabels
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, collecting, incompatible
 
@@ -136,7 +136,7 @@ class LayeredGenerator(Generator, kind="layered"):
         super().__init__()
         self.condition = self.fill("condition", condition)
         if self.condition is not None:
-            cond_dim = _resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
+            cond_dim = resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
         trace = _trace_synthesis(synthesis, self.w_dim, image_channels)
@@ -157,7 +157,7 @@ class LayeredGenerator(Generator, kind="layered"):
         steps: list[Step] = []
         cond_dim = spec.cond_dim
         try:
-            cond_dim, parameters = _condition_of(spec)
+            cond_dim, parameters = condition_size(spec)
             if spec.condition is not None:
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
@@ -250,52 +250,6 @@ def _schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
 
 def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:
     return {"z_dim": z_dim, "style_dim": w_dim, "cond_dim": cond_dim, "num_styles": num_ws}
-
-
-def cond_dim_of(spec: Spec) -> int:
-    """Features of the condition of the generator that `spec` describes; 0 for none."""
-    return _condition_of(spec)[0]
-
-
-def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
-    """The type of condition that the generator takes; None for an unconditional one."""
-    if (condition := getattr(spec, "condition", None)) is None:
-        return "classes" if getattr(spec, "cond_dim", 0) else None
-    kind: Literal["classes", "captions"] = condition.block.condition_input
-    return kind
-
-
-def condition_spec(spec: Spec) -> Spec | None:
-    """The spec of the generator's condition, `class-labels` for one with `cond_dim` alone; None for no condition."""
-    if (condition := getattr(spec, "condition", None)) is not None:
-        return condition
-    cond_dim = getattr(spec, "cond_dim", 0)
-    return ClassLabels.Spec(num_classes=cond_dim) if cond_dim else None
-
-
-def _condition_of(spec: Spec) -> tuple[int, int]:
-    """Features of the condition c, and parameters of the block that makes it; nothing is allocated."""
-    cond_dim: int = getattr(spec, "cond_dim", 0)
-    if (condition := getattr(spec, "condition", None)) is None:
-        return cond_dim, 0
-    key = condition.model_dump_json()
-    if key not in _condition_sizes:
-        with torch.device("meta"):
-            block = build_at(("condition",), condition)
-        _condition_sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters())
-    features, parameters = _condition_sizes[key]
-    return _resolve_cond_dim(cond_dim, condition.kind, features), parameters
-
-
-_condition_sizes: dict[str, tuple[int, int]] = {}  # a text tower takes seconds to build, even on the meta device
-
-
-def _resolve_cond_dim(cond_dim: int, kind: str, features: int) -> int:
-    if cond_dim not in (0, features):
-        raise incompatible(
-            "cond_dim", f"is {cond_dim}, but the condition {kind} has {features} features; omit cond_dim"
-        )
-    return features
 
 
 def _step(name: str, spec: Spec, context: dict[str, Any], parameters: int) -> Step:

@@ -21,7 +21,7 @@ from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.frozen_module import defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError
-from registry.spec_file import write_whole
+from registry.spec_file import write_atomically
 
 FORMAT = "ganblocks-1"
 
@@ -67,7 +67,7 @@ def save_tensors(
     content = {"spec": spec.to_dict(), "plugins": plugins_of(spec), **metadata}
     content |= {"torch": str(torch.__version__), "extra": extra or {}}
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_whole(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(content)}))
+    write_atomically(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(content)}))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generator:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from blocks.common.computed_buffer import computed_buffer
-from blocks.common.external_files import check_external
 from blocks.common.frozen_module import should_load_weights
 from plugins.pretrained import (
     HOW_TO_PROVIDE,
@@ -32,6 +31,7 @@ from plugins.pretrained import (
 from plugins.torchvision import import_beside_torchvision
 from registry import incompatible
 from registry.errors import nearest
+from registry.external_files import check_external
 
 Model = str | dict[str, Any]
 Side = Literal["text", "visual"]

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from blocks.common.external_files import check_external, external_files_allowed
 from blocks.common.frozen_module import WEIGHTS_ENV, find_weights_file
 from registry import incompatible
+from registry.external_files import check_external, external_files_allowed
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HOW_TO_PROVIDE = f"set `weights` to a file, or put it into the folder that the variable {WEIGHTS_ENV} names"

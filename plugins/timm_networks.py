@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from blocks.common.external_files import check_external
 from blocks.common.frozen_module import should_load_weights
 from plugins.pretrained import (
     SUFFIXES,
@@ -27,6 +26,7 @@ from plugins.pretrained import (
 from plugins.torchvision import import_beside_torchvision
 from registry import incompatible
 from registry.errors import nearest
+from registry.external_files import check_external
 
 Arguments = dict[str, int | float | str | bool | tuple[int, ...]]
 # arguments of create_model that open files, contact servers, or that this module sets

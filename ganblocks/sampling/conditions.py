@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assemblies import Generator
-from assemblies.generator import condition_input
+from assemblies.condition import condition_input
 from ganblocks.errors import DataError
 
 

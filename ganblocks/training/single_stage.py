@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from assemblies import GAN, Trace, check, parse, plugins_of
-from assemblies.generator import cond_dim_of, condition_input
+from assemblies.condition import cond_dim_of, condition_input
 from assemblies.model_file import CheckpointError, read_metadata
 from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from registry import incompatible
+from registry.errors import incompatible
 
 _allowed: ContextVar[bool] = ContextVar("allowed", default=True)
 

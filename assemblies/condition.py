@@ -1,0 +1,61 @@
+"""The condition of a generator, from its spec: its type, and its number of features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from blocks.condition.class_labels import ClassLabels
+from registry import Spec, build_at, incompatible
+
+
+def cond_dim_of(spec: Spec) -> int:
+    """Features of the condition of the generator that `spec` describes; 0 for none."""
+    return condition_size(spec)[0]
+
+
+def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
+    """The type of condition that the generator takes; None for an unconditional one."""
+    if (condition := getattr(spec, "condition", None)) is None:
+        return "classes" if getattr(spec, "cond_dim", 0) else None
+    kind: Literal["classes", "captions"] = condition.block.condition_input
+    return kind
+
+
+def condition_spec(spec: Spec) -> Spec | None:
+    """The spec of the generator's condition, `class-labels` for one with `cond_dim` alone; None for no condition."""
+    if (condition := getattr(spec, "condition", None)) is not None:
+        return condition
+    cond_dim = getattr(spec, "cond_dim", 0)
+    return ClassLabels.Spec(num_classes=cond_dim) if cond_dim else None
+
+
+def condition_size(spec: Spec) -> tuple[int, int]:
+    """Features of the condition c, and parameters of the block that makes it; nothing is allocated."""
+    cond_dim: int = getattr(spec, "cond_dim", 0)
+    if (condition := getattr(spec, "condition", None)) is None:
+        return cond_dim, 0
+    key = condition.model_dump_json()
+    if key not in _sizes:
+        with torch.device("meta"):
+            block = build_at(("condition",), condition)
+        _sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters())
+    features, parameters = _sizes[key]
+    return resolve_cond_dim(cond_dim, condition.kind, features), parameters
+
+
+_sizes: dict[str, tuple[int, int]] = {}  # a text tower takes seconds to build, even on the meta device
+
+
+def resolve_cond_dim(cond_dim: int, kind: str, features: int) -> int:
+    """Features of a condition, if `cond_dim` is 0 or the same number.
+
+    Raises:
+        IncompatibleError: It is another number.
+    """
+    if cond_dim not in (0, features):
+        raise incompatible(
+            "cond_dim", f"is {cond_dim}, but the condition {kind} has {features} features; omit cond_dim"
+        )
+    return features
