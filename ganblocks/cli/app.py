@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ganblocks.terminal import printable
 from registry import catalogue
 
 
@@ -74,5 +75,5 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 def leave(message: str, code: int) -> NoReturn:
     """Print a message to standard error and exit."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
     sys.exit(code)

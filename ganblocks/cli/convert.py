@@ -11,6 +11,7 @@ import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, examples
+from ganblocks.terminal import printable
 
 
 @examples(
@@ -44,4 +45,4 @@ def convert(
         overwrite=overwrite,
         command=shlex.join(["ganblocks", *sys.argv[1:]]),
     )
-    tables.print_json(record) if json else typer.echo("\n".join(summary(record)))
+    tables.print_json(record) if json else typer.echo(printable("\n".join(summary(record))))

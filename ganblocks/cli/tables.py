@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
+
+from ganblocks.terminal import printable
 
 PIPE_WIDTH = 160  # columns where standard output is not a terminal
 
@@ -28,26 +30,26 @@ def print_families(families: Iterable[Mapping[str, Any]]) -> None:
         table = _table("kind", "summary", "package")
         for entry in family["kinds"]:
             table.add_row(_strong(entry["kind"]), entry["summary"], f"{entry['package']} {entry['version']}")
-        out.print(Text(family["family"], style="bold magenta"), Text(f"  {family['summary']}", style="dim"), sep="")
-        out.print(table if family["kinds"] else Text("  (no kinds installed)", style="dim"))
+        out.print(_text(family["family"], style="bold magenta"), _text(f"  {family['summary']}", style="dim"), sep="")
+        out.print(table if family["kinds"] else _text("  (no kinds installed)", style="dim"))
         out.print()
 
 
 def print_block(entry: Mapping[str, Any]) -> None:
     out = console()
-    out.print(_strong(entry["kind"]), Text(f" ({entry['family']})  {entry['summary']}"), sep="")
-    out.print(Text(f"{entry['module']}.{entry['class']}, from {entry['package']} {entry['version']}", style="dim"))
+    out.print(_strong(entry["kind"]), _text(f" ({entry['family']})  {entry['summary']}"), sep="")
+    out.print(_text(f"{entry['module']}.{entry['class']}, from {entry['package']} {entry['version']}", style="dim"))
     if entry["paper"]:
-        out.print(Text(entry["paper"], style="dim"))
+        out.print(_text(entry["paper"], style="dim"))
     for title, parameters in (
         ("options", entry["options"]),
         ("context (from the surrounding model)", entry["context"]),
     ):
         out.print()
         if not parameters:
-            out.print(Text(f"{title}: none", style="bold"))
+            out.print(_text(f"{title}: none", style="bold"))
             continue
-        out.print(Text(title, style="bold"))
+        out.print(_text(title, style="bold"))
         table = _table("name", "type", "default", "description")
         for each in parameters:
             default = "required" if each["required"] else _short(each["default"])
@@ -58,25 +60,25 @@ def print_block(entry: Mapping[str, Any]) -> None:
 
 def print_doctor(report: Mapping[str, Any]) -> None:
     out = console()
-    out.print(Text("versions", style="bold"))
+    out.print(_text("versions", style="bold"))
     out.print(
-        Text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()))
+        _text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()))
     )
-    out.print(Text("devices", style="bold"))
-    out.print(Text(f"  {', '.join(report['devices'])} on {report['platform']}"))
-    out.print(Text("plugins", style="bold"))
+    out.print(_text("devices", style="bold"))
+    out.print(_text(f"  {', '.join(report['devices'])} on {report['platform']}"))
+    out.print(_text("plugins", style="bold"))
     for each in report["plugins"]:
-        out.print(Text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))
+        out.print(_text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))
     for name, reason in report["failures"].items():
-        out.print(Text(f"  {name} failed to load: {reason}", style="red"))
-    out.print(Text("kernels, the preferred first", style="bold"))
+        out.print(_text(f"  {name} failed to load: {reason}", style="red"))
+    out.print(_text("kernels, the preferred first", style="bold"))
     table = _table("op", "kernel", "from", "2nd derivative", "usable here")
     for op in report["ops"]:
         for kernel in op["kernels"]:
             usable = (
-                Text("yes", style="green")
+                _text("yes", style="green")
                 if kernel["unavailable"] is None
-                else Text(f"no: {kernel['unavailable']}", style="red")
+                else _text(f"no: {kernel['unavailable']}", style="red")
             )
             if kernel.get("enable"):
                 usable.append(f"; to enable it: {kernel['enable']}")
@@ -104,11 +106,11 @@ def print_steps(summary: Mapping[str, Any]) -> None:
         table.add_row(step["path"], _strong(step["kind"]), *shapes, *numbers)
     for name, total in summary["totals"].items():
         if isinstance(total, Mapping):
-            sums = (Text(f"{total[key]:,}", style="bold") for key in ("parameters", "multiply_adds"))
+            sums = (_text(f"{total[key]:,}", style="bold") for key in ("parameters", "multiply_adds"))
             table.add_row(_strong(name), "", "", "", "", "", *sums)
     out.print(table)
     out.print(
-        Text(
+        _text(
             "shapes are channels x height x width of one image; multiply-adds count matrix products and convolutions",
             "dim",
         )
@@ -128,8 +130,17 @@ def print_presets(presets: Iterable[Mapping[str, str]]) -> None:
     console().print(table if table.row_count else "no presets are installed")
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", show_edge=False)
+def _text(text: str, style: str = "") -> RichText:
+    return RichText(printable(text), style)
+
+
+class _Table(Table):
+    def add_row(self, *cells: str | RichText) -> None:  # type: ignore[override]
+        super().add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> _Table:
+    table = _Table(box=None, padding=(0, 1), header_style="dim", show_edge=False)
     table.add_column(columns[0], no_wrap=True)
     for column in columns[1:]:
         table.add_column(column, overflow="fold")
@@ -138,8 +149,8 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _strong(text: Any) -> Text:
-    return Text(str(text), style="bold cyan")
+def _strong(text: Any) -> RichText:
+    return _text(str(text), style="bold cyan")
 
 
 def _short(value: Any) -> str:

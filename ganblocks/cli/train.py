@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ganblocks.cli.options import examples, takes_options
+from ganblocks.terminal import printable
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 
 
@@ -41,7 +43,8 @@ def train(
         run = train(spec, data, out, options=options.of(options, {"command": command}))
     except Interrupted as error:  # here, because typer does not print its message
         destroy_process_group()
-        typer.echo(str(error), err=True)
+        with suppress(OSError):  # the terminal may be closed
+            typer.echo(printable(str(error)), err=True)
         sys.exit(error.exit_code)
     destroy_process_group()
     if not options.quiet:

@@ -14,6 +14,7 @@ from ganblocks.data.dataset import Images
 from ganblocks.data.sources import open_data
 from ganblocks.errors import RunError
 from ganblocks.randomness import fork_rng, seed_step
+from ganblocks.terminal import printable
 from ganblocks.training.checkpoint import load_checkpoint, read_checkpoint_record
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.logs.progress_log import Screen
@@ -156,7 +157,7 @@ def _finished(
     done, target = record.images / 1000, num_target_images(document) / 1000
     screen = Screen(quiet=options.quiet or not distributed.is_main)
     message = f"nothing left to do: {folder.path} has {done:g} kimg, and its length is {target:g}; see --kimg"
-    screen.attempt(lambda: screen.print(message, markup=False))
+    screen.attempt(lambda: screen.print(printable(message), markup=False))
     trainer = Trainer(document, distributed)
     load_checkpoint(folder.checkpoint, trainer)
     if distributed.is_main and _images_of(folder.model) != record.images:

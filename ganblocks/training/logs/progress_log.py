@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ganblocks.terminal import printable
 from ganblocks.training.run_folder import RunFolder
 
 
@@ -77,7 +78,7 @@ class ProgressLog:
             return
         self.folder.append({"event": event, **fields})
         if message:
-            self.screen.attempt(lambda: self.screen.print(message, markup=False))
+            self.screen.attempt(lambda: self.screen.print(printable(message), markup=False))
 
     def tick(
         self, images: int, step: int, losses: Mapping[str, float], signals: Mapping[str, float], **fields: Any
