@@ -16,6 +16,10 @@ from blocks.families import to_nhwc
 
 def haar(image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 4*k h//2 w//2"]:
     """The bands LL, LH (top minus bottom), HL (left minus right) and HH, each with all channels. Orthonormal."""
+    if image.shape[-2] % 2 or image.shape[-1] % 2:
+        raise ValueError(
+            f"haar: {image.shape[-2]}x{image.shape[-1]} pixels do not split into 2x2; pad or crop to even sides"
+        )
     top, bottom = image[..., ::2, :] / 2, image[..., 1::2, :] / 2
     total, across = top + bottom, top - bottom
     low, low_across = total[..., ::2], across[..., ::2]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Head, Resolution
 from blocks.head.projection import Projection, to_logits
 from registry import incompatible
@@ -64,6 +65,8 @@ class ClassTokenHead(Head, kind="class-token"):
         self.end = nn.GELU() if gelu_at_the_end else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c 1 n"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
+        check_nchw(self, x, self.norm.normalized_shape[0])
+        check_resolution(self, x.shape[2], x.shape[3], (1, x.shape[3]))  # one row of any number of tokens
         y: Tensor = self.out(self.hidden(self.norm(x[:, :, 0, 0])))
-        logit: Tensor = self.end(to_logits(y, c, self.projection)[:, None])
+        logit: Tensor = self.end(to_logits(self, y, c, self.projection)[:, None])
         return logit

@@ -14,6 +14,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.equalized import EqualLinear, leaky_relu
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Head, Mapping, Resolution
 from blocks.head.projection import Projection, to_logits
 from registry import Slot, incompatible
@@ -57,6 +58,7 @@ class LinearHead(Head, kind="linear"):
         super().__init__()
         if num_biases == 2 and hidden_dim is None:
             raise incompatible("num_biases", "2 biases need a hidden layer; set hidden_dim")
+        self.dim, self.resolution = dim, resolution
         flat = dim * resolution[0] * resolution[1]
         self.hidden = nn.Identity() if hidden_dim is None else EqualLinear(flat, hidden_dim, activation="lrelu")
         self.bias2: nn.Parameter | None = None
@@ -70,6 +72,8 @@ class LinearHead(Head, kind="linear"):
             self.projection = Projection(self.out.out_dim, cond_dim, self.fill("mapping", mapping, **context))
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
+        check_nchw(self, x, self.dim)
+        check_resolution(self, x.shape[2], x.shape[3], self.resolution)
         hidden = self.hidden(x.flatten(1))
         y: Tensor = self.out(hidden if self.bias2 is None else leaky_relu(hidden + self.bias2))
-        return to_logits(y, c, self.projection)[:, None]
+        return to_logits(self, y, c, self.projection)[:, None]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.common.equalized import EqualConv2d
+from blocks.common.shapes import check_nchw
 from blocks.families import Head
 from blocks.head.projection import Projection, to_logits
 
@@ -32,5 +33,6 @@ class PatchHead(Head, kind="patch"):
         self.projection = Projection(dim, cond_dim) if cond_dim else None
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        check_nchw(self, x, self.out.in_dim)
         y: Tensor = self.out(x).flatten(2)  # b d n
-        return to_logits(y.mT, c, self.projection)
+        return to_logits(self, y.mT, c, self.projection)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_condition
 
 
 class Projection(nn.Module):
@@ -41,23 +42,15 @@ class Projection(nn.Module):
 
 
 def to_logits(
-    features: Float[Tensor, "b ... d"], c: Float[Tensor, "b e"] | None, projection: Projection | None
+    head: nn.Module, features: Float[Tensor, "b ... d"], c: Float[Tensor, "b e"] | None, projection: Projection | None
 ) -> Float[Tensor, "b ..."]:
     """Scalar products with the condition; without a projection the features are one number, the logit itself.
 
     Raises:
-        ValueError: The condition is missing, has another width, or there is one where none is expected.
+        ValueError: The condition is missing, has another shape, or there is one where none is expected.
     """
+    check_condition(head, c, 0 if projection is None else projection.cond_dim, features)
     if projection is None:
-        if c is not None:
-            raise ValueError(
-                f"this discriminator is unconditional (cond_dim 0), but c has {c.shape[1]} features; pass no c, or "
-                f"build the discriminator with cond_dim {c.shape[1]}"
-            )
         return features[..., 0]
-    if c is None:
-        raise ValueError(f"this discriminator is conditional: pass c, {projection.cond_dim} features for each image")
-    if c.shape[1] != projection.cond_dim:
-        raise ValueError(f"c has {c.shape[1]} features, but the discriminator was built for {projection.cond_dim}")
     logits: Tensor = projection(features, c)
     return logits

@@ -14,6 +14,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blocks.common.shapes import check_nchw
 from blocks.families import Head, Norm, OddInt, Resolution, WeightNorm
 from blocks.head.projection import Projection, to_logits
 from blocks.weight_norm.apply import normalize_weights
@@ -72,11 +73,12 @@ class TokenConvHead(Head, kind="token-conv"):
                 normalize_weights(conv, weight_norm)
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        check_nchw(self, x, self.conv1.in_channels)
         x = self.activate(self.conv1(x.flatten(2)), self.norm1)
         padded = F.pad(x, (self.padding, self.padding), mode="circular") if self.padding else x
         x = (self.activate(self.conv2(padded), self.norm2) + x) / math.sqrt(2)
         y: Tensor = self.out(x)
-        return to_logits(y.mT, c, self.projection)
+        return to_logits(self, y.mT, c, self.projection)
 
     @staticmethod
     def activate(x: Float[Tensor, "b c n"], norm: nn.Module) -> Float[Tensor, "b c n"]:

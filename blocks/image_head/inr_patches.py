@@ -22,6 +22,7 @@ from blocks.common.noise import Noise
 from blocks.common.patches import image_to_patches, patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.common.value_range import from_symmetric
 from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
 from blocks.image_head.to_rgb import ToRGB
@@ -91,7 +92,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.dim, self.patch_size, self.resolution = dim, patch_size, resolution
         self.mapping = nn.Sequential()
         for _ in range(mapping_layers):
             self.mapping.append(EqualLinear(dim, dim, lr_multiplier=mapping_lr_multiplier, activation="lrelu"))
@@ -118,6 +119,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k u v"]:
+        check_nchw(self, x, self.dim)
         batch, _, height, width = x.shape
         tokens = to_nhwc(x).flatten(0, 2)
         if len(self.mapping):
@@ -140,7 +142,9 @@ class INRPatches(ImageHead, kind="inr-patches"):
     def patch_noise(self, index: int, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "t p 1"]:
         """A layer's noise times its strength, cut from the whole image into patches."""
         assert self.noise is not None
+        assert self.resolution is not None
         batch, _, height, width = x.shape
+        check_resolution(self, height, width, self.resolution)
         size = self.patch_size
         noise = to_nchw(self.noise[index](x.new_zeros(batch, height * size, width * size, 1)))
         return image_to_patches(noise, size).flatten(0, 2)[..., None]

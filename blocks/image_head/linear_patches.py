@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blocks.common.patches import patches_to_image
 from blocks.common.resample import SkipSum
+from blocks.common.shapes import check_nchw
 from blocks.families import ImageHead, to_nhwc
 
 
@@ -44,6 +45,7 @@ class LinearPatches(ImageHead, kind="linear-patches"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k u v"]:
+        check_nchw(self, x, self.patch.in_features)
         patches = self.patch(to_nhwc(x))
         summed: Tensor = self.skip(patches_to_image(patches, self.patch_size), image)
         return summed

@@ -21,6 +21,7 @@ from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.patches import patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import ImageHead, Resolution, to_nhwc
 from registry import incompatible
 
@@ -89,6 +90,7 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
+        self.dim, self.resolution = dim, resolution
         self.patch_size, self.scrambled = patch_size, scrambled
         size = patch_size, patch_size
         self.join: EqualLinear | None = None
@@ -108,9 +110,12 @@ class SirenPatches(ImageHead, kind="siren-patches"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k u v"]:
+        check_nchw(self, x, self.dim)
         batch, _, height, width = x.shape
         tokens = to_nhwc(x).flatten(0, 2)
         if self.join is not None:
+            assert self.resolution is not None
+            check_resolution(self, height, width, self.resolution)
             tokens = F.gelu(self.join(to_nhwc(x).flatten(1)))
         pixels = self.fourier().flatten(0, 1)  # the same for all tokens
         if self.scrambled:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from blocks.common.autocast import no_autocast
 from blocks.common.modulation import modulated_weight
 from blocks.common.resample import SkipSum
+from blocks.common.shapes import check_nchw, check_styles
 from blocks.common.style import StyleOrder, style_map
 from blocks.families import ImageHead, to_nchw, to_nhwc
 from registry import incompatible
@@ -73,6 +74,7 @@ class ToRGB(ImageHead, kind="to-rgb"):
         self.demodulate = modulation == "demodulate"
         self.scale = 1 / math.sqrt(dim) if modulation == "modulate" else 1.0
         self.clamp = clamp
+        self.style_dim = style_dim or 0
         self.affine: nn.Module | None = None
         if modulation == "none":
             nn.init.xavier_normal_(self.weight, gain=0.02)
@@ -94,11 +96,13 @@ class ToRGB(ImageHead, kind="to-rgb"):
         ws: Float[Tensor, "b n s"],
         image: Float[Tensor, "b k i j"] | None = None,
     ) -> Float[Tensor, "b k h w"]:
+        check_nchw(self, x, self.weight.shape[1])
         with no_autocast(x):  # cheap, and rounding errors are visible in the image
             pixels = to_nhwc(x).to(self.weight.dtype)
             if self.affine is None:
                 colours = F.linear(pixels, self.weight)
             else:
+                ws = check_styles(self, ws, 1, self.style_dim, x)
                 style = self.affine(ws[:, 0].to(self.weight.dtype))
                 weight = modulated_weight(self.weight * self.scale, style, demodulate=self.demodulate)
                 colours = (pixels.flatten(1, 2) @ weight.mT).reshape(*pixels.shape[:3], self.weight.shape[0])

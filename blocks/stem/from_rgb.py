@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blocks.common.equalized import EqualConv2d
 from blocks.common.resample import Downsample2d
+from blocks.common.shapes import check_nchw
 from blocks.common.value_range import to_symmetric
 from blocks.families import Stem
 from registry import incompatible
@@ -59,6 +60,7 @@ class FromRGB(Stem, kind="from-rgb"):
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k u v"]]:
+        check_nchw(self, image, self.conv.in_dim)
         if x is not None:
             image = self.shrink(image, x.shape[-2], x.shape[-1])
         symmetric = to_symmetric(image, self.value_range)

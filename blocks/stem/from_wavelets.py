@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from blocks.common.shapes import check_nchw
 from blocks.common.wavelets import haar
 from blocks.families import Resolution
 from blocks.stem.from_rgb import FromRGB
@@ -57,6 +58,7 @@ class FromWavelets(FromRGB, kind="from-wavelets"):
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b c u v"], Float[Tensor, "b k p q"]]:
+        check_nchw(self, image, self.conv.in_dim // 4)
         if x is not None:
             image = self.shrink(image, x.shape[-2], x.shape[-1], times=2)
         features = self.conv(haar(image).contiguous(memory_format=torch.channels_last))

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Resolution, Stem
 from registry import incompatible
 
@@ -77,7 +78,7 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
         class_token: bool = False,
     ) -> None:
         super().__init__()
-        height, width = resolution
+        self.resolution = height, width = resolution
         if in_dim is not None:
             raise incompatible(
                 (), f"overlapping-patches must be the first stem, but there are features of {in_dim} channels already"
@@ -102,6 +103,8 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b k i j"]]:
+        check_nchw(self, image, self.proj.in_channels)
+        check_resolution(self, image.shape[2], image.shape[3], self.resolution)
         before, after = self.margins
         padded = image if before == after else F.pad(image, (before, after, before, after))
         patches = self.proj(padded.contiguous(memory_format=torch.channels_last)).permute(

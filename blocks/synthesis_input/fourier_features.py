@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from blocks.common.autocast import no_autocast
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.equalized import EqualLinear
+from blocks.common.shapes import check_styles
 from blocks.families import Resolution, SynthesisInput, to_nchw
 from registry import incompatible
 
@@ -72,6 +73,7 @@ class FourierFeatures(SynthesisInput, kind="fourier-features"):
             computed_buffer(self, name, pixel_offsets, size)
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
+        ws = check_styles(self, ws, 1, self.affine.in_dim, ws)
         with no_autocast(ws):  # phases are large, so rounding them moves the waves
             return self.waves(ws[:, 0].to(self.weight.dtype))
 

@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.position import LearnedFourier
+from blocks.common.shapes import check_styles
 from blocks.families import Resolution, SynthesisInput, to_nchw
 from registry import incompatible
 
@@ -61,5 +62,6 @@ class LearnedTokens(SynthesisInput, kind="learned-tokens"):
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
         tokens: Tensor = torch.sin(self.angles) if self.fourier is None else self.fourier()
         if self.num_styles:
+            ws = check_styles(self, ws, 1, tokens.shape[2], ws)
             return to_nchw(tokens + ws[:, 0, None, None])
         return to_nchw(tokens.expand(ws.shape[0], -1, -1, -1).contiguous())

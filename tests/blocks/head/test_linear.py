@@ -46,5 +46,5 @@ def test_a_conditional_head_is_a_scalar_product_with_the_embedded_condition(mapp
     embedded = projection.embed(c) if mapping is None else projection.mapping(c.new_zeros(4, 0), c)[:, 0]
     assert embedded.shape == (4, 10)
     torch.testing.assert_close(head(x, c), (features * embedded).sum(dim=1, keepdim=True) / math.sqrt(10))
-    with pytest.raises(ValueError, match="this discriminator is conditional: pass c, 5 features"):
+    with pytest.raises(ValueError, match=r"linear: c is missing; pass a condition for each sample, \[B, 5\]"):
         head(x)

@@ -41,16 +41,16 @@ def test_it_is_a_scalar_product_over_the_root_of_the_dimension() -> None:
 @pytest.mark.parametrize("kind", HEADS, ids=lambda kind: kind.kind)
 def test_a_conditional_head_needs_a_condition_of_its_width(kind: type[Head]) -> None:
     head, x = build(kind, 5), torch.randn(2, 6, 1, 7)
-    with pytest.raises(ValueError, match="this discriminator is conditional: pass c, 5 features for each image"):
+    with pytest.raises(ValueError, match=rf"{kind.kind}: c is missing; pass a condition for each sample, \[B, 5\]"):
         head(x)
-    with pytest.raises(ValueError, match="c has 4 features, but the discriminator was built for 5"):
+    with pytest.raises(ValueError, match=rf"{kind.kind}: c should have shape \[2, 5\], not \[2, 4\]"):
         head(x, torch.randn(2, 4))
 
 
 @pytest.mark.parametrize("kind", HEADS, ids=lambda kind: kind.kind)
 def test_an_unconditional_head_refuses_a_condition(kind: type[Head]) -> None:
     head, x = build(kind, 0), torch.randn(2, 6, 1, 7)
-    with pytest.raises(ValueError, match=r"is unconditional \(cond_dim 0\), but c has 5 features; pass no c, or build"):
+    with pytest.raises(ValueError, match=rf"{kind.kind}: built without a condition \(cond_dim 0\), so it takes no c"):
         head(x, torch.randn(2, 5))
 
 
@@ -61,3 +61,13 @@ def test_an_empty_batch_has_no_logits(kind: type[Head], cond_dim: int) -> None:
     shape = head(torch.randn(2, 6, 1, 7), c).shape
     logits = head(torch.randn(0, 6, 1, 7), None if c is None else c[:0])
     assert logits.shape == (0, *shape[1:])
+
+
+@pytest.mark.parametrize("kind", HEADS, ids=lambda kind: kind.kind)
+def test_features_of_another_shape_are_refused(kind: type[Head]) -> None:
+    head = build(kind, 0)
+    with pytest.raises(ValueError, match=rf"{kind.kind}: x should have shape \[B, 6, H, W\], not \[2, 5, 1, 7\]"):
+        head(torch.randn(2, 5, 1, 7))
+    if kind in (ClassTokenHead, ContraDHead, LinearHead):
+        with pytest.raises(ValueError, match=rf"{kind.kind}: built for maps of 1x\d pixels, not 4x3"):
+            head(torch.randn(2, 6, 4, 3))

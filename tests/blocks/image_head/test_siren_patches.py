@@ -52,3 +52,9 @@ def test_one_network_can_produce_the_whole_image():
     torch.testing.assert_close(block(x, NO_STYLES)[:, 0].flatten(1), expected[..., 0])
     with pytest.raises(IncompatibleError, match="needs the resolution of the map of tokens"):
         SirenPatches(6, whole=True)
+
+
+def test_a_network_for_the_whole_image_refuses_another_map_size() -> None:
+    head = SirenPatches(6, 3, (4, 5), patch_size=2, hidden_dims=(8,), whole=True)
+    with pytest.raises(ValueError, match="siren-patches: built for maps of 4x5 pixels, not 5x4"):
+        head(torch.randn(2, 6, 5, 4), torch.zeros(2, 0, 1))

@@ -76,3 +76,11 @@ def test_second_order_styles_share_the_style_of_the_next_step() -> None:
     block = ToRGB(8, 5, 3, modulation="modulate", style_order=2, clamp=0.5)
     assert (block.num_styles, block.shares_next_style) == (1, True)
     assert block(torch.randn(2, 8, 4, 4) * 100, torch.randn(2, 1, 5)).abs().max() == 0.5
+
+
+def test_styles_of_another_shape_are_refused() -> None:
+    head, x = ToRGB(6, 7, modulation="modulate"), torch.randn(2, 6, 4, 4)
+    with pytest.raises(ValueError, match=r"to-rgb: ws should have shape \[2, 1, 7\], not \[1, 1, 7\]"):
+        head(x, torch.randn(1, 1, 7))
+    with pytest.raises(ValueError, match=r"to-rgb: x should have shape \[B, 6, H, W\], not \[2, 5, 4, 4\]"):
+        head(x[:, :5], torch.randn(2, 1, 7))

@@ -30,3 +30,8 @@ def test_sizes_that_do_not_fit_are_incompatible():
         FromWavelets(3, (15, 16), dim=4)
     with pytest.raises(IncompatibleError, match="halving an image of 16x16 never gives twice the 5x5 of the features"):
         FromWavelets(3, 16, 6)(torch.randn(2, 6, 5, 5), torch.randn(2, 3, 16, 16))
+
+
+def test_an_image_with_odd_sides_is_refused() -> None:
+    with pytest.raises(ValueError, match="haar: 7x8 pixels do not split into 2x2; pad or crop to even sides"):
+        FromWavelets(3, (8, 8), dim=4)(None, torch.randn(2, 3, 7, 8))

@@ -36,3 +36,9 @@ def test_the_style_can_be_added_to_the_tokens():
     for style_dim, message in ((None, "there are no style vectors"), (8, "style vectors have 8 features")):
         with pytest.raises(IncompatibleError, match=message):
             LearnedTokens(style_dim, dim=12, latent="add")
+
+
+def test_a_style_of_another_width_is_refused() -> None:
+    tokens = LearnedTokens(12, dim=12, resolution=(2, 3), latent="add")
+    with pytest.raises(ValueError, match=r"learned-tokens: ws should have shape \[2, 1, 12\], not \[2, 1, 1\]"):
+        tokens(torch.randn(2, 1, 1))
