@@ -1,8 +1,8 @@
-"""C++ beside a kernel, compiled when a machine first wants it and kept for that machine.
+"""C++ kernels, compiled on the machine that runs them and cached on disk.
 
-A source is one file that needs no headers but the compiler's own, so that compiling takes seconds and nothing but `c++`
-(or the compiler that CXX names) has to be there. Threads come from the OpenMP that torch has loaded already: a second
-one would fight over the processor with it.
+A source includes no library but <stdint.h> and headers beside it (*.h): it compiles in seconds and needs nothing but
+`c++` (or the compiler named by CXX). The OpenMP runtime is the one that torch has already loaded; a second one would
+compete with it for the cores.
 """
 
 from __future__ import annotations
@@ -17,55 +17,56 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch  # noqa: F401  (brings the OpenMP that what is compiled here calls)
+import torch  # noqa: F401  (loads the OpenMP runtime that the compiled code calls)
 
 from registry.tuning import folder, identity
 
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-w")
-SECONDS = 120
+TIMEOUT = 120  # seconds
 ENABLE = "sudo apt install g++"
 
 
-class Unavailable(RuntimeError):
-    """Nothing can be compiled or loaded here; the message says why."""
+class CompileError(RuntimeError):
+    """A source cannot be compiled or loaded here; the message gives the reason."""
 
 
 @cache
 def compiler() -> tuple[str, ...] | None:
-    """The command that compiles C++, if there is one."""
-    chosen = shlex.split(os.environ.get("CXX", ""))
-    candidates = [chosen] if chosen else [["c++"], ["g++"], ["clang++"]]
+    """The command of the C++ compiler: that of CXX, or the first of c++, g++ and clang++; None without one."""
+    from_environment = shlex.split(os.environ.get("CXX", ""))
+    candidates = [from_environment] if from_environment else [["c++"], ["g++"], ["clang++"]]
     return next((tuple(command) for command in candidates if shutil.which(command[0])), None)
 
 
 @cache
 def library(source: Path) -> ctypes.CDLL:
-    """What a source compiles to, loaded.
+    """The shared library of a source, compiled if the cache does not hold it yet.
 
     Raises:
-        Unavailable: There is no compiler, it refuses the source, or what it makes cannot be loaded.
+        CompileError: There is no compiler, it rejects the source, or its result cannot be loaded.
     """
     command = compiler()
     if command is None:
-        raise Unavailable("there is no C++ compiler (c++, g++, clang++, or the one that CXX names)")
+        raise CompileError("there is no C++ compiler (c++, g++, clang++, or the one that CXX names)")
     version = _run([*command, "--version"])
-    told = [source.read_text(), *FLAGS, *command, version, str(identity()["processor"])]
-    digest = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+    headers = sorted(source.parent.glob("*.h"))
+    key = [*(file.read_text() for file in (source, *headers)), *FLAGS, *command, version, str(identity()["processor"])]
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
     target = folder() / "compiled" / f"{source.stem}-{digest}.so"
     if not target.exists():
         _compile(command, source, target)
     try:
         return ctypes.CDLL(str(target))
     except OSError as error:
-        raise Unavailable(f"what was compiled cannot be loaded: {error}") from error
+        raise CompileError(f"the compiled library cannot be loaded: {error}") from error
 
 
 @cache
-def why_not(source: Path) -> str | None:
-    """Why a source cannot be used here; None when it can."""
+def unavailable(source: Path) -> str | None:
+    """The reason why a source cannot be used here; None when it can."""
     try:
         library(source)
-    except Unavailable as error:
+    except CompileError as error:
         return str(error)
     return None
 
@@ -76,19 +77,19 @@ def _compile(command: tuple[str, ...], source: Path, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             compiled, linked = Path(scratch) / "code.o", Path(scratch) / target.name
             _run([*command, *FLAGS, "-c", str(source), "-o", str(compiled)])
-            # linked without -fopenmp: its functions are then those that are loaded already
+            # linked without -fopenmp, so that its symbols resolve to the runtime that is already loaded
             _run([*command, "-shared", str(compiled), "-o", str(linked)])
             os.replace(linked, target)
     except OSError as error:
-        raise Unavailable(f"what is compiled cannot be kept in {target.parent}: {error}") from error
+        raise CompileError(f"the compiled library cannot be written to {target.parent}: {error}") from error
 
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{shlex.join(command)}: {error}") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
-        raise Unavailable(f"{command[0]} failed: {lines[0].strip()}")
-    return done.stdout
+        raise CompileError(f"{shlex.join(command)}: {error}") from error
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or [""]
+        raise CompileError(f"{command[0]} failed: {lines[0].strip()}")
+    return result.stdout

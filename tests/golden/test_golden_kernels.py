@@ -1,4 +1,4 @@
-"""The attention fixtures again, once for each kernel that may serve them."""
+"""The recordings again by each kernel that supports their calls, and whole networks by reference kernels alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CASES = [(op, kernel, name) for op, names in FIXTURES.items() for kernel in op.k
 
 @pytest.mark.parametrize(("op", "kernel", "name"), CASES, ids=lambda part: getattr(part, "name", part))
 @pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
-def test_every_kernel_reproduces_the_recording(
+def test_every_kernel_reproduces_the_recordings(
     op: Op, kernel: Kernel, name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason := kernel.unavailable():
@@ -87,5 +87,5 @@ def test_whole_networks_reproduce_the_recording_by_winograds_convolution(
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
     with recording() as ran:
         test_golden.test_blocks_reproduce_the_recorded_outputs(DATA / name, dtype)
-    if dtype == torch.float64:  # in float32 it takes channels by 16, and some recordings have 8
+    if dtype == torch.float64:  # in float32 it needs multiples of 16 channels, and some recordings have 8
         assert ("conv2d", "winograd") in ran

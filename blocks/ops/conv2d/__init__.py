@@ -1,4 +1,4 @@
-"""Convolution of maps, which the StyleGAN family's discriminators and modulated convolutions come down to."""
+"""2-D convolution: the op behind the StyleGAN family's discriminators and modulated convolutions."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from registry import Op
 conv2d = Op("conv2d", Reference(), Winograd())
 """Call: (x, weight, bias=None, *, stride=1, padding=0, groups=1).
 
-x [B,I,H,W], weight [O,I/groups,k,l], bias [O] -> [B,O,H',W']: a correlation with zeros around the map.
+x [B,I,H,W], weight [O,I/groups,k,l], bias [O] -> [B,O,H',W']: cross-correlation with zero padding, as `F.conv2d`.
 """

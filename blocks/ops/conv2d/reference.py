@@ -1,4 +1,4 @@
-"""Convolution as PyTorch computes it."""
+"""PyTorch's own convolution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry import Kernel
 
 
 class Reference(Kernel):
-    """PyTorch's own, on every device."""
+    """`F.conv2d`, on every device."""
 
     op, name, second_order = "conv2d", "reference", True
 
@@ -24,14 +24,14 @@ class Reference(Kernel):
         padding: int = 0,
         groups: int = 1,
     ) -> Float[Tensor, "b o u v"]:
-        """Correlate a map with a kernel.
+        """Cross-correlate a map with a weight.
 
         Args:
             x: The map.
-            weight: The kernel.
-            bias: One number per channel of the result.
+            weight: Weight of each output channel, over the input channels of its group.
+            bias: One value per output channel.
             stride: Step of the kernel, in pixels.
             padding: Zeros around the map, in pixels.
-            groups: Parts of the channels that see each other alone.
+            groups: Number of groups that input and output channels are split into.
         """
         return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)

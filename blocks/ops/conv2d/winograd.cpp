@@ -1,11 +1,11 @@
-// The three sparse maps of Winograd's convolution, tile by tile; `winograd.py` has the products between them.
+// The transforms of maps in Winograd's convolution, tile by tile; `winograd.py` has the products between them.
 //
 // Lavin & Gray 2015, https://arxiv.org/abs/1509.09308, section 4.1, F(2x2, 3x3).
 //
-// A map lies in memory as [batch, height, width, channels]. Planes are [16, tiles, channels]: number 4 i + j holds entry
-// (i, j) of every tile's 4x4 transform, so that what multiplies a plane is one matrix. All lanes of a vector are channels.
+// A map is [batch, height, width, channels] in memory. Planes are [16, tiles, channels]: plane 4 i + j holds entry (i,
+// j) of every tile's 4x4 transform, so that one matrix multiplies a plane. All lanes of a vector are channels.
 //
-// No names of the standard library are used, so that it compiles in a second.
+// It uses no names of the standard library, so that it compiles in a second.
 #include <stdint.h>
 
 namespace {
@@ -19,23 +19,25 @@ template <typename Number> struct Lanes {
 
 struct Call {  // as in winograd.py
     int64_t height, width, channels;
-    int64_t rows, columns;        // of tiles, in an image
-    int64_t padding;              // zeros around the map; 0 for a map that tiles are written to
-    int64_t first, count;         // the tiles of this call, counted through the batch
-    int64_t image, row, column;   // numbers from one to the next, in the map
-    int64_t plane;                // numbers from plane to plane
+    int64_t tile_rows, tile_columns;  // of an image
+    int64_t padding;                  // zeros around an input map; 0 for an output map
+    int64_t first, count;             // the tiles of this call, counted through the batch
+    int64_t image, row, column;       // strides of the map, in elements
+    int64_t plane;                    // stride of the planes, in elements
     int64_t threads;
     void *map, *planes;
-    const void *bias;             // [channels] or null: added where tiles are written to a map
+    const void *bias;  // [channels] or null: added to the pixels of an output map
 };
 
 namespace {
 
-struct Tile { int64_t batch, y, x; };  // of its first pixel in the result
+struct Tile {
+    int64_t batch, y, x;
+};  // image, and first pixel in the output map
 
 Tile tile(const Call &call, int64_t number) {
-    int64_t row = number / call.columns;
-    return {row / call.rows, 2 * (row % call.rows), 2 * (number % call.columns)};
+    int64_t row = number / call.tile_columns;
+    return {row / call.tile_rows, 2 * (row % call.tile_rows), 2 * (number % call.tile_columns)};
 }
 
 // B^T d B of each 4x4 window d of the map, windows two pixels apart
@@ -73,7 +75,7 @@ template <typename Number> void windows(const Call &call) {
     }
 }
 
-// the 2x2 pixels A^T m A of each tile m, to the map
+// the 2x2 pixels A^T m A of each tile m, written to the map
 template <typename Number> void pixels(const Call &call) {
     typedef typename Lanes<Number>::type Vector;
     Number *map = (Number *)call.map;
@@ -99,7 +101,7 @@ template <typename Number> void pixels(const Call &call) {
     }
 }
 
-// A g A^T of each tile's 2x2 pixels g: `pixels` the other way round, for the gradient of the weight
+// A g A^T of each tile's 2x2 pixels g: the adjoint of `pixels`, for the gradient of the weight
 template <typename Number> void tiles(const Call &call) {
     typedef typename Lanes<Number>::type Vector;
     const Number *map = (const Number *)call.map;

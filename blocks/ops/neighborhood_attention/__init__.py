@@ -14,10 +14,10 @@ from blocks.ops.neighborhood_attention.tiled_math import TiledMath
 from registry import Op
 
 neighborhood_attention = Op("neighborhood_attention", Reference(), Compiled(), Masked(), Tiled(), TiledMath(), Flex())
-"""Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None); q, k, v and what it gives: [B,H,W,heads,d].
+"""Call: (q, k, v, *, kernel_size, dilation=1, bias=None, scale=None); q, k, v and the result are [B,H,W,heads,d].
 
-softmax(scale q k^T + bias) v over the window of each pixel, see `windows`. `bias` is a table [heads,2K-1,2K-1] of
-relative positions from -(K-1) to K-1, counted in steps of the dilation; `scale` is d ** -0.5 by default.
+softmax(scale q k^T + bias) v over the window of each pixel (see `windows`). `bias` is a table [heads,2K-1,2K-1] of
+relative positions from -(K-1) to K-1, in steps of the dilation; `scale` defaults to d ** -0.5.
 
 Raises:
     ValueError: The window is even, or larger than the map.

@@ -1,6 +1,6 @@
-"""Neighborhood attention by FlexAttention: PyTorch writes a fused kernel from a rule of who sees whom.
+"""Neighborhood attention by FlexAttention, which generates a fused kernel from a function that masks pairs of pixels.
 
-Dong et al. 2024, https://arxiv.org/abs/2412.05496; the rule is that of NAT, Hassani et al. 2022,
+Dong et al. 2024, https://arxiv.org/abs/2412.05496; the windows: NAT, Hassani et al. 2022,
 https://arxiv.org/abs/2204.07143, section 3.1.
 """
 
@@ -14,47 +14,45 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from blocks.ops.neighborhood_attention.tiles import check
+from blocks.ops.neighborhood_attention.tiles import check_map
 from blocks.ops.neighborhood_attention.windows import window_starts
 from registry import Kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SMALLEST_HEAD = 16
-Rule = Callable[..., Tensor]
+Modification = Callable[..., Tensor]
 
 
-def window_rules(
+def window_modifications(
     height: int, width: int, kernel_size: int, dilation: int, device: torch.device, bias: Tensor | None = None
-) -> tuple[Rule, Rule | None]:
-    """Whether a query sees a key, and the logit with its bias; both by number, pixels row by row."""
-    (rows, row_places, row_starts), (columns, column_places, column_starts) = (
+) -> tuple[Modification, Modification | None]:
+    """FlexAttention's mask_mod and score_mod; pixels are numbered row by row."""
+    (row_group, row_index, row_start), (column_group, column_index, column_start) = (
         window_starts(length, kernel_size, dilation, device) for length in (height, width)
     )
 
-    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def is_visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         qy, qx, ky, kx = query // width, query % width, key // width, key % width
-        down, across = row_places[ky] - row_starts[qy], column_places[kx] - column_starts[qx]
-        same_group = (rows[qy] == rows[ky]) & (columns[qx] == columns[kx])
+        down, across = row_index[ky] - row_start[qy], column_index[kx] - column_start[qx]
+        same_group = (row_group[qy] == row_group[ky]) & (column_group[qx] == column_group[kx])
         return same_group & (down >= 0) & (down < kernel_size) & (across >= 0) & (across < kernel_size)
 
     if bias is None:
-        return sees, None
+        return is_visible, None
     table, last = bias, 2 * kernel_size - 2
 
     def add_bias(logit: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        down = row_places[key // width] - row_places[query // width] + kernel_size - 1
-        across = column_places[key % width] - column_places[query % width] + kernel_size - 1
+        down = row_index[key // width] - row_index[query // width] + kernel_size - 1
+        across = column_index[key % width] - column_index[query % width] + kernel_size - 1
         return logit + table[head, down.clamp(0, last), across.clamp(0, last)]
 
-    return sees, add_bias
+    return is_visible, add_bias
 
 
 class Flex(Kernel):
-    """FlexAttention, compiled once for each shape; has no second derivative."""
+    """FlexAttention, compiled once for each shape; no second derivative."""
 
-    op = "neighborhood_attention"
-    name = "flex"
-    priority = 50
+    op, name, priority = "neighborhood_attention", "flex", 50
 
     def __init__(self) -> None:
         self.masks: dict[tuple[Any, ...], BlockMask] = {}
@@ -66,14 +64,14 @@ class Flex(Kernel):
     def unsupported(self, q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, **_: object) -> list[str]:
         reasons, head_dim = [], q.shape[-1]
         if q.device.type != "cuda":
-            reasons.append(f"runs on CUDA, not on {q.device.type}")
+            reasons.append(f"runs on CUDA only, not on {q.device.type}")
         if head_dim < SMALLEST_HEAD or head_dim & (head_dim - 1):
-            reasons.append(f"heads should have a power of two of channels, at least {SMALLEST_HEAD}, not {head_dim}")
+            reasons.append(f"needs a head size that is a power of two and at least {SMALLEST_HEAD}, not {head_dim}")
         if not (q.dtype == k.dtype == v.dtype and q.dtype in DTYPES):
-            said = "q, k and v should have one dtype of float32, float16 and bfloat16"
-            reasons.append(f"{said}, not {q.dtype}, {k.dtype} and {v.dtype}")
+            dtypes = f"{q.dtype}, {k.dtype} and {v.dtype}"
+            reasons.append(f"q, k and v should have one dtype of float32, float16 and bfloat16, not {dtypes}")
         if torch.compiler.is_compiling():
-            reasons.append("compiles by itself, once for each shape, and is not traced")
+            reasons.append("compiles itself, once for each shape, and cannot be traced by torch.compile")
         return reasons
 
     def run(
@@ -88,15 +86,14 @@ class Flex(Kernel):
         scale: float | None = None,
     ) -> Float[Tensor, "b h w n d"]:
         height, width = q.shape[1:3]
-        check(height, width, kernel_size, dilation)
-        sees, add_bias = window_rules(height, width, kernel_size, dilation, q.device, bias)
-        call = (height, width, kernel_size, dilation, q.device)
-        if call not in self.masks:
+        check_map(height, width, kernel_size, dilation)
+        mask_mod, score_mod = window_modifications(height, width, kernel_size, dilation, q.device, bias)
+        key = (height, width, kernel_size, dilation, q.device)
+        if key not in self.masks:
             pixels = height * width
-            self.masks[call] = create_block_mask(sees, None, None, pixels, pixels, device=str(q.device))
+            self.masks[key] = create_block_mask(mask_mod, None, None, pixels, pixels, device=str(q.device))
         if self.attend is None:
             self.attend = torch.compile(flex_attention, dynamic=False)
         q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b heads pixels head_dim
-        mixed = self.attend(q, k, v, score_mod=add_bias, block_mask=self.masks[call], scale=scale)
-        y: Tensor = mixed.transpose(1, 2).unflatten(1, (height, width))
-        return y
+        y: Tensor = self.attend(q, k, v, score_mod=score_mod, block_mask=self.masks[key], scale=scale)
+        return torch.unflatten(y.transpose(1, 2), 1, (height, width))

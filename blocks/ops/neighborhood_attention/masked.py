@@ -1,12 +1,13 @@
-"""Neighborhood attention of small maps: attention over the whole map, masked outside the window.
+"""Neighborhood attention on small maps as dense attention with a mask.
 
-It multiplies more than it needs and still wins while the map is small: matrix products are what machines do best.
+It computes more products than needed and is still the fastest on small maps, as one large matrix product.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,24 +15,21 @@ from blocks.ops.attention import attention, relative_bias
 from blocks.ops.neighborhood_attention.windows import pairs
 from registry import Kernel
 
-MOST_PIXELS = 400  # measured on a CPU: with more of them, tiles are faster
+MOST_PIXELS = 400  # measured on a CPU: with more, tiles are faster
 MOST_WINDOWS = 64
 
 
 class Masked(Kernel):
-    """Dense attention under a mask, for maps of few pixels and of few windows."""
+    """Dense attention with a mask, for maps of few pixels and few windows."""
 
-    op = "neighborhood_attention"
-    name = "masked"
-    priority = 40
-    second_order = True
+    op, name, priority, second_order = "neighborhood_attention", "masked", 40, True
 
     def unsupported(self, q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, **_: object) -> list[str]:
         height, width = q.shape[1:3]
         most = min(MOST_PIXELS, MOST_WINDOWS * kernel_size**2)
         if height * width <= most:
             return []
-        return [f"{height} x {width} px are more than {most}, and it compares every pixel with every other"]
+        return [f"compares all pixels with each other: up to {most} px, not {height} x {width}"]
 
     def run(
         self,
@@ -45,12 +43,11 @@ class Masked(Kernel):
         scale: float | None = None,
     ) -> Float[Tensor, "b h w n d"]:
         height, width = q.shape[1:3]
-        near_rows, rows = pairs(height, kernel_size, dilation, q.device)
-        near_columns, columns = pairs(width, kernel_size, dilation, q.device)
-        visible = (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
+        visible_rows, rows = pairs(height, kernel_size, dilation, q.device)
+        visible_columns, columns = pairs(width, kernel_size, dilation, q.device)
+        visible = (visible_rows[:, None, :, None] & visible_columns[None, :, None, :]).flatten(2).flatten(0, 1)
         table = q.new_zeros(()) if bias is None else relative_bias(bias, rows, columns)
         q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b heads pixels head_dim
         # the reference and no fused kernel, since this kernel promises a second derivative
-        mixed = attention.reference.run(q, k, v, bias=table.masked_fill(~visible, -math.inf), scale=scale)
-        y: Tensor = mixed.transpose(1, 2).unflatten(1, (height, width))
-        return y
+        y: Tensor = attention.reference.run(q, k, v, bias=table.masked_fill(~visible, -math.inf), scale=scale)
+        return torch.unflatten(y.transpose(1, 2), 1, (height, width))

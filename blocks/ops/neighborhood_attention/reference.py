@@ -1,4 +1,4 @@
-"""Neighborhood attention in plain PyTorch, to be read: gather every window, then attend.
+"""Neighborhood attention in plain PyTorch: gather every window, then attend.
 
 NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1.
 """
@@ -23,7 +23,7 @@ def window_logits(
     bias: Float[Tensor, "n r r"] | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "b n h w kk"]:
-    """What the softmax is taken of: for each head and pixel its K*K window, row by row."""
+    """The logits of each head and pixel over its K*K window, row by row."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     logits = torch.einsum("byxnd,byxknd->bnyxk", q * scale, gather(k, kernel_size, dilation))
     if bias is None:
@@ -43,11 +43,9 @@ def gather(x: Float[Tensor, "b h w n d"], kernel_size: int, dilation: int) -> Fl
 
 
 class Reference(Kernel):
-    """Every other kernel has to agree with this one."""
+    """Gathers every window; the other kernels have to agree with this one."""
 
-    op = "neighborhood_attention"
-    name = "reference"
-    second_order = True
+    op, name, second_order = "neighborhood_attention", "reference", True
 
     def run(
         self,

@@ -1,4 +1,4 @@
-"""Neighborhood attention tile by tile, all at once, in operations that can be differentiated as often as one likes.
+"""Neighborhood attention on all tiles at once, in operations that can be differentiated any number of times.
 
 NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.ops.attention import relative_bias, softmax
-from blocks.ops.neighborhood_attention.tiles import Axis, check, cut, groups, relations
+from blocks.ops.neighborhood_attention.tiles import Axis, check_map, dilation_groups, tile_axis, visibility
 from registry import Kernel
 
 Maps = Float[Tensor, "b gy gx n h w d"]
@@ -21,15 +21,12 @@ Tiles = Float[Tensor, "b gy gx n rows columns pixels d"]
 
 
 class TiledMath(Kernel):
-    """Tiles of queries beside the keys that they can see, for gradient penalties on large maps."""
+    """Tiles of queries with the keys that they can attend to, for gradient penalties on large maps."""
 
-    op = "neighborhood_attention"
-    name = "tiled-math"
-    priority = 20
-    second_order = True
+    op, name, priority, second_order = "neighborhood_attention", "tiled-math", 20, True
 
     def unsupported(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
-        return ["what is compiled has one derivative only"] if torch.compiler.is_compiling() else []
+        return ["compiled code has one derivative only"] if torch.compiler.is_compiling() else []
 
     def run(
         self,
@@ -43,25 +40,27 @@ class TiledMath(Kernel):
         scale: float | None = None,
     ) -> Float[Tensor, "b h w n d"]:
         height, width = q.shape[1:3]
-        check(height, width, kernel_size, dilation)
+        check_map(height, width, kernel_size, dilation)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
-        q, k, v = (_grouped(x, dilation) for x in (q * scale, k, v))
-        longest, broadest = q.shape[4:6]
+        q, k, v = (_split_groups(x, dilation) for x in (q * scale, k, v))
+        most_rows, most_columns = q.shape[4:6]
         bands = []
-        for down, length in groups(height, dilation):
+        for row_groups, num_rows in dilation_groups(height, dilation):
             band = []
-            for across, breadth in groups(width, dilation):
-                rows, columns = cut(length, kernel_size), cut(breadth, kernel_size)
-                some_q, some_k, some_v = (x[:, down, across, :, :length, :breadth] for x in (q, k, v))
-                y = _attend(some_q, some_k, some_v, rows, columns, kernel_size, bias)
-                band.append(F.pad(y, (0, 0, 0, broadest - breadth, 0, longest - length)))
+            for column_groups, num_columns in dilation_groups(width, dilation):
+                rows, columns = tile_axis(num_rows, kernel_size), tile_axis(num_columns, kernel_size)
+                group_q, group_k, group_v = (
+                    x[:, row_groups, column_groups, :, :num_rows, :num_columns] for x in (q, k, v)
+                )
+                y = _attend(group_q, group_k, group_v, rows, columns, kernel_size, bias)
+                band.append(F.pad(y, (0, 0, 0, most_columns - num_columns, 0, most_rows - num_rows)))
             bands.append(torch.cat(band, 2))
-        whole = torch.cat(bands, 1).permute(0, 4, 1, 5, 2, 3, 6)
-        return whole.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+        y = torch.cat(bands, 1).permute(0, 4, 1, 5, 2, 3, 6)
+        return y.flatten(3, 4).flatten(1, 2)[:, :height, :width]
 
 
-def _grouped(x: Float[Tensor, "b h w n d"], dilation: int) -> Maps:
-    """Each dilation group as a map of its own; the last pixels of the shorter ones mean nothing."""
+def _split_groups(x: Float[Tensor, "b h w n d"], dilation: int) -> Maps:
+    """Each dilation group as a map of its own; the last row and column of shorter groups are padding."""
     height, width = x.shape[1:3]
     x = F.pad(x, (0, 0, 0, 0, 0, -width % dilation, 0, -height % dilation))
     x = torch.unflatten(torch.unflatten(x, 2, (-1, dilation)), 1, (-1, dilation))
@@ -69,27 +68,27 @@ def _grouped(x: Float[Tensor, "b h w n d"], dilation: int) -> Maps:
 
 
 def _attend(q: Maps, k: Maps, v: Maps, rows: Axis, columns: Axis, kernel_size: int, bias: Tensor | None) -> Maps:
-    near_rows, row_places = relations(rows, kernel_size, q.device)
-    near_columns, column_places = relations(columns, kernel_size, q.device)
-    visible = near_rows[:, None, :, None, :, None] & near_columns[None, :, None, :, None, :]
+    visible_rows, table_rows = visibility(rows, kernel_size, q.device)
+    visible_columns, table_columns = visibility(columns, kernel_size, q.device)
+    visible = visible_rows[:, None, :, None, :, None] & visible_columns[None, :, None, :, None, :]
     visible = visible.flatten(4).flatten(2, 3)  # rows columns queries keys
-    table = q.new_zeros(1, 1, 1) if bias is None else relative_bias(bias, row_places, column_places)
-    q, k, v = _tiles(q, rows, columns, around=False), *(_tiles(x, rows, columns, around=True) for x in (k, v))
+    table = q.new_zeros(1, 1, 1) if bias is None else relative_bias(bias, table_rows, table_columns)
+    q, k, v = _tiles(q, rows, columns, halo=False), *(_tiles(x, rows, columns, halo=True) for x in (k, v))
     logits = q @ k.transpose(-1, -2) + table[:, None, None].masked_fill(~visible, -math.inf)
     y = torch.unflatten(softmax(logits, v.dtype) @ v, -2, (rows.tile, columns.tile))
     y = y.transpose(-4, -3).flatten(-3, -2).flatten(-4, -3)
     return y[..., rows.before : rows.before + rows.length, columns.before : columns.before + columns.length, :]
 
 
-def _tiles(x: Maps, rows: Axis, columns: Axis, *, around: bool) -> Tiles:
-    """The pixels of each tile, perhaps with those around it; beyond the map these are of the other end of it."""
+def _tiles(x: Maps, rows: Axis, columns: Axis, *, halo: bool) -> Tiles:
+    """The pixels of each tile, with `halo` also those around it; beyond the map the halo wraps around."""
     after = [axis.padded - axis.before - axis.length for axis in (rows, columns)]
     x = F.pad(x, (0, 0, columns.before, after[1], rows.before, after[0]))
-    x = torch.unflatten(x, -2, (columns.number, columns.tile))
-    x = torch.unflatten(x, -4, (rows.number, rows.tile))
-    for axis, of_tiles, of_pixels in ((rows, -5, -4), (columns, -3, -2)):
-        if around and axis.reach:
-            above = x.narrow(of_pixels, axis.tile - axis.reach, axis.reach).roll(1, of_tiles)
-            below = x.narrow(of_pixels, 0, axis.reach).roll(-1, of_tiles)
-            x = torch.cat([above, x, below], of_pixels)
+    x = torch.unflatten(x, -2, (columns.num_tiles, columns.tile))
+    x = torch.unflatten(x, -4, (rows.num_tiles, rows.tile))
+    for axis, tile_dim, pixel_dim in ((rows, -5, -4), (columns, -3, -2)):
+        if halo and axis.reach:
+            above = x.narrow(pixel_dim, axis.tile - axis.reach, axis.reach).roll(1, tile_dim)
+            below = x.narrow(pixel_dim, 0, axis.reach).roll(-1, tile_dim)
+            x = torch.cat([above, x, below], pixel_dim)
     return x.transpose(-4, -3).flatten(-3, -2)

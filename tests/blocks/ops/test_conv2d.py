@@ -1,4 +1,4 @@
-"""Convolution: Winograd's kernel is the plain one, with all its derivatives, on any map that it takes."""
+"""Convolution: Winograd's kernel agrees with PyTorch's in value and derivatives on every map that it supports."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from blocks.common.equalized import EqualConv2d
 from blocks.common.weight_cache import WeightCache, frozen_weights
 from blocks.ops.conv2d import conv2d
 from blocks.ops.conv2d import winograd as module
-from blocks.ops.conv2d.winograd import SOURCE, Winograd, _planes_of_weight
+from blocks.ops.conv2d.winograd import SOURCE, Winograd, transform_weight
 from blocks.ops.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
 LANES = {torch.float32: 16, torch.float64: 8}
 TOLERANCE = {torch.float64: dict(rtol=1e-11, atol=1e-11), torch.float32: dict(rtol=1e-4, atol=2e-4)}
-LAYOUTS = {  # how the memory of a map [B,C,H,W] lies
+LAYOUTS = {  # memory layouts of a map [B,C,H,W]
     "channels-first": lambda x: x,
     "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
     "part": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
@@ -51,27 +51,27 @@ def calls(draw: st.DrawFn) -> dict[str, object]:
 
 def leaves(shape, out_channels, with_bias, dtype=torch.float64, layout="channels-last", seed=0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    drawn = [
+    tensors = [
         torch.randn(each, generator=generator, dtype=torch.float64).to(dtype)
         for each in (shape, (out_channels, shape[1], 3, 3), (out_channels,))
     ]
-    drawn[0] = LAYOUTS[layout](drawn[0])
-    return [x.detach().requires_grad_() for x in drawn[: 2 + with_bias]]
+    tensors[0] = LAYOUTS[layout](tensors[0])
+    return [x.detach().requires_grad_() for x in tensors[: 2 + with_bias]]
 
 
 @settings(max_examples=60, deadline=None)
 @given(calls())
-def test_it_is_the_plain_convolution_and_so_are_its_gradients(call):
+def test_values_and_gradients_are_those_of_the_plain_convolution(call):
     padding = call.pop("padding")
     tensors = leaves(**call)
     expected = conv2d.reference.run(*(x.double() for x in tensors), padding=padding)
     actual = winograd.run(*tensors, padding=padding)
     torch.testing.assert_close(actual.double(), expected, **TOLERANCE[call["dtype"]])
-    along = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    wanted = torch.autograd.grad(expected, tensors, along)
-    found = torch.autograd.grad(actual, tensors, along.to(actual.dtype))
-    for mine, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, theirs, **TOLERANCE[call["dtype"]])
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected_gradients = torch.autograd.grad(expected, tensors, direction)
+    gradients = torch.autograd.grad(actual, tensors, direction.to(actual.dtype))
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, **TOLERANCE[call["dtype"]])
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -85,16 +85,16 @@ def test_it_can_be_differentiated_twice(padding):
     assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True)
 
 
-def test_a_third_derivative_is_that_of_the_plain_convolution():
+def test_the_third_derivative_is_that_of_the_plain_convolution():
     x, weight = leaves((1, 8, 4, 4), 8, False)
-    found = []
+    gradients = []
     for kernel in (winograd, conv2d.reference):
         y = kernel.run(x, weight, padding=1).pow(3).sum()
         for _ in range(2):
             (gradient,) = torch.autograd.grad(y, x, create_graph=True)
             y = gradient.square().sum()
-        found.append(torch.autograd.grad(y, weight)[0])
-    torch.testing.assert_close(*found)
+        gradients.append(torch.autograd.grad(y, weight)[0])
+    torch.testing.assert_close(*gradients)
 
 
 def kernel_of(x: Tensor, weight: Tensor, **options: int) -> str:
@@ -103,12 +103,12 @@ def kernel_of(x: Tensor, weight: Tensor, **options: int) -> str:
     return ran[0][1]
 
 
-def test_it_is_the_choice_where_it_pays_and_nowhere_else():
+def test_it_is_chosen_only_where_it_pays_off():
     x, weight = torch.randn(2, 64, 16, 16), torch.randn(64, 64, 3, 3)
     with torch.no_grad():
         assert kernel_of(x, weight, padding=1) == "winograd"
         assert kernel_of(x[:1], weight, padding=1) == "reference"  # 64 tiles
-        with frozen_weights():  # what the weight's transform costs is paid once
+        with frozen_weights():  # the weight is transformed only once
             assert kernel_of(x[:1], weight, padding=1) == "winograd"
         for other, kernel, options in (
             (x, weight, {"padding": 1, "stride": 2}),
@@ -124,7 +124,7 @@ def test_it_is_the_choice_where_it_pays_and_nowhere_else():
             assert conv2d(x, weight, padding=1).dtype == torch.bfloat16
 
 
-def test_a_penalty_takes_it_too():
+def test_it_is_chosen_in_second_order_mode_too():
     x, weight = torch.randn(2, 64, 16, 16, requires_grad=True), torch.randn(64, 64, 3, 3, requires_grad=True)
     with second_order(), recording() as ran:
         y = conv2d(x, weight, padding=1)
@@ -134,34 +134,34 @@ def test_a_penalty_takes_it_too():
     assert weight.grad is not None
 
 
-def test_while_weights_last_the_way_back_has_a_transform_of_its_own():
+def test_with_frozen_weights_the_backward_pass_uses_the_adjoint_transform():
     x, weight = (each.requires_grad_(i == 0) for i, each in enumerate(leaves((2, 8, 6, 6), 8, False)))
-    found = []
+    gradients = []
     for kernel in (winograd, conv2d.reference):
         with frozen_weights():
             with torch.no_grad():
                 kernel.run(x, weight, padding=1)
-            found.append(torch.autograd.grad(kernel.run(x, weight, padding=1).square().sum(), x)[0])
-    torch.testing.assert_close(*found)
+            gradients.append(torch.autograd.grad(kernel.run(x, weight, padding=1).square().sum(), x)[0])
+    torch.testing.assert_close(*gradients)
 
 
-def test_only_small_transforms_are_kept(monkeypatch):
-    made = []
+def test_only_small_transforms_are_cached(monkeypatch):
+    transformed = []
     monkeypatch.setattr(
-        module, "kept_planes_of_weight", WeightCache(lambda *of: made.append(of) or _planes_of_weight(*of))
+        module, "cached_transform_weight", WeightCache(lambda *of: transformed.append(of) or transform_weight(*of))
     )
     x, weight = torch.randn(1, 16, 6, 6), torch.randn(16, 16, 3, 3)
     for largest, times in ((2**20, 1), (0, 0)):
-        monkeypatch.setattr(module, "LARGEST_KEPT", largest)
-        made.clear()
+        monkeypatch.setattr(module, "LARGEST_CACHED", largest)
+        transformed.clear()
         with torch.no_grad(), frozen_weights():
             first, second = (winograd.run(x, weight, padding=1) for _ in range(2))
         assert torch.equal(first, second)
-        assert len(made) == times
+        assert len(transformed) == times
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_it_computes_the_same_with_any_number_of_threads(threads):
+def test_the_result_does_not_depend_on_the_number_of_threads(threads):
     x, weight = (each.detach() for each in leaves((3, 16, 9, 14), 8, False))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -172,14 +172,14 @@ def test_it_computes_the_same_with_any_number_of_threads(threads):
     torch.testing.assert_close(y, conv2d.reference.run(x, weight, padding=1))
 
 
-def test_the_discriminators_convolutions_call_it():
+def test_equalized_convolutions_use_it():
     block = EqualConv2d(64, 64, 3, activation="lrelu")
     with recording() as ran:
         block(torch.randn(2, 64, 16, 16))
     assert ran == [("conv2d", "winograd")]
 
 
-def test_the_generators_convolutions_call_it():
+def test_modulated_convolutions_use_it():
     x, weight, style = torch.randn(2, 64, 16, 16), torch.randn(64, 64, 3, 3), torch.rand(2, 64) + 0.5
     with recording() as ran:
         y = modulated_conv2d(x, weight, style)
@@ -188,11 +188,11 @@ def test_the_generators_convolutions_call_it():
     torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_torch_compile_traces_the_plain_one():
+def test_torch_compile_traces_the_plain_convolution():
     block = EqualConv2d(64, 64, 3)
     x = torch.randn(2, 64, 16, 16)
     torch.testing.assert_close(torch.compile(block, fullgraph=True, backend="eager")(x), block(x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_source_travels_with_the_package():
+def test_the_source_is_part_of_the_package():
     assert SOURCE.exists()

@@ -1,4 +1,4 @@
-"""Attention by distances: every kernel is the definition, and rides on fused kernels only where it may."""
+"""L2 attention: every kernel against the definition, and which kernel is chosen."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def draw(tokens: int = 7, offset: float = 0.0, keys: int | None = None) -> tuple
 
 
 def definition(q: Tensor, k: Tensor, v: Tensor, squared: bool, sign: int, scale: float) -> Tensor:
-    far = (q[..., :, None, :] - k[..., None, :, :]).square().sum(-1)
-    weights = torch.exp(sign * scale * (far if squared else far.sqrt()))
+    distances = (q[..., :, None, :] - k[..., None, :, :]).square().sum(-1)
+    weights = torch.exp(sign * scale * (distances if squared else distances.sqrt()))
     return weights @ v / weights.sum(-1, keepdim=True)
 
 
@@ -57,15 +57,15 @@ def test_every_kernel_has_the_gradients_of_the_reference(kernel):
 
 
 @KERNELS
-def test_the_norms_of_keys_can_be_given(kernel):
+def test_key_norms_replace_the_norms_of_the_keys(kernel):
     q, k, v = draw(6)
     norms = torch.rand(2, 3, 6, dtype=torch.float64).requires_grad_()
     weights = torch.softmax(0.3 * (norms[..., None, :] - 2 * q @ k.mT), -1)
     actual = kernel.run(q, k, v, sign=1, scale=0.3, key_norms=norms)
     torch.testing.assert_close(actual, weights @ v)
-    (found,) = torch.autograd.grad(actual.square().sum(), norms)
+    (gradient,) = torch.autograd.grad(actual.square().sum(), norms)
     (expected,) = torch.autograd.grad((weights @ v).square().sum(), norms)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("squared", [True, False], ids=["squared", "root"])
@@ -87,7 +87,7 @@ def test_a_query_that_is_its_own_key_has_gradients_of_both_orders():
 
 
 @FUSED
-def test_fused_kernels_raise_when_differentiated_twice_and_a_penalty_never_gets_them(name):
+def test_fused_kernels_raise_when_differentiated_twice_and_second_order_mode_refuses_them(name):
     q, k, v = (x.requires_grad_() for x in draw(FEWEST_KEYS))
     v = v.detach()
     (kernel,) = (kernel for kernel in l2_attention.kernels() if kernel.name == name)
@@ -128,7 +128,7 @@ def test_distances_do_not_depend_on_where_the_origin_is(kernel):
     torch.testing.assert_close(y, expected, rtol=1e-2, atol=1e-3)
 
 
-def test_low_precision_does_not_lose_small_differences_of_distance():
+def test_low_precision_keeps_small_differences_of_distance():
     q, k, v = draw(FEWEST_KEYS)
     k = 0.05 * k + 4 * torch.nn.functional.normalize(k, dim=-1)  # norms of 16 that differ by little
     low = [x.bfloat16() for x in (q, k, v)]

@@ -1,4 +1,4 @@
-"""The modulated convolution: each kernel is the written-out one, in every option, and twice differentiable."""
+"""Modulated convolution: every kernel agrees with the reference in every option, and is twice differentiable."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from registry import recording, second_order
 KERNELS = pytest.mark.parametrize("kernel", modulated_conv2d.kernels(), ids=lambda kernel: kernel.name)
 FIR = fir_kernel((1.0, 3.0, 3.0, 1.0)).double()
 OPTIONS = [
-    {"up": up, "filter": filter, "demodulate": demodulate, "true_convolution": turned}
-    for up, filter, demodulate, turned in itertools.product((1, 2), (None, FIR), (True, False), (True, False))
+    {"up": up, "filter": filter, "demodulate": demodulate, "flip_kernel": flip_kernel}
+    for up, filter, demodulate, flip_kernel in itertools.product((1, 2), (None, FIR), (True, False), (True, False))
 ]
 
 
@@ -28,7 +28,7 @@ def draw(size: int = 3, batch: int = 2, shape: tuple[int, int] = (4, 5)) -> tupl
     return x, weight, style + 1
 
 
-def told(options: dict[str, object]) -> str:
+def option_id(options: dict[str, object]) -> str:
     return "-".join(str(value if not isinstance(value, Tensor) else "fir") for value in options.values())
 
 
@@ -39,32 +39,32 @@ def test_the_reference_is_a_convolution_by_each_samples_weight(size, batch):
     for demodulate in (False, True):
         expected = []
         for image, factors in zip(x, style, strict=True):
-            embed_weights = weight * factors[:, None, None]
+            weights = weight * factors[:, None, None]
             if demodulate:
-                embed_weights = embed_weights / (embed_weights.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
-            expected.append(F.conv2d(image[None], embed_weights, padding=size // 2))
+                weights = weights / (weights.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+            expected.append(F.conv2d(image[None], weights, padding=size // 2))
         actual = modulated_conv2d.reference.run(x, weight, style, demodulate=demodulate)
         torch.testing.assert_close(actual, torch.cat(expected))
 
 
 def test_the_reference_upsamples_before_it_convolves():
     x, weight, style = draw(1)
-    grown = Upsample2d()(x)
+    upsampled = Upsample2d()(x)
     actual = modulated_conv2d.reference.run(x, weight, style, up=2, filter=FIR)
-    torch.testing.assert_close(actual, modulated_conv2d.reference.run(grown, weight, style))
+    torch.testing.assert_close(actual, modulated_conv2d.reference.run(upsampled, weight, style))
 
 
 @KERNELS
-@pytest.mark.parametrize("options", OPTIONS, ids=told)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_every_kernel_is_the_reference_and_so_are_its_gradients(kernel, options, size):
+def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel, options, size):
     tensors = [x.requires_grad_() for x in draw(size)]
     actual, expected = (each.run(*tensors, **options) for each in (kernel, modulated_conv2d.reference))
     assert actual.shape[2:] == (4 * options["up"], 5 * options["up"])
     torch.testing.assert_close(actual, expected)
-    along = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for found, wanted in zip(*(torch.autograd.grad(y, tensors, along) for y in (actual, expected)), strict=True):
-        torch.testing.assert_close(found, wanted)
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients, expected_gradients = (torch.autograd.grad(y, tensors, direction) for y in (actual, expected))
+    torch.testing.assert_close(gradients, expected_gradients)
 
 
 @KERNELS
@@ -114,7 +114,7 @@ def test_shapes_can_be_inferred(kernel):
     assert kernel.run(x, weight, style, up=2, filter=FIR.to("meta")).shape == (2, 3, 8, 10)
 
 
-def test_what_resamples_is_told_too():
+def test_the_resampling_op_is_recorded_too():
     with recording() as ran:
         modulated_conv2d(*draw(3), up=2, filter=FIR)
     assert [op for op, _ in ran] == ["modulated_conv2d", "upfirdn2d"]

@@ -1,4 +1,4 @@
-"""C++ kernels: compiled once for a machine, and where that cannot be, said so instead of a crash."""
+"""C++ kernels: compiled once per machine; where that fails, the kernel is unavailable with a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 from blocks.ops import native
 from blocks.ops.neighborhood_attention import neighborhood_attention
-from blocks.ops.neighborhood_attention.compiled import SOURCE, Compiled, slots_of
+from blocks.ops.neighborhood_attention.compiled import SOURCE, Compiled
+from blocks.ops.neighborhood_attention.lane_layout import lane_layout
 from registry import recording
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
@@ -19,10 +20,10 @@ TWICE = 'extern "C" int twice(int x) { return 2 * x; }\n'
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
-    for function in (native.compiler, native.library, native.why_not):
+    for function in (native.compiler, native.library, native.unavailable):
         function.cache_clear()
     yield
-    for function in (native.compiler, native.library, native.why_not):
+    for function in (native.compiler, native.library, native.unavailable):
         function.cache_clear()
 
 
@@ -44,14 +45,14 @@ def test_a_source_is_compiled_once_and_then_loaded_from_disk(source, tmp_path, m
 
 
 @needs_compiler
-def test_a_changed_source_is_compiled_anew(source):
+def test_a_changed_source_is_compiled_again(source):
     assert native.library(source).twice(1) == 2
     source.write_text(TWICE.replace("2 * x", "3 * x"))
     native.library.cache_clear()
     assert native.library(source).twice(1) == 3
 
 
-def test_without_a_compiler_the_kernel_says_so_and_another_one_runs(monkeypatch):
+def test_without_a_compiler_the_kernel_is_unavailable_and_another_runs(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert "no C++ compiler" in Compiled().unavailable()
@@ -62,22 +63,22 @@ def test_without_a_compiler_the_kernel_says_so_and_another_one_runs(monkeypatch)
 
 
 @needs_compiler
-def test_a_compiler_that_refuses_is_quoted(source):
+def test_the_error_of_the_compiler_is_the_reason(source):
     source.write_text("this is not C++\n")
-    reason = native.why_not(source)
+    reason = native.unavailable(source)
     assert "failed" in reason
     assert "error" in reason
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_is_a_reason(source, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_the_reason(source, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "file"))
-    assert "cannot be kept in" in native.why_not(source)
+    assert "cannot be written to" in native.unavailable(source)
 
 
 @needs_compiler
-def test_it_is_the_choice_for_float32_on_a_processor():
+def test_float32_on_a_cpu_runs_the_compiled_kernel():
     q = torch.randn(1, 24, 24, 1, 8)
     with recording() as ran:
         neighborhood_attention(q, q, q, kernel_size=3)
@@ -88,19 +89,19 @@ def test_it_is_the_choice_for_float32_on_a_processor():
 @pytest.mark.parametrize(
     ("width", "kernel_size", "dilation"), [(64, 7, 1), (64, 7, 8), (65, 7, 3), (9, 3, 3), (7, 7, 1)]
 )
-def test_every_lane_finds_its_keys_in_one_load(width, kernel_size, dilation):
-    slots = slots_of(width, kernel_size, dilation)
-    assert sorted(slots.column[slots.column >= 0].tolist()) == list(range(width))
-    found = (slots.base[:, None] + slots.lane).flatten()
-    used = slots.column >= 0
-    assert torch.equal(found[used], slots.start[used])
-    assert slots.lane.min() >= 0
-    assert slots.lane.max() < 16
+def test_the_keys_of_every_lane_are_in_one_load(width, kernel_size, dilation):
+    layout = lane_layout(width, kernel_size, dilation)
+    assert sorted(layout.column[layout.column >= 0].tolist()) == list(range(width))
+    loaded = (layout.load_start[:, None] + layout.permutation).flatten()
+    used = layout.column >= 0
+    assert torch.equal(loaded[used], layout.window_start[used])
+    assert layout.permutation.min() >= 0
+    assert layout.permutation.max() < 16
 
 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_it_computes_the_same_with_any_number_of_threads(threads):
+def test_the_result_does_not_depend_on_the_number_of_threads(threads):
     q, k, v = torch.randn(3, 2, 15, 19, 3, 12, generator=torch.Generator().manual_seed(0)).unbind()
     bias = torch.randn(3, 13, 13, generator=torch.Generator().manual_seed(1))
     expected = neighborhood_attention.reference.run(q, k, v, kernel_size=7, dilation=2, bias=bias)
@@ -113,5 +114,5 @@ def test_it_computes_the_same_with_any_number_of_threads(threads):
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_source_travels_with_the_package():
+def test_the_source_is_part_of_the_package():
     assert SOURCE.exists()

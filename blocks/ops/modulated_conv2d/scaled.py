@@ -1,0 +1,39 @@
+"""Modulated convolution with one weight for all samples.
+
+StyleGAN2, Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 2.2: scaling the weight's input channels equals
+scaling the map, and demodulation equals scaling the result.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.common.modulation import demodulation_factors
+from blocks.ops.modulated_conv2d.convolve_first import ConvolveFirst
+from blocks.ops.modulated_conv2d.reference import Weight, normalize_for_float16
+
+
+class Scaled(ConvolveFirst):
+    """Scales x before the convolution by the style, and the result by the demodulation factors."""
+
+    name, priority, counted = "scaled", 10, True
+
+    def run(
+        self,
+        x: Float[Tensor, "b i h w"],
+        weight: Weight,
+        style: Float[Tensor, "b i"],
+        *,
+        demodulate: bool = True,
+        up: int = 1,
+        filter: Float[Tensor, "f f"] | None = None,
+        padding: int | None = None,
+        flip_kernel: bool = False,
+        eps: float = 1e-8,
+    ) -> Float[Tensor, "b o u v"]:
+        weight, style = normalize_for_float16(x, weight, style, demodulate)
+        scaled = x * style.to(x.dtype)[:, :, None, None]
+        scales = demodulation_factors(weight, style, eps=eps).to(x.dtype) if demodulate else None
+        weight = weight.to(x.dtype)
+        return self.convolve(scaled, weight, scales, up=up, filter=filter, padding=padding, flip_kernel=flip_kernel)

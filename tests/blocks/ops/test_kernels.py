@@ -1,0 +1,163 @@
+"""What every kernel of every op has to do, whichever op it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from registry import Kernel, Op
+from tests.blocks.ops.examples import BATCHED, TOLERANCE, Example, cases, compare, examples, ops
+
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+ROOT = Path(__file__).parents[3]
+NOT_TRACED = {
+    "conv2d": {"winograd"},
+    "grid_sample": {"linear"},
+    "neighborhood_attention": {"flex", "tiled-math"},
+    "upfirdn2d": {"linear"},
+}
+
+
+def parameters(batch: int = 2) -> list[Any]:
+    named: dict[str, int] = {}
+    rows = []
+    for kernel, example in cases(batch):
+        name = f"{kernel.op}-{kernel.name}"
+        named[name] = named.get(name, 0) + 1
+        rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}"))
+    return rows
+
+
+CASES = parameters()
+DIFFERENTIABLE = [case for case in CASES if case.values[1].leaves]
+TRACED = [case for case in CASES if case.values[0].name not in NOT_TRACED.get(case.values[0].op, ())]
+
+
+def dynamo(run: Any, **options: Any) -> Any:
+    torch._dynamo.reset()
+    return torch.compile(run, fullgraph=True, **options)
+
+
+def test_every_op_and_every_kernel_that_runs_here_has_an_example():
+    assert {name for name, op in Op.ops.items() if type(op.reference).__module__.startswith("blocks.")} == set(BATCHED)
+    here = {(op.name, kernel.name) for op in ops() for kernel in op.kernels() if kernel.unavailable() is None}
+    assert here <= {(kernel.op, kernel.name) for kernel, _ in cases()}
+
+
+@pytest.mark.parametrize(("kernel", "example"), CASES)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel: Kernel, example: Example, dtype):
+    example = example.to(dtype)
+    if reasons := example.unsupported(kernel):
+        pytest.skip("; ".join(reasons))
+    compare(kernel, example)
+
+
+@pytest.mark.parametrize(("kernel", "example"), parameters(batch=0))
+def test_a_batch_of_zero_gives_a_batch_of_zero(kernel: Kernel, example: Example):
+    y = example.run(kernel)
+    assert y.shape[1:] in {each.run(Op.ops[kernel.op].reference).shape[1:] for each in examples(kernel.op)}
+    assert y.shape[0] == 0
+    compare(kernel, example)
+
+
+@pytest.mark.parametrize(("kernel", "example"), DIFFERENTIABLE)
+def test_gradients_are_the_same_under_gradient_checkpointing(kernel: Kernel, example: Example):
+    expected = example.gradients(example.run(kernel))
+    y = checkpoint(example.run, kernel, use_reentrant=False)
+    torch.testing.assert_close(example.gradients(y), expected)
+
+
+@pytest.mark.parametrize(("kernel", "example"), DIFFERENTIABLE)
+def test_a_second_derivative_is_right_or_raises(kernel: Kernel, example: Example):
+    def second(kernel: Kernel, example: Example) -> tuple[Tensor, ...]:
+        first = example.gradients(example.run(kernel), create_graph=True)
+        return example.gradients(torch.stack([gradient.square().sum() for gradient in first]))
+
+    example = example.to(torch.float32 if example.to(torch.float64).unsupported(kernel) else torch.float64)
+    try:
+        gradients = second(kernel, example)
+    except RuntimeError:
+        assert not kernel.second_order
+        return
+    expected = second(Op.ops[kernel.op].reference, example.to(torch.float64))
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        largest = wanted.abs().max()
+        torch.testing.assert_close(gradient.double() / largest, wanted / largest, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "example"), TRACED)
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["static", "dynamic"])
+def test_every_kernel_is_traced_as_one_graph(kernel: Kernel, example: Example, dynamic: bool):
+    compiled = dynamo(example.bound_to(kernel), dynamic=dynamic, backend="aot_eager")
+    for other in (example, example.with_batch(3)) if dynamic else (example,):
+        actual, expected = compiled(**other.tensors), other.run(kernel)
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(other.gradients(actual), other.gradients(expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "example"), TRACED)
+def test_every_kernel_is_compiled_by_inductor(kernel: Kernel, example: Example):
+    actual, expected = dynamo(example.bound_to(kernel))(**example.tensors), example.run(kernel)
+    torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
+    for gradient, wanted in zip(example.gradients(actual), example.gradients(expected), strict=True):
+        largest = wanted.abs().max()
+        torch.testing.assert_close(gradient / largest, wanted / largest, **TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in NOT_TRACED.items() for name in names])
+def test_a_kernel_that_cannot_be_traced_refuses(op: str, name: str):
+    kernel = next(kernel for kernel in Op.ops[op].kernels() if kernel.name == name)
+    example = examples(op)[0]
+    reasons: list[str] = []
+
+    def run() -> Tensor:
+        reasons.extend(example.unsupported(kernel))
+        return torch.zeros(()) + 1
+
+    torch._dynamo.reset()
+    torch.compile(run, backend="eager")()
+    assert any("compile" in reason for reason in reasons)
+
+
+class Exported(nn.Module):
+    def __init__(self, run: Any, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.run, self.options = run, options
+
+    def forward(self, tensors: dict[str, Tensor]) -> Tensor:
+        return self.run(**tensors, **self.options)
+
+
+@pytest.mark.parametrize("op", BATCHED)
+@pytest.mark.parametrize("kernel", ["auto", "each"])
+def test_an_exported_op_takes_any_batch(op: str, kernel: str):
+    runs = [Op.ops[op].bind()] * len(examples(op))
+    pairs = list(zip(runs, examples(op), strict=True))
+    if kernel == "each":
+        pairs = [(each.run, example) for each, example in (case.values for case in TRACED) if each.op == op]
+    batch = torch.export.Dim("batch", min=0)
+    for run, example in pairs:
+        example = example.without_gradients()
+        dynamic = {name: {0: batch} if name in BATCHED[op].split() else None for name in example.tensors}
+        module = Exported(run, example.options)
+        program = torch.export.export(module, (example.tensors,), dynamic_shapes=(dynamic,)).module()
+        for number in (3, 7):
+            other = example.with_batch(number)
+            torch.testing.assert_close(program(other.tensors), other.run(run), **TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("default", ["bfloat16", "float64", "float32 meta"])
+def test_results_do_not_depend_on_the_default_dtype_and_device(default: str):
+    command = [sys.executable, "-m", "tests.blocks.ops.examples", *default.split()]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)  # wrong memory can hang
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count(": ok") == len(CASES)
