@@ -18,12 +18,14 @@ from ganblocks.data.decode import ResizeFilter, decode
 from ganblocks.data.locations import Location
 from ganblocks.data.skipped import Skipped, summarize_skipped
 
-NUM_SAMPLES = 1024  # images whose bytes are hashed, evenly spaced
+# what a fingerprint depends on
+NUM_HEADS = 1024  # files of which the first bytes are read, evenly spaced
 HEAD = 4096  # bytes of each
+PIXEL_BYTES = 2**28  # of images in memory, evenly spaced
 LENGTH = 16  # of a fingerprint, in hexadecimal digits
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Images:
     """A data set of images [image_channels, height, width] in bytes.
 
@@ -87,7 +89,7 @@ class Images:
         return [*self.class_names, *labels, *(self.captions or ())]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ImagesInMemory(Images):
     """Images in one tensor.
 
@@ -110,7 +112,7 @@ class ImagesInMemory(Images):
         return self.file_fingerprint or _fingerprint_of_pixels(self.pixels, self._all_labels())
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ImagesInFiles(Images):
     """Images that are decoded when they are read.
 
@@ -144,14 +146,14 @@ class ImagesInFiles(Images):
 def _fingerprint_of_files(locations: Sequence[Location], labels: Iterable[Any]) -> str:
     """A hash of the names and sizes of all files, the first bytes of up to 1,024 of them, and the labels."""
     names = (f"{location.inner}\0{_size(location)}\n" for location in locations)
-    heads = (_head(locations[index]) for index in _spaced(len(locations)))
+    heads = map(_head, locations[:: 1 + len(locations) // NUM_HEADS])
     return _hash(chain(_encoded(names), heads, _encoded(map(repr, labels))))
 
 
 def _fingerprint_of_pixels(pixels: UInt8[Tensor, "n c h w"], labels: Iterable[Any]) -> str:
-    """A hash of the shape of images in memory, the bytes of up to 1,024 of them, and the labels."""
-    images = (pixels[index].contiguous().cpu().numpy().tobytes() for index in _spaced(len(pixels)))
-    return _hash(chain([repr(tuple(pixels.shape)).encode()], images, _encoded(map(repr, labels))))
+    """A hash of the shape of images in memory, of their bytes (of some of them beyond 256 MiB), and of the labels."""
+    images = (image.cpu().numpy().tobytes() for image in pixels[:: 1 + pixels.nbytes // PIXEL_BYTES])
+    return _hash(chain(_encoded([repr(tuple(pixels.shape))]), images, _encoded(map(repr, labels))))
 
 
 def _hash(parts: Iterable[bytes]) -> str:
@@ -162,11 +164,7 @@ def _hash(parts: Iterable[bytes]) -> str:
 
 
 def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
-    return (text.encode("utf-8", "surrogateescape") for text in texts)
-
-
-def _spaced(count: int) -> range:
-    return range(0, count, max(1, -(-count // NUM_SAMPLES)))
+    return (text.encode("utf-8", "backslashreplace") for text in texts)
 
 
 def _size(location: Location) -> int:

@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from ganblocks.data.formats import readable_formats
 from ganblocks.data.locations import Location
 from ganblocks.data.skipped import UnreadableError, reason_for
+from ganblocks.malloc import trim_malloc
 
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 FILTERS = {
@@ -56,6 +57,8 @@ class PixelBudget:
             try:
                 yield
             finally:
+                if pixels > self.limit // 8:
+                    trim_malloc()
                 with self.changed:
                     self.used -= share
                     self.changed.notify_all()
@@ -76,17 +79,26 @@ def decode(
         UnreadableError: The file is no image of a format in `formats.FORMATS`, is damaged, has more pixels than Pillow
             allows, or has values of unknown range.
     """
-    height, width = resolution
     try:
         with location.open("rb") if isinstance(location, Path) else location.open() as file:
             with Image.open(file, formats=readable_formats()) as image:
                 with pixel_budget.reserve(image.width * image.height):
-                    _scale_transparency(image)
-                    ImageOps.exif_transpose(image, in_place=True)
-                    converted = _converted(image, MODES[image_channels], _grey_format(image))
-                    fitted = ImageOps.fit(converted, (width, height), method=FILTERS[resize_filter])
+                    return _fitted(image, resolution, image_channels, FILTERS[resize_filter])
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise UnreadableError(reason_for(error)) from error
+
+
+def _fitted(
+    image: ImageFile.ImageFile, resolution: tuple[int, int], image_channels: int, resampling: Image.Resampling
+) -> npt.NDArray[np.uint8]:
+    height, width = resolution
+    _scale_transparency(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    converted = _converted(image, MODES[image_channels], _grey_format(image))
+    if converted is not image:
+        image.close()  # resizing a large image with an alpha channel copies it once more
+    fitted = ImageOps.fit(converted, (width, height), method=resampling)
+    image.close()  # here, while its pixels are reserved
     array = np.array(fitted, dtype=np.uint8).reshape(height, width, image_channels)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -19,30 +20,33 @@ from torch.utils.data import DataLoader
 
 from ganblocks.errors import DataError
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 TIME_LIMIT = 600.0  # seconds without a batch
 
 
 def batches_of_workers(loader: DataLoader[Any], stopped: Callable[[], bool]) -> Iterator[Any]:
-    """Batches of a loader whose `timeout` is `POLL_SECONDS`; they end when `stopped()` while waiting for one.
+    """Batches of a loader; they end when `stopped()` while waiting for one.
 
     Raises:
         DataError: A worker died, or there was no batch for `TIME_LIMIT` seconds.
     """
     before = set(multiprocessing.active_children())
-    iterator = iter(loader)
+    iterator: Any = iter(loader)
     workers = [each for each in multiprocessing.active_children() if each not in before]
+    # in a thread, because a read from a worker that hangs cannot be interrupted
+    thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
     with _without_sigchld_handler():
         try:
-            while (batch := _next(iterator, workers, stopped)) is not None:
+            while (batch := _result(thread.submit(next, iterator, None), workers, stopped)) is not None:
                 yield batch
-        except GeneratorExit:
-            del iterator  # ends the workers in an orderly way
+            _kill(workers)  # rather than wait for them: the state of the training is to be saved
+        except DataError:
+            _kill(workers)
             raise
         finally:
-            for worker in workers:
-                if worker.is_alive():
-                    worker.kill()  # it may have been stopped, or ignore the signal with which the loader ends it
+            iterator._shutdown_workers()  # now, since a traceback may keep the iterator, and with it dead workers
+            _kill(workers)
+            thread.shutdown(wait=False)
 
 
 def keep_running() -> None:
@@ -55,20 +59,27 @@ def keep_running() -> None:
         signal.signal(number, lambda signum, _frame: signal.signal(signum, signal.SIG_DFL))
 
 
-def _next(iterator: Iterator[Any], workers: list[BaseProcess], stopped: Callable[[], bool]) -> Any:
-    """The next batch; None if `stopped()`, or at the end."""
+def _kill(workers: list[BaseProcess]) -> None:
+    """Kill the workers that still run; one that was stopped reacts to no other signal."""
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+
+
+def _result(batch: Future[Any], workers: list[BaseProcess], stopped: Callable[[], bool]) -> Any:
+    """A batch that a thread waits for; None if `stopped()`, or after the last one."""
     start = time.monotonic()
     while True:
         try:
-            return next(iterator, None)
-        except RuntimeError as error:
+            return batch.result(timeout=POLL_SECONDS)
+        except (RuntimeError, OSError, EOFError, TimeoutError) as error:
             if dead := [worker for worker in workers if not worker.is_alive()]:
                 ends = ", ".join(f"process {worker.pid} ended with code {worker.exitcode}" for worker in dead)
                 raise DataError(
                     f"a worker that decodes images died ({ends}; -9 is often a lack of memory); "
                     "try fewer --workers, or 0"
                 ) from error
-            if "timed out" not in str(error):
+            if batch.done():
                 raise
         if stopped():
             return None

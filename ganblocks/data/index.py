@@ -14,15 +14,16 @@ from ganblocks.data.label_tables import COLUMNS, LabelTable, find_table, numbere
 from ganblocks.data.labels import (
     LABEL_SUFFIXES,
     ConditionInput,
-    class_note,
+    class_summary,
     read_captions,
     read_classes,
+    split_hint,
     split_notes,
     unused_labels,
 )
 from ganblocks.data.locations import Location, list_folder
 from ganblocks.data.parquet import read_parquet
-from ganblocks.data.skipped import Skipped, UnreadableError
+from ganblocks.data.skipped import Skipped, UnreadableError, counted
 from ganblocks.errors import DataError
 
 NO_FILES: Mapping[str, Location] = {}
@@ -152,7 +153,7 @@ def _scan_shards(
     if several:
         name, count = several[0]
         listing.notes.append(
-            f"{len(several)} samples have more than one image, such as {name} with {count}; each image is used"
+            f"{counted(len(several), 'sample')} with more than one image, such as {name} with {count}; each is used"
         )
     return _index(listing, condition_input, num_classes)
 
@@ -196,16 +197,15 @@ def _index(
     names = [str(image) for image in images] if table else [image.inner for image in images]
     table = table or find_table(listing.others, names, condition_input)
     if table and (missing := table.labels.keys() - set(names)):
-        notes.append(f"{table.source} lists {len(missing)} images that are not there, such as {min(missing)}")
+        notes.append(f"{table.source} lists {counted(len(missing), 'image')} not in the data, such as {min(missing)}")
     values: Sequence[int | Captions | UnreadableError]
     class_names: tuple[str, ...] = ()
     if condition_input == "captions":
         values = read_captions(samples, names, table, source)
         used = table.source if table else ".txt, .caption or .json files"
     else:
-        labels = read_classes(samples, names, table, num_classes, source)
-        values, class_names, used = labels
-        notes.append(class_note(labels, source))
+        values, class_names, used = read_classes(samples, names, table, num_classes, source)
+        notes.append(f"{class_summary(class_names)} from {used}{split_hint(class_names, source)}")
     notes += unused_labels(samples, listing.others, condition_input, used)
     kept = [index for index, value in enumerate(values) if not isinstance(value, UnreadableError)]
     skipped = [

@@ -87,8 +87,8 @@ def read_dataset_json(location: Location) -> LabelTable | None:
         if isinstance(content, Mapping) and "labels" in content and content["labels"] is None:
             return None
         listed = content["labels"]
-        rows = [tuple(row) for row in (listed.items() if isinstance(listed, Mapping) else listed)]
-        if any(len(row) != 2 or not isinstance(row[0], str) for row in rows):
+        rows = list(listed.items() if isinstance(listed, Mapping) else listed)
+        if not all(isinstance(row, list | tuple) and len(row) == 2 and isinstance(row[0], str) for row in rows):
             raise TypeError("each row must be a name and a label")
     except UnreadableError as error:
         raise DataError(f"{location} {error}") from None

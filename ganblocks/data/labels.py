@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from ganblocks.data.archives import Sample
@@ -93,12 +94,11 @@ def class_summary(names: Collection[str]) -> str:
     return f"{count} ({_listed(names)})" if names else count
 
 
-def class_note(labels: ClassLabels, source: str) -> str:
-    """Which classes are used, with a hint where they are rather the splits of a data set."""
-    note = f"{class_summary(labels.names)} from {labels.source}"
-    if len(labels.names) > 1 and SPLITS.issuperset(name.lower() for name in labels.names):
-        note += f"; these are splits rather than classes: for one of them pass {source}/{labels.names[-1]}"
-    return note
+def split_hint(names: Collection[str], source: str) -> str:
+    """What to do where the classes are rather the splits of a data set; empty for other classes."""
+    if len(names) < 2 or not SPLITS.issuperset(name.lower() for name in names):
+        return ""
+    return f"; these are splits rather than classes: for one of them pass {source}/{max(names)}"
 
 
 def unused_labels(
@@ -112,17 +112,19 @@ def unused_labels(
         condition_input: Which labels are needed.
         used: Where these come from.
     """
-    folders = {sample.image.inner.partition("/")[0] for sample in samples if "/" in sample.image.inner}
-    present = [f"{len(folders)} subfolders ({_listed(sorted(folders))})"] if len(folders) > 1 else []
-    if "subfolders" in used:
-        present = []
+    names = [sample.image.inner for sample in samples]
+    depth = _class_depth(names)
+    folders = {name.split("/")[depth] for name in names if name.count("/") > depth}
+    unused_folders = len(folders) > 1 and "subfolders" not in used
+    present = [f"{len(folders)} subfolders ({_listed(sorted(folders))})"] if unused_folders else []
     present += [file.inner for file in others if is_table(file.inner) and file.inner not in used]
     beside = Counter(suffix for sample in samples for suffix in sample.files if suffix in LABEL_SUFFIXES)
     present += [f"{count} {suffix} files" for suffix, count in beside.items() if suffix not in used]
     if not present:
         return []
     takes = f"{condition_input} from {used}" if condition_input else "no classes or captions"
-    return [f"the generator takes {takes}; not used: {_listed(present)}"]
+    splits = split_notes(folders) if unused_folders else []
+    return [f"the generator takes {takes}; not used: {_listed(present)}", *splits]
 
 
 def split_notes(names: Iterable[str]) -> list[str]:
@@ -148,19 +150,19 @@ def _classes_from_folders(names: Sequence[str], num_classes: int, source: str) -
             f"the generator takes classes, so each image of {source} has to lie in a subfolder named after its class, "
             f"or have a .cls file with its number; {len(loose)} do not, such as {loose[0]}"
         )
-    depth = 0
-    while num_classes > 1 and _has_one_folder(names, depth):
-        depth += 1
+    depth = _class_depth(names) if num_classes > 1 else 0
     folders = [name.split("/")[depth] for name in names]
     class_names = tuple(sorted(set(folders)))
     numbers = {name: index for index, name in enumerate(class_names)}
     return ClassLabels([numbers[folder] for folder in folders], class_names, "subfolders")
 
 
-def _has_one_folder(names: Sequence[str], depth: int) -> bool:
-    """Whether all images lie in one folder at a depth, and in further folders inside it."""
-    folder = names[0].split("/")[depth]
-    return all(name.count("/") > depth + 1 and name.split("/")[depth] == folder for name in names)
+def _class_depth(names: Sequence[str]) -> int:
+    """How many folders lie around all images and around further folders."""
+    folders = [name.split("/")[:-1] for name in names]
+    first, last = min(folders), max(folders)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    return max(0, min(common, min(map(len, folders)) - 1))
 
 
 def _listed(names: Collection[str]) -> str:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ganblocks.data.dataset import Images, ImagesInMemory
 from ganblocks.data.decode import pixel_budget
-from ganblocks.data.decode_workers import POLL_SECONDS, batches_of_workers, keep_running
+from ganblocks.data.decode_workers import batches_of_workers, keep_running
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 
@@ -190,7 +190,6 @@ def _from_files(
         worker_init_fn=partial(_start_worker, multiprocessing.Lock()) if workers else None,
         generator=torch.Generator(),  # the loader draws a seed for its workers; not from the training's randomness
         pin_memory=device.type == "cuda",
-        timeout=POLL_SECONDS if workers else 0,
     )
     for batch in batches_of_workers(loader, stopped) if workers else loader:
         if isinstance(batch, DataError):

@@ -82,10 +82,11 @@ def list_folder(folder: Path) -> tuple[list[File], list[Skipped]]:
                     skipped.append(Skipped(entry.path, "is a link to a folder that contains it"))
                 else:
                     pending.append((inner + "/", (*ancestors, real)))
-            elif entry.is_file() or entry.is_symlink():
+            elif entry.is_file():
                 files.append(File(root, inner))
             else:
-                skipped.append(Skipped(entry.path, "is not a regular file"))
+                broken = entry.is_symlink() and not os.path.exists(entry.path)
+                skipped.append(Skipped(entry.path, "is a broken link" if broken else "is not a regular file"))
     return sorted(files, key=lambda file: file.inner), skipped
 
 

@@ -43,16 +43,21 @@ def reason_for(error: Exception) -> str:
     text = " ".join(str(error).split())[:MAX_REASON]
     if isinstance(error, (UnreadableError, *CLEAR_ERRORS)) and text:
         return text
-    return f"{type(error).__name__}: {text}".rstrip(": ")
+    return f"{text} ({type(error).__name__})" if text else type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with a noun in singular or plural, such as `1 file` or `2,000 files`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def summarize_skipped(skipped: Sequence[Skipped], total: int) -> str:
     """One line that counts skipped files by reason, such as `2 of 9 files skipped: 1 x is not an image, ...`.
 
-    Reasons that differ in their details only, which follow a bracket or a colon, are counted together.
+    Reasons that differ only in numbers, or in details after a bracket or a colon, are counted together.
     """
-    kinds = Counter(re.split(r" *[(:;]", reason)[0] for _, reason in skipped)
+    kinds = Counter(re.sub(r"(?<![\w-])\d[\d,]*", "N", re.split(r" *[(:;]", reason)[0]) for _, reason in skipped)
     counts = [f"{count:,} x {kind}" for kind, count in kinds.most_common(MAX_REASONS)]
     if len(kinds) > MAX_REASONS:
         counts.append(f"{len(kinds) - MAX_REASONS} other reasons")
-    return f"{len(skipped):,} of {total:,} files skipped: {', '.join(counts)}"
+    return f"{len(skipped):,} of {counted(total, 'file')} skipped: {', '.join(counts)}"

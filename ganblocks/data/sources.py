@@ -17,7 +17,7 @@ from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES, ResizeFilter
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.index import scan
-from ganblocks.data.labels import ConditionInput, class_summary
+from ganblocks.data.labels import ConditionInput, class_summary, split_hint
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 
@@ -181,7 +181,7 @@ def _check(images: Images, shape: tuple[int, int, int], num_classes: int) -> Non
     if len(images.class_names) != num_classes:
         raise DataError(
             f"{images.name} has {class_summary(images.class_names)}, the generator's cond_dim is {num_classes}; they "
-            "have to be equal"
+            f"have to be equal{split_hint(images.class_names, images.name)}"
         )
     lowest, highest = int(images.labels.min()), int(images.labels.max())
     if lowest < 0 or highest >= num_classes:

@@ -13,7 +13,7 @@ from assemblies import save_model
 from blocks.weight_norm.converge import converge_weight_norms, converged_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch, Sampler, batches
-from ganblocks.data.skipped import Skipped
+from ganblocks.data.skipped import Skipped, summarize_skipped
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import seed_step
@@ -107,6 +107,10 @@ class TrainingLoop:
                         break
                     self.step(batch)
                 self.save(force=True)
+            if len(self.skipped) > len(self.images.skipped):
+                skipped = [Skipped(*item) for item in self.skipped.items()]
+                summary = summarize_skipped(skipped, len(self.images) + len(self.images.skipped))
+                self.log.write("data", summary, text=summary, images=trainer.images)
         self.distributed.barrier()
         if failure is not None:
             self.log.write("data-error", reason=str(failure), images=trainer.images)
@@ -139,6 +143,8 @@ class TrainingLoop:
         )
         for message in self.warnings:
             self.log.write("warning", message, text=message, images=self.first)
+        for sentence in self.images.summary:
+            self.log.write("data", sentence, text=sentence, images=self.first)
         self.log_skipped(self.images.skipped)
         if self.first == 0:
             self.draw_samples()
@@ -225,7 +231,7 @@ class TrainingLoop:
         for path, reason in skipped:
             if path not in self.skipped:
                 self.skipped[path] = reason
-                self.log.write("skipped-image", f"skipped {path}: {reason}", path=path, reason=reason)
+                self.log.write("skipped-image", path=path, reason=reason)
 
     def resume_hint(self) -> str:
         """How to continue an interrupted training."""

@@ -75,7 +75,8 @@ def train_gan(
     with folder.locked() if distributed.is_main else nullcontext(), fork_rng():
         if record is not None and record.images >= num_target_images(document):
             return _finished(document, folder, record, distributed, options)
-        images = _open(data, document, traces["generator"], record)
+        progress = not options.quiet and distributed.is_main
+        images = _open(data, document, traces["generator"], record, progress=progress)
         identity = RunIdentity(
             **chosen,
             data=images.name,
@@ -127,7 +128,9 @@ def _resolved(document: Spec, replaced: dict[str, Any], record: RunRecord | None
     return resolved
 
 
-def _open(data: str | Path | Images | None, document: Spec, trace: Trace, record: RunRecord | None) -> Images:
+def _open(
+    data: str | Path | Images | None, document: Spec, trace: Trace, record: RunRecord | None, *, progress: bool
+) -> Images:
     """The data set; of a resumed run the same as before."""
     if data is None and record is not None:
         if not is_named_data(record.data):
@@ -144,6 +147,7 @@ def _open(data: str | Path | Images | None, document: Spec, trace: Trace, record
         cond_dim=cond_dim_of(document.generator),
         captions=condition_input(document.generator) == "captions",
         resize_filter=document.resize_filter,
+        progress=progress,
     )
     if record is not None:
         require_same_data(record, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 
 from assemblies import load_model, parse, read
 from ganblocks.data.digits import digits
+from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError, RunError, UsageError
 from ganblocks.training import loop
 from ganblocks.training.run_identity import document_differences
@@ -175,3 +177,14 @@ def test_the_log_names_unreadable_images(tmp_path):
     assert skipped["path"].endswith("bad.png")
     assert skipped["reason"]
     assert result.log[-1]["skipped_images"] == 1
+    texts = [record["text"] for record in log_records(result.folder) if record["event"] == "data"]
+    assert texts == ["1 of 11 files skipped: 1 x is not an image"]
+
+
+def test_files_that_are_read_during_training_are_counted_at_its_end(tmp_path, monkeypatch, capsys):
+    data = write_images(tmp_path / "images", 3)
+    for index in range(4):
+        (data / f"bad{index}.png").write_text("bad")
+    monkeypatch.setattr("ganblocks.training.single_stage.open_data", partial(open_data, in_memory=0))
+    run(LAZY, tmp_path / "run", steps=5, data=data, workers=0, quiet=False)
+    assert "4 of 7 files skipped: 4 x is not an image" in capsys.readouterr().err
