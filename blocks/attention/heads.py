@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.divisors import nearest_divisors
 from blocks.common.linear import STD
 from registry import Problem
 
@@ -14,9 +15,10 @@ def head_problems(dim: int, num_heads: int, num_partitions: int = 1) -> list[Pro
     """Problems if `dim` does not divide over the heads, or if there are fewer heads than partitions of them."""
     problems = []
     if dim % num_heads:
-        problems.append(Problem(("num_heads",), f"{dim} channels do not split evenly over {num_heads} heads"))
+        fact = f"{dim} channels do not split evenly over {num_heads} heads"
+        problems.append(Problem(("num_heads",), f"{fact}; take {nearest_divisors(dim, num_heads)}"))
     if num_heads < num_partitions:
-        message = f"{num_heads} heads are too few for {num_partitions} partitions; each needs one at least"
+        message = f"{num_partitions} partitions need at least {num_partitions} heads, not {num_heads}"
         problems.append(Problem(("num_heads",), message))
     return problems
 

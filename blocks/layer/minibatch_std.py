@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.divisors import nearest_divisors
 from blocks.common.shapes import check_nchw
 from blocks.families import Layer
 from registry import incompatible
@@ -41,7 +42,8 @@ class MinibatchStd(Layer, kind="minibatch-std"):
     def __init__(self, dim: int, *, group_size: PositiveInt | None = 4, num_channels: PositiveInt = 1) -> None:
         super().__init__()
         if dim % num_channels:
-            raise incompatible("num_channels", f"{dim} channels do not split evenly into {num_channels} parts")
+            fact = f"{dim} channels do not split evenly into {num_channels} parts"
+            raise incompatible("num_channels", f"{fact}; take {nearest_divisors(dim, num_channels)}")
         self.dim, self.group_size, self.num_channels = dim, group_size, num_channels
 
     def forward(

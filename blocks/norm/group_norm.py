@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.divisors import nearest_divisors
 from blocks.common.shapes import check_nhwc
 from blocks.families import Norm, to_nchw, to_nhwc
 from registry import incompatible
@@ -33,10 +34,8 @@ class GroupNorm(Norm, kind="group-norm"):
     def __init__(self, dim: int, *, num_groups: PositiveInt = 32, eps: Annotated[float, Field(gt=0)] = 1e-5) -> None:
         super().__init__()
         if dim % num_groups:
-            nearest = max(n for n in range(1, min(num_groups, dim) + 1) if dim % n == 0)
-            raise incompatible(
-                "num_groups", f"{dim} channels do not split evenly into {num_groups} groups; {nearest} fit"
-            )
+            fact = f"{dim} channels do not split evenly into {num_groups} groups"
+            raise incompatible("num_groups", f"{fact}; take {nearest_divisors(dim, num_groups)}")
         self.num_groups, self.eps = num_groups, eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))

@@ -41,7 +41,7 @@ def test_partitions_with_equal_windows_equal_one_partition():
             32,
             dict(num_heads=8, dilations=(1, 8)),
             {
-                "num_heads": "20 channels do not split evenly over 8 heads",
+                "num_heads": "20 channels do not split evenly over 8 heads; take 5 or 10",
                 "dilations.1": "8 x window 7 > 32 px; at most 4 fits",
             },
         ),
@@ -49,7 +49,7 @@ def test_partitions_with_equal_windows_equal_one_partition():
             (32, 12),
             dict(num_heads=2, kernel_sizes=(13,), dilations=(1, 2, 3)),
             {
-                "num_heads": "2 heads are too few for 3 partitions; each needs one at least",
+                "num_heads": "3 partitions need at least 3 heads, not 2",
                 "kernel_sizes.0": "window 13 > 12 px; at most 11 fits",
             },
         ),

@@ -13,7 +13,7 @@ from registry import IncompatibleError
     [
         ((8, 5), {}, {"kernel_size": "window 7 > 5 px; at most 5 fits"}),
         (8, {"dilation": 2}, {"dilation": "2 x window 7 > 8 px; at most 1 fits"}),
-        (8, {"num_heads": 8}, {"num_heads": "20 channels do not split evenly over 8 heads"}),
+        (8, {"num_heads": 8}, {"num_heads": "20 channels do not split evenly over 8 heads; take 5 or 10"}),
     ],
     ids=str,
 )

@@ -79,8 +79,8 @@ def test_windows_of_equal_size_are_one_call_of_the_op():
         (4, {"window_size": 8}, "window_size", "window 8 > 4 px; at most 4 fits"),
         (8, {}, "shift_sizes.1", "one window covers the whole map of 8x8, so a shift has no effect; take 0"),
         (16, {"shift_sizes": [9]}, "shift_sizes.0", "shift 9 is not smaller than window 8; take 1"),
-        (16, {"num_heads": 3}, "num_heads", "16 channels do not split evenly over 3 heads"),
-        (16, {"num_heads": 1}, "num_heads", "1 heads are too few for 2 partitions; each needs one at least"),
+        (16, {"num_heads": 3}, "num_heads", "16 channels do not split evenly over 3 heads; take 2 or 4"),
+        (16, {"num_heads": 1}, "num_heads", "2 partitions need at least 2 heads, not 1"),
     ],
     ids=str,
 )

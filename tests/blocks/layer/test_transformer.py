@@ -38,7 +38,7 @@ def test_a_styled_norm_needs_one_style(norm, num_styles):
 
 
 def test_a_styled_norm_without_style_dim_is_incompatible():
-    with pytest.raises(IncompatibleError, match=r"norm +sln needs style_dim"):
+    with pytest.raises(IncompatibleError, match=r"norm +sln needs style vectors"):
         Transformer(8, (3, 4), attention=DENSE, norm="sln")
 
 

@@ -115,5 +115,5 @@ def test_the_small_preset_is_conditioned_on_digit_classes() -> None:
 
 def test_too_few_channels_for_the_groups_are_refused() -> None:
     document = architecture.generator(1024, channel_base=16384, channel_max=256, num_pairs=1)
-    with pytest.raises(ValueError, match="16 channels do not split evenly into 32 groups; 16 fit"):
+    with pytest.raises(ValueError, match="16 channels do not split evenly into 32 groups; take 16"):
         check(parse(document, LayeredGenerator))
