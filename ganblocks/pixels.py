@@ -1,4 +1,4 @@
-"""What an image's numbers mean: bytes, and the ranges that generators work in."""
+"""Conversions between images in bytes and the value ranges of generators."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ __all__ = ["from_bytes", "from_symmetric", "to_bytes", "to_symmetric"]
 
 
 def from_bytes(images: UInt8[Tensor, "b c h w"], value_range: str) -> Float[Tensor, "b c h w"]:
-    """Bytes 0..255 as a generator's range, in channels-last memory."""
+    """Bytes 0 to 255 as floating-point numbers of a value range, in channels-last memory.
+
+    Raises:
+        ValueError: There is no such range.
+    """
     values = images.to(torch.float32, memory_format=torch.channels_last)
     return from_symmetric(values.mul_(2 / 255).sub_(1), value_range)
 
 
 def to_bytes(images: Float[Tensor, "b c h w"], value_range: str) -> UInt8[Tensor, "b c h w"]:
-    """A generator's range as bytes, rounded and clamped."""
+    """Images of a value range as bytes, rounded and clamped to 0 to 255.
+
+    Raises:
+        ValueError: There is no such range.
+    """
     values = to_symmetric(images.detach().float(), value_range)
     return values.add(1).mul_(255 / 2).round_().clamp_(0, 255).to(torch.uint8)

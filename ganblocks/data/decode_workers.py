@@ -1,7 +1,7 @@
-"""Processes that decode images: they outlive the signals that stop a training, and a training outlives them.
+"""Worker processes that decode images. They ignore the signals that stop a training, and their failures are reported.
 
-PyTorch's DataLoader raises its error in the middle of whatever the training does when a worker dies, and waits for ever
-for one that hangs. Here both become an error between two batches, when the state of a training can be saved.
+When a worker dies, PyTorch's DataLoader raises an error in the middle of a training step; for a worker that hangs, it
+waits without end. Here both raise an error between two batches, when the state of the training can be saved.
 """
 
 from __future__ import annotations

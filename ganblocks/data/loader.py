@@ -250,7 +250,7 @@ def _if_complete(captions: list[str | None]) -> tuple[str, ...] | None:
 
 
 def _unchanged(batch: Any) -> Any:
-    """In place of a function that joins single samples to a batch."""
+    """A collate function for a data set that returns whole batches."""
     return batch
 
 

@@ -57,12 +57,12 @@ def test_an_image_with_a_caption_in_another_encoding_is_skipped(tmp_path):
     images = open_captioned(tmp_path)
     assert shades(images) == [0]
     assert list(images.captions) == [("good",)]
-    found = reasons(images)
-    assert found["1.png"] == "its .txt file is not UTF-8: byte 0xe9 at position 6; convert it"
-    assert found["2.png"] == "its .txt file is not UTF-8: it has zero bytes; convert it"
-    assert found["3.png"] == "its .txt file is too long: 1,048,577 bytes; the limit is 1,048,576"
-    assert found["4.png"].startswith("its .json file is not JSON: ")
-    assert found["5.png"].startswith("its .json file is not JSON: ")
+    named = reasons(images)
+    assert named["1.png"] == "its .txt file is not UTF-8: byte 0xe9 at position 6; convert it"
+    assert named["2.png"] == "its .txt file is not UTF-8: it has zero bytes; convert it"
+    assert named["3.png"] == "its .txt file is too long: 1,048,577 bytes; the limit is 1,048,576"
+    assert named["4.png"].startswith("its .json file is not JSON: ")
+    assert named["5.png"].startswith("its .json file is not JSON: ")
     assert images.summary == (
         "5 of 6 files skipped: 2 x its .txt file is not UTF-8, 2 x its .json file is not JSON, "
         "1 x its .txt file is too long",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -195,6 +197,26 @@ def test_a_file_is_read_as_an_image_of_the_listed_formats_only(tmp_path):
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n0 0 10 10 rectfill\nshowpage\n"
     with pytest.raises(UnreadableError, match=r"^is not an image$"):  # Pillow would start Ghostscript
         decode(written(tmp_path / "a.png", postscript), (8, 8), 3, "box")
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from ganblocks.data.sources import open_data
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = open_data(Path(sys.argv[1]), resolution=16, image_channels=4)
+print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_six_large_images_are_decoded_within_two_gigabytes(tmp_path):
+    for index, mode in enumerate(("RGB", "RGBA", "LA", "L", "RGB", "RGBA")):
+        Image.new(mode, (12_000, 12_000)).save(tmp_path / f"{index}.png", compress_level=1)
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE, str(tmp_path)]
+    count, kibibytes = map(int, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
+    assert count == 6
+    assert kibibytes < 2e9 / 1024  # at once they need more than 4 GB
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(6000, marks=pytest.mark.slow)])
