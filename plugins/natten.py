@@ -1,8 +1,8 @@
-"""Neighborhood attention by natten's fused kernels, for CUDA: https://github.com/SHI-Labs/NATTEN, from 0.21 on.
+"""Neighborhood attention by natten's fused CUDA kernels: https://github.com/SHI-Labs/NATTEN, version 0.21 or later.
 
 Faster neighborhood attention, Hassani et al. 2024, https://arxiv.org/abs/2403.04690.
 
-What natten can do depends on how it was built, so that it is tried and not asked for its version.
+What natten supports depends on how it was built, so a small call is tried instead of reading its version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from registry import Kernel, RegisterKernel, hookimpl
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-WHEELS = "pip install natten -f https://whl.natten.org"
+INSTALL = "pip install natten -f https://whl.natten.org"
 MISSING = "natten is not installed (its fused kernels need a CUDA device)"
 
 
@@ -26,18 +26,18 @@ class Natten(Kernel):
     """natten.na2d; its gradient cannot be differentiated again."""
 
     op, name, priority = "neighborhood_attention", "natten", 50
-    library, enable = "natten", "pip install natten -f https://whl.natten.org"
+    library, enable = "natten", INSTALL
     device = "cuda"
 
     na2d: Callable[..., Any]
 
     def __init__(self) -> None:
-        self._found: list[str | None] = []
+        self._unavailable: list[str | None] = []  # the reason, once it is known
 
     def unavailable(self) -> str | None:
-        if not self._found:  # looked for once in a process
-            self._found.append(self._probe())
-        return self._found[0]
+        if not self._unavailable:
+            self._unavailable.append(self._probe())
+        return self._unavailable[0]
 
     def _probe(self) -> str | None:
         try:
@@ -48,7 +48,7 @@ class Natten(Kernel):
         except Exception as error:  # a library built for another torch fails in many ways
             return f"natten cannot be imported: {type(error).__name__}: {error}"
         if not getattr(natten, "HAS_LIBNATTEN", True):
-            return f"this natten came without its compiled library, which {WHEELS} brings"
+            return f"natten was installed without its compiled library; {INSTALL} installs it"
         if self.device == "cuda" and not torch.cuda.is_available():
             return "natten's fused kernels need a CUDA device, and there is none"
         try:
@@ -71,19 +71,21 @@ class Natten(Kernel):
     ) -> list[str]:
         reasons = []
         if q.device.type != self.device:
-            reasons.append(f"computes on {self.device}, not on {q.device.type}")
+            reasons.append(f"runs on {self.device} only, not on {q.device.type}")
         if bias is not None:
-            reasons.append("takes no position bias")
+            reasons.append("supports no position bias")
         if not (q.dtype == k.dtype == v.dtype and q.dtype in DTYPES):
-            reasons.append(f"takes float16, bfloat16 or float32, and one of them, not {q.dtype}, {k.dtype}, {v.dtype}")
+            reasons.append(
+                f"q, k and v should have one dtype of float16, bfloat16 and float32, not {q.dtype}, {k.dtype}, {v.dtype}"
+            )
         if q.shape[-1] % 8 or v.shape[-1] != q.shape[-1]:
-            reasons.append(f"takes one head size that 8 divides, not {q.shape[-1]} and {v.shape[-1]}")
+            reasons.append(f"needs one head size that is a multiple of 8, not {q.shape[-1]} and {v.shape[-1]}")
         if kernel_size < 2:
-            reasons.append("takes windows of 2 pixels or more")
+            reasons.append("needs windows of 2 pixels or more")
         if scale == 0:
-            reasons.append("takes a scale of zero for none")
+            reasons.append("replaces a scale of zero by its default")
         if torch.are_deterministic_algorithms_enabled():
-            reasons.append("is not deterministic in all its gradients")
+            reasons.append("its gradients are not deterministic")
         return reasons
 
     def run(
@@ -97,7 +99,7 @@ class Natten(Kernel):
         bias: Float[Tensor, "n r r"] | None = None,
         scale: float | None = None,
     ) -> Float[Tensor, "b h w n d"]:
-        assert bias is None, "natten takes no position bias"
+        assert bias is None, "natten supports no position bias"
         y: Tensor = self.na2d(q, k, v, kernel_size=kernel_size, dilation=dilation, scale=scale)
         return y
 

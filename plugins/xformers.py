@@ -1,8 +1,8 @@
-"""Dense attention by xformers' memory_efficient_attention, for CUDA: https://github.com/facebookresearch/xformers.
+"""Dense attention by xformers' memory_efficient_attention on CUDA: https://github.com/facebookresearch/xformers.
 
 Rabe and Staats 2021, https://arxiv.org/abs/2112.05682.
 
-xformers can be imported without anything compiled, so that each kind of call is tried once before one is promised.
+xformers can be imported without any compiled kernel, so each kind of call is tried once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MISSING = "xformers is not installed (its kernels need a CUDA device)"
 class MemoryEfficient(Kernel):
     """xformers.ops.memory_efficient_attention; its gradient cannot be differentiated again.
 
-    PyTorch's own kernels come before it, since they are as fast on most machines: ask for it by name, or "tune".
+    PyTorch's own kernels have a higher priority, since they are as fast on most machines. kernel="xformers" or "tune"
+    selects it.
     """
 
     op, name, priority = "attention", "xformers", 5
@@ -34,13 +35,13 @@ class MemoryEfficient(Kernel):
     attend: Callable[..., Any]
 
     def __init__(self) -> None:
-        self._found: list[str | None] = []
-        self.serves: tuple[tuple[torch.dtype, bool], ...] = ()
+        self._unavailable: list[str | None] = []  # the reason, once it is known
+        self.supported: tuple[tuple[torch.dtype, bool], ...] = ()  # dtype, with bias
 
     def unavailable(self) -> str | None:
-        if not self._found:  # looked for once in a process
-            self._found.append(self._probe())
-        return self._found[0]
+        if not self._unavailable:
+            self._unavailable.append(self._probe())
+        return self._unavailable[0]
 
     def _probe(self) -> str | None:
         try:
@@ -51,35 +52,35 @@ class MemoryEfficient(Kernel):
             return f"xformers cannot be imported: {type(error).__name__}: {error}"
         if self.device == "cuda" and not torch.cuda.is_available():
             return "xformers' kernels need a CUDA device, and there is none"
-        said = ""
+        failure = ""
         for dtype in ALIGNMENT:
-            for biased in (False, True):
+            for with_bias in (False, True):
                 try:
                     q = torch.zeros(1, 8, 1, 32, device=self.device, dtype=dtype, requires_grad=True)
-                    bias = torch.zeros(1, 1, 8, 8, device=self.device, dtype=dtype) if biased else None
+                    bias = torch.zeros(1, 1, 8, 8, device=self.device, dtype=dtype) if with_bias else None
                     self.attend(q, q, q, attn_bias=bias, scale=0.5).sum().backward()
-                    self.serves = (*self.serves, (dtype, biased))
+                    self.supported = (*self.supported, (dtype, with_bias))
                 except Exception as error:
-                    said = f"{type(error).__name__}: {error}"
-        return None if self.serves else f"xformers does not run here: {said}"
+                    failure = f"{type(error).__name__}: {error}"
+        return None if self.supported else f"xformers does not run here: {failure}"
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
     ) -> list[str]:
         reasons = []
         if q.device.type != self.device:
-            reasons.append(f"computes on {self.device}, not on {q.device.type}")
+            reasons.append(f"runs on {self.device} only, not on {q.device.type}")
         if not q.dtype == k.dtype == v.dtype:
             reasons.append(f"q, k and v should have one dtype, not {q.dtype}, {k.dtype} and {v.dtype}")
-        if (q.dtype, bias is not None) not in self.serves:
+        if (q.dtype, bias is not None) not in self.supported:
             reasons.append(f"has no kernel for {q.dtype} {'with' if bias is not None else 'without'} bias here")
         alignment = ALIGNMENT.get(q.dtype, 1)
         if q.shape[-1] % alignment or v.shape[-1] % alignment:
-            reasons.append(f"takes head sizes that {alignment} divides, not {q.shape[-1]} and {v.shape[-1]}")
+            reasons.append(f"needs head sizes that are multiples of {alignment}, not {q.shape[-1]} and {v.shape[-1]}")
         if bias is not None and k.shape[-2] % alignment:
-            reasons.append(f"takes a bias of as many keys as {alignment} divides, not {k.shape[-2]}")
+            reasons.append(f"needs a multiple of {alignment} keys for a bias, not {k.shape[-2]}")
         if torch.are_deterministic_algorithms_enabled():
-            reasons.append("is not deterministic in all its gradients")
+            reasons.append("its gradients are not deterministic")
         return reasons
 
     def run(
@@ -92,7 +93,7 @@ class MemoryEfficient(Kernel):
         scale: float | None = None,
     ) -> Float[Tensor, "b h n e"]:
         scale = q.shape[-1] ** -0.5 if scale is None else scale
-        if bias is not None:  # its gradient is not summed over what it was broadcast over, so that it is copied
+        if bias is not None:  # expanded by a copy: xformers does not sum its gradient over broadcast axes
             bias = bias.to(q.dtype).expand(*q.shape[:-1], k.shape[-2]).contiguous()
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n heads head_dim
         y: Tensor = self.attend(q, k, v, attn_bias=bias, scale=scale)

@@ -1,4 +1,4 @@
-"""The bridges to natten and xformers, on stand-ins that have their signatures: what is asked for, and what refused."""
+"""The kernels of natten and xformers, on stubs with the signatures of the libraries: calls, results and refusals."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from plugins.xformers import MemoryEfficient
 from registry import IncompatibleError, KernelError, Op, catalogue, recording, second_order
 
 
-class OnceOnly(torch.autograd.Function):
-    """A gradient that, like a fused kernel's, nothing can differentiate again."""
+class DifferentiableOnce(torch.autograd.Function):
+    """The identity with a gradient that, like a fused kernel's, cannot be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def natten(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def na2d(query, key, value, kernel_size, stride=1, dilation=1, is_causal=False, scale=None, backend=None):
         calls.append({"kernel_size": kernel_size, "dilation": dilation, "scale": scale, "shape": tuple(query.shape)})
         run = neighborhood_attention.reference.run
-        return OnceOnly.apply(run(query, key, value, kernel_size=kernel_size, dilation=dilation, scale=scale))
+        return DifferentiableOnce.apply(run(query, key, value, kernel_size=kernel_size, dilation=dilation, scale=scale))
 
     module = ModuleType("natten")
     module.na2d, module.HAS_LIBNATTEN = na2d, True
@@ -57,7 +57,8 @@ def xformers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             raise NotImplementedError("No operator found")
         calls.append({"query": tuple(query.shape), "bias": None if attn_bias is None else tuple(attn_bias.shape)})
         heads_first = (x.transpose(1, 2) for x in (query, key, value))
-        return OnceOnly.apply(attention.reference.run(*heads_first, bias=attn_bias, scale=scale)).transpose(1, 2)
+        y = attention.reference.run(*heads_first, bias=attn_bias, scale=scale)
+        return DifferentiableOnce.apply(y).transpose(1, 2)
 
     package, ops = ModuleType("xformers"), ModuleType("xformers.ops")
     ops.memory_efficient_attention = memory_efficient_attention
@@ -68,23 +69,23 @@ def xformers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def among(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Puts a fresh kernel among those of its op, in place of what the plugin registered."""
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Registers a new kernel of an op in place of the plugin's."""
 
-    def put(op: Op, kernel: Any) -> Any:
+    def replace(op: Op, kernel: Any) -> Any:
         others = [each for each in op.kernels() if each.name != kernel.name]
         kernels = sorted([*others, kernel], key=lambda each: -each.priority)
         monkeypatch.setattr(op, "kernels", lambda: kernels)
         return kernel
 
-    return put
+    return replace
 
 
 def maps(*shape: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     return [torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(dtype) for i in range(3)]
 
 
-def test_both_come_by_entry_point():
+def test_both_are_registered_by_entry_point():
     assert {"natten", "xformers"} <= {each["plugin"] for each in doctor.plugins()}
     assert "natten" in [kernel.name for kernel in catalogue.kernels("neighborhood_attention")]
     assert "xformers" in [kernel.name for kernel in catalogue.kernels("attention")]
@@ -93,7 +94,7 @@ def test_both_come_by_entry_point():
 @pytest.mark.parametrize(
     ("kernel", "library", "module"), [(Natten, "natten", "natten"), (MemoryEfficient, "xformers", "xformers.ops")]
 )
-def test_what_keeps_a_library_from_running_is_the_reason(kernel, library, module, monkeypatch):
+def test_the_reason_is_what_keeps_the_library_from_running(kernel, library, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     assert f"{library}" in kernel().unavailable()
     monkeypatch.delitem(sys.modules, module)
@@ -117,9 +118,10 @@ def test_what_keeps_a_library_from_running_is_the_reason(kernel, library, module
     assert kernel().unavailable() == f"{library} cannot be imported: No module named 'triton'"
 
 
-def test_natten_without_its_compiled_library_is_refused(natten):
+def test_natten_without_its_compiled_library_is_unavailable(natten):
     sys.modules["natten"].HAS_LIBNATTEN = False
-    assert "without its compiled library, which pip install natten -f https://whl.natten.org" in Natten().unavailable()
+    command = "pip install natten -f https://whl.natten.org"
+    assert f"without its compiled library; {command} installs it" in Natten().unavailable()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -129,24 +131,24 @@ def test_a_machine_without_cuda_is_the_reason(natten, xformers, monkeypatch):
         assert kernel().unavailable().endswith("need a CUDA device, and there is none")
 
 
-def test_a_library_that_raises_when_tried_is_refused_with_what_it_said(natten, xformers, monkeypatch):
+def test_a_library_that_raises_when_tried_is_unavailable_with_its_error(natten, xformers, monkeypatch):
     def broken(*_args: Any, **_options: Any) -> Tensor:
         raise RuntimeError("no kernel image is available")
 
     monkeypatch.setattr(sys.modules["natten"], "na2d", broken)
     monkeypatch.setattr(sys.modules["xformers.ops"], "memory_efficient_attention", broken)
-    said = "does not run here: RuntimeError: no kernel image is available"
-    assert Natten().unavailable() == f"natten {said}"
-    assert MemoryEfficient().unavailable() == f"xformers {said}"
+    error = "does not run here: RuntimeError: no kernel image is available"
+    assert Natten().unavailable() == f"natten {error}"
+    assert MemoryEfficient().unavailable() == f"xformers {error}"
     with pytest.raises(IncompatibleError, match="kernel 'natten' cannot run here"):
         neighborhood_attention.bind("natten")
 
 
-def test_natten_computes_neighborhood_attention_where_it_can(natten, among):
-    kernel = among(neighborhood_attention, Natten())
+def test_natten_computes_the_calls_that_it_supports(natten, register):
+    kernel = register(neighborhood_attention, Natten())
     q, k, v = maps(2, 6, 7, 2, 8)
     attend = neighborhood_attention.bind()
-    natten.clear()  # what availability tried
+    natten.clear()  # the calls of the probe
     with recording() as ran:
         y = attend(q, k, v, kernel_size=3, dilation=2, scale=0.4)
     assert ran == [("neighborhood_attention", "natten")]
@@ -159,22 +161,22 @@ def test_natten_computes_neighborhood_attention_where_it_can(natten, among):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bias": torch.zeros(2, 5, 5)}, "takes no position bias"),
-        ({"dtype": torch.float64}, "takes float16, bfloat16 or float32"),
-        ({"head_dim": 12}, "takes one head size that 8 divides, not 12 and 12"),
-        ({"kernel_size": 1}, "takes windows of 2 pixels or more"),
-        ({"scale": 0.0}, "takes a scale of zero for none"),
-        ({"device": "meta"}, "computes on cpu, not on meta"),
+        ({"bias": torch.zeros(2, 5, 5)}, "supports no position bias"),
+        ({"dtype": torch.float64}, "one dtype of float16, bfloat16 and float32"),
+        ({"head_dim": 12}, "needs one head size that is a multiple of 8, not 12 and 12"),
+        ({"kernel_size": 1}, "needs windows of 2 pixels or more"),
+        ({"scale": 0.0}, "replaces a scale of zero by its default"),
+        ({"device": "meta"}, "runs on cpu only, not on meta"),
     ],
     ids=lambda case: "-".join(case) if isinstance(case, dict) else None,
 )
-def test_natten_is_left_out_with_a_reason(natten, among, change, reason):
-    kernel = among(neighborhood_attention, Natten())
+def test_natten_refuses_with_a_reason(natten, register, change, reason):
+    kernel = register(neighborhood_attention, Natten())
     call = {"kernel_size": 3} | {name: change[name] for name in ("bias", "kernel_size", "scale") if name in change}
     tensors = maps(1, 6, 6, 2, change.get("head_dim", 8), dtype=change.get("dtype", torch.float32))
     tensors = [x.to(change.get("device", "cpu")) for x in tensors]
-    (said,) = kernel.unsupported(*tensors, **call)
-    assert reason in said
+    (refusal,) = kernel.unsupported(*tensors, **call)
+    assert reason in refusal
     with pytest.raises(KernelError, match=reason):
         neighborhood_attention.bind("natten")(*tensors, **call)
     with recording() as ran:
@@ -184,8 +186,8 @@ def test_natten_is_left_out_with_a_reason(natten, among, change, reason):
 
 
 @pytest.mark.parametrize("bias_shape", [None, (2, 6, 8), (6, 8), (3, 2, 6, 8), (2, 1, 8)], ids=str)
-def test_xformers_computes_attention_with_and_without_bias(xformers, among, bias_shape):
-    among(attention, MemoryEfficient())
+def test_xformers_computes_attention_with_and_without_bias(xformers, register, bias_shape):
+    register(attention, MemoryEfficient())
     attend = attention.bind("xformers")
     xformers.clear()
     q, (k, v) = maps(3, 2, 6, 16)[0].half(), (x.half() for x in maps(3, 2, 8, 16)[1:])
@@ -196,33 +198,33 @@ def test_xformers_computes_attention_with_and_without_bias(xformers, among, bias
     y, expected = attend(q, k, v, bias=bias), attention.reference.run(q, k, v, bias=bias)
     torch.testing.assert_close(y, expected, rtol=1e-2, atol=1e-2)
     assert xformers == [{"query": (3, 6, 2, 16), "bias": None if bias is None else (3, 2, 6, 8)}]
-    for found, wanted in zip(*(torch.autograd.grad(each.sum(), leaves) for each in (y, expected)), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
+    gradients, expected_gradients = (torch.autograd.grad(each.sum(), leaves) for each in (y, expected))
+    torch.testing.assert_close(gradients, expected_gradients, rtol=2e-2, atol=2e-2)
 
 
-def test_xformers_is_left_out_with_all_its_reasons(xformers, among):
-    kernel = among(attention, MemoryEfficient())
+def test_xformers_refuses_with_all_its_reasons(xformers, register):
+    kernel = register(attention, MemoryEfficient())
     assert kernel.unavailable() is None
-    assert (torch.float32, False) in kernel.serves
-    assert (torch.float32, True) not in kernel.serves  # it was tried, and raised
+    assert (torch.float32, False) in kernel.supported
+    assert (torch.float32, True) not in kernel.supported  # it was tried, and raised
     q, k, v = maps(1, 2, 6, 6)
     bias = torch.zeros(2, 6, 6)
     assert kernel.unsupported(q, k, v, bias=bias) == [
         "has no kernel for torch.float32 with bias here",
-        "takes head sizes that 4 divides, not 6 and 6",
-        "takes a bias of as many keys as 4 divides, not 6",
+        "needs head sizes that are multiples of 4, not 6 and 6",
+        "needs a multiple of 4 keys for a bias, not 6",
     ]
     assert kernel.unsupported(q.half(), k.half(), v)[0].startswith("q, k and v should have one dtype")
-    (said,) = kernel.unsupported(*(x.to("meta") for x in maps(1, 2, 8, 8)))
-    assert said == "computes on cpu, not on meta"
+    (refusal,) = kernel.unsupported(*(x.to("meta") for x in maps(1, 2, 8, 8)))
+    assert refusal == "runs on cpu only, not on meta"
     with recording() as ran:
         attention(q, k, v, bias=bias)
     assert ran == [("attention", "sdpa")]
 
 
 @pytest.mark.parametrize(("op", "kernel"), [(neighborhood_attention, Natten), (attention, MemoryEfficient)])
-def test_no_penalty_gets_them(natten, xformers, among, op, kernel):
-    among(op, kernel())
+def test_second_order_mode_refuses_them(natten, xformers, register, op, kernel):
+    register(op, kernel())
     call = {"kernel_size": 3} if op is neighborhood_attention else {}
     tensors = [x.requires_grad_() for x in maps(1, 4, 4, 4, 8)[: 3 if call else 0] or maps(1, 2, 4, 8)]
     attend = op.bind()
@@ -240,31 +242,29 @@ def test_no_penalty_gets_them(natten, xformers, among, op, kernel):
         op.bind(kernel.name)(*tensors, **call)
 
 
-def test_deterministic_algorithms_leave_them_out(natten, xformers, among):
-    kernels = among(neighborhood_attention, Natten()), among(attention, MemoryEfficient())
+def test_deterministic_algorithms_refuse_them(natten, xformers, register):
+    kernels = register(neighborhood_attention, Natten()), register(attention, MemoryEfficient())
     assert [kernel.unavailable() for kernel in kernels] == [None, None]
     torch.use_deterministic_algorithms(True)
     try:
-        assert kernels[0].unsupported(*maps(1, 4, 4, 1, 8), kernel_size=3) == [
-            "is not deterministic in all its gradients"
-        ]
-        assert kernels[1].unsupported(*maps(1, 1, 4, 8)) == ["is not deterministic in all its gradients"]
+        assert kernels[0].unsupported(*maps(1, 4, 4, 1, 8), kernel_size=3) == ["its gradients are not deterministic"]
+        assert kernels[1].unsupported(*maps(1, 1, 4, 8)) == ["its gradients are not deterministic"]
     finally:
         torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(("op", "kernel"), [(neighborhood_attention, Natten), (attention, MemoryEfficient)])
-def test_the_choice_of_them_is_traced(natten, xformers, among, op, kernel):
-    among(op, kernel())
+def test_their_refusals_can_be_traced(natten, xformers, register, op, kernel):
+    register(op, kernel())
     attend, call = op.bind(), {"kernel_size": 3} if op is neighborhood_attention else {}
     compiled = torch.compile(lambda *x: attend(*x, **call), fullgraph=True, backend="aot_eager")
     tensors = maps(1, 4, 4, 4, 12) if call else maps(1, 2, 4, 12)
     torch.testing.assert_close(compiled(*tensors), op.reference.run(*tensors, **call))
 
 
-def test_doctor_gives_reason_and_command():
-    found = {(op["op"], each["kernel"]): each for op in doctor.diagnose()["ops"] for each in op["kernels"]}
+def test_doctor_reports_the_reason_and_the_install_command():
+    kernels = {(op["op"], each["kernel"]): each for op in doctor.diagnose()["ops"] for each in op["kernels"]}
     for key, extra in ((("neighborhood_attention", "natten"), "natten"), (("attention", "xformers"), "xformers")):
-        if found[key]["unavailable"]:
-            assert found[key]["enable"].startswith(f"pip install {extra}")
-    assert found["attention", "sdpa"]["enable"] is None
+        if kernels[key]["unavailable"]:
+            assert kernels[key]["enable"].startswith(f"pip install {extra}")
+    assert kernels["attention", "sdpa"]["enable"] is None
