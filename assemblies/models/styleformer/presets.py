@@ -41,6 +41,7 @@ def styleformer_cifar10_32() -> Spec:
         path_length=0.0,
         style_mixing=0.0,
         kimg=100_000.0,
+        correct_generator=True,
     )
 
 

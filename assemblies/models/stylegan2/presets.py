@@ -23,4 +23,5 @@ def stylegan2_ffhq_256() -> Spec:
         ema_kimg=20.0,  # paper256
         ramp_up=None,  # paper256
         augmented=False,  # 70,000 mirrored faces need none: StyleGAN2-ADA, figure 7
+        flip=True,
     )

@@ -36,6 +36,7 @@ def stylenat_ffhq_256() -> Spec:
         steps=1_000_000,  # file; the published weights are of step 940,000
         decay_steps=225_000,  # file: from step 775,000 on
         consistency=True,  # file
+        flip=True,  # file
     )
 
 
@@ -46,6 +47,7 @@ def stylenat_ffhq_1024() -> Spec:
         batch_size=16,  # [unverified] this and what follows: StyleSwin's run at 1024 px (8 GPUs, 2 images each)
         steps=800_000,
         decay_steps=200_000,
+        flip=False,
     )
 
 
@@ -58,6 +60,7 @@ def stylenat_church_256() -> Spec:
         steps=1_500_000,
         decay_steps=200_000,
         gamma=5.0,
+        flip=True,
     )
 
 
@@ -70,6 +73,7 @@ def styleswin_ffhq_256() -> Spec:
         decay_steps=225_000,
         consistency=True,
         clip_norm=None,
+        flip=True,
     )
 
 
@@ -96,6 +100,7 @@ def gan_spec(
     batch_size: int,
     steps: int,
     decay_steps: int,
+    flip: bool,
     gamma: float = 10.0,
     consistency: bool = False,
     clip_norm: float | None = 5.0,  # the authors' code
@@ -107,6 +112,7 @@ def gan_spec(
         batch_size: Images per step, over all GPUs.
         steps: Length, in steps.
         decay_steps: Steps at the end over which the learning rates fall linearly to 0.
+        flip: Whether half of the real images are mirrored.
         gamma: Weight of R1.
         consistency: Whether there is balanced consistency.
         clip_norm: Largest norm of the discriminator's gradients; None for none.
@@ -126,4 +132,6 @@ def gan_spec(
         ema={"half_life_kimg": 312.5 * thousands, "ramp_up": None},
         batch_size=batch_size,
         kimg=steps * thousands,
+        flip=flip,
+        resize_filter="bilinear",  # the authors' code: torchvision's default
     )

@@ -117,6 +117,7 @@ def official(*, inr: bool) -> Spec:
         ema={"half_life_kimg": 1000.0, "start_kimg": 1000.0, "ramp_up": None},
         batch_size=64,  # c10_style64.gin
         kimg=51_200.0,  # c10_style64.gin: 800,000 steps
+        flip=True,  # c10_style64.gin: cifar10_hflip
     )
 
 

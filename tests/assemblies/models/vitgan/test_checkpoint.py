@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from assemblies.conversion.read import import_network
 from assemblies.conversion.weight_map import translate
 from assemblies.models.vitgan.official import architecture as official
 from assemblies.models.vitgan.official import checkpoint as official_checkpoint
@@ -16,6 +17,8 @@ from assemblies.models.vitgan.reimplementation import checkpoint as reimplementa
 from assemblies.models.vitgan.weight_rules import spectral_norm_rules
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from registry import IncompatibleError
+from tests.assemblies.checkpoint_files import fixture, state_of
+from tests.golden.fixtures import relative_error
 
 SMALL = {"size": 16, "dim": 12, "heads": 3, "num_layers": 1, "n_mlp": 1, "cnn_channels": {16: 6}}
 
@@ -89,3 +92,12 @@ def test_stale_copies_and_filters_are_ignored_and_other_tensors_are_not():
     ):
         assert official_checkpoint.generator_ignored(name)
     assert not official_checkpoint.generator_ignored("layers.0.attn.to_qkv.module.weight_bar")
+
+
+def test_one_network_of_sines_for_the_whole_image_is_converted(tmp_path):
+    recorded = fixture("vitgan/re-generator-16-combined")
+    torch.save(state_of(recorded), tmp_path / "Generator.pth")
+    network = import_network(tmp_path / "Generator.pth", options={"demodulation": True}).build()
+    with torch.no_grad():
+        image = network(recorded.inputs["z"])
+    assert relative_error(image, recorded.expected["image"]) <= 5e-4  # as the reference's own float32

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from assemblies import EMA, parse
 from blocks.augment.fading_blur import FadingBlur, blur, sigma_at
-from blocks.common.guidance import spherical_distance
+from blocks.common.pretrained.guidance import spherical_distance
 from blocks.families import Batch, Networks
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.ema import decay, ema_copy

@@ -10,8 +10,8 @@ from torch.func import functional_call
 
 from assemblies.conversion.weight_map import rule, translate
 from assemblies.models.stylenat import architecture, checkpoint
+from blocks.common.images.wavelets import haar, inverse_haar
 from blocks.common.resample import Blur2d, Downsample2d, Upsample2d
-from blocks.common.wavelets import haar, inverse_haar
 from blocks.families import to_nchw, to_nhwc
 from blocks.layer.transformer import Transformer
 from registry import second_order
