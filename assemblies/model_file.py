@@ -19,7 +19,7 @@ from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
-from blocks.common.frozen_module import defer_embedded_weights, list_frozen_modules
+from blocks.common.pretrained.frozen_module import defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError
 from registry.spec_file import write_atomically
 

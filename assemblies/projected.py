@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from assemblies.discriminator import Discriminator
 from assemblies.generator import ValueRange
 from assemblies.trace import Shape, Step, Trace, run_on_meta
-from blocks.common.value_range import to_symmetric
+from blocks.common.images.value_range import to_symmetric
 from blocks.families import Backbone, Head, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
 from registry.kernels import counting

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from assemblies import GAN, check, read
 from assemblies.multi_stage import MultiStage
 from benchmarks import measure
-from blocks.common.frozen_module import without_weights
+from blocks.common.pretrained.frozen_module import skip_weights
 from blocks.common.weight_cache import frozen_weights
 from registry import Spec, catalogue
 from registry.kernels import counting
@@ -146,11 +146,11 @@ def measured(case: Case) -> dict[str, Any]:
 def build(spec: Spec, case: Case) -> Networks:
     """The networks of a preset that a case needs, on its device; their speed is the same for any weights."""
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
-        with without_weights():
+        with skip_weights():
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
         made = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
     else:
-        with without_weights():
+        with skip_weights():
             gan = spec.build().to(case.device).train()
         made = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from assemblies import check, parse
 from assemblies.models.stylegan_t.presets import mini_stylegan_t
-from blocks.common.guidance import preprocess
+from blocks.common.pretrained.guidance import preprocess
 from ganblocks import DigitScore, generate, open_data, save_grid, train
 from ganblocks.data.digits import DIGIT_WORDS, digits
 from ganblocks.pixels import from_bytes

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from blocks.common.value_range import from_symmetric, to_symmetric
+from blocks.common.images.value_range import from_symmetric, to_symmetric
 
 __all__ = ["from_bytes", "from_symmetric", "to_bytes", "to_symmetric"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blocks.common.computed_buffer import computed_buffer
-from blocks.common.frozen_module import should_load_weights
+from blocks.common.pretrained.frozen_module import should_load_weights
 from plugins.pretrained import (
     HOW_TO_PROVIDE,
     SUFFIXES,

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.computed_buffer import computed_buffer
-from blocks.common.frozen_module import FrozenModule
-from blocks.common.guidance import preprocess, random_crop, spherical_distance
-from blocks.common.value_range import to_symmetric
+from blocks.common.images.value_range import to_symmetric
+from blocks.common.pretrained.frozen_module import FrozenModule
+from blocks.common.pretrained.guidance import preprocess, random_crop, spherical_distance
 from blocks.families import Batch, Condition, Networks, Regularizer
 from plugins.clip_towers import Model, build, configuration, tokens
 from registry import Register, Spec, hookimpl, incompatible

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from blocks.common.frozen_module import WEIGHTS_ENV, find_weights_file
+from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, find_weights_file
 from registry import incompatible
 from registry.external_files import check_external, external_files_allowed
 

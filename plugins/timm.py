@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blocks.common.computed_buffer import computed_buffer
-from blocks.common.frozen_module import FrozenModule
-from blocks.common.value_range import normalization_scale, normalization_shift
+from blocks.common.images.value_range import normalization_scale, normalization_shift
+from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.families import Backbone, Resolution
 from plugins.timm_networks import Arguments, build, is_plain_transformer, native_size, select_depths
 from registry import Register, hookimpl, incompatible

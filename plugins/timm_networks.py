@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from blocks.common.frozen_module import should_load_weights
+from blocks.common.pretrained.frozen_module import should_load_weights
 from plugins.pretrained import (
     SUFFIXES,
     cached_file,

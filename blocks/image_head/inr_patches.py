@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
+from blocks.common.images.patches import image_to_patches, patches_to_image
+from blocks.common.images.value_range import from_symmetric
 from blocks.common.modulation import demodulation_factors, modulated_linear
 from blocks.common.noise import Noise
-from blocks.common.patches import image_to_patches, patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
 from blocks.common.shapes import check_nchw, check_resolution
-from blocks.common.value_range import from_symmetric
 from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
 from blocks.image_head.to_rgb import ToRGB
 from blocks.ops.bias_act import GAINS, SLOPE

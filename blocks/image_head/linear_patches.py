@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from blocks.common.patches import patches_to_image
+from blocks.common.images.patches import patches_to_image
 from blocks.common.resample import SkipSum
 from blocks.common.shapes import check_nchw
 from blocks.families import ImageHead, to_nhwc

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
+from blocks.common.images.patches import patches_to_image
 from blocks.common.modulation import demodulation_factors, modulated_linear
-from blocks.common.patches import patches_to_image
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
 from blocks.common.shapes import check_nchw, check_resolution

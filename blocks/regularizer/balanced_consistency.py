@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blocks.common.value_range import in_symmetric
+from blocks.common.images.value_range import in_symmetric
 from blocks.families import Augment, Batch, Networks, Regularizer
 from blocks.regularizer.fake_images import fake_images
 from registry import Slot

@@ -14,9 +14,9 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from blocks.common.equalized import EqualConv2d
+from blocks.common.images.value_range import to_symmetric
 from blocks.common.resample import Downsample2d
 from blocks.common.shapes import check_nchw
-from blocks.common.value_range import to_symmetric
 from blocks.families import Stem
 from registry import incompatible
 

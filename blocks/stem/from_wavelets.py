@@ -13,8 +13,8 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from blocks.common.images.wavelets import haar
 from blocks.common.shapes import check_nchw
-from blocks.common.wavelets import haar
 from blocks.families import Resolution
 from blocks.stem.from_rgb import FromRGB
 from registry import incompatible

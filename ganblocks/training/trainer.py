@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
-from blocks.common.value_range import in_symmetric
+from blocks.common.images.value_range import in_symmetric
 from blocks.families import Augment, Batch, Networks
 from ganblocks.errors import DivergedError
 from ganblocks.training import ema

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from blocks.common.frozen_module import WEIGHTS_ENV, FrozenModule, list_frozen_modules
+from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, FrozenModule, list_frozen_modules
 from plugins import pretrained, timm_networks
 from plugins.timm import TimmFeatures
 from registry import IncompatibleError, SpecValidationError

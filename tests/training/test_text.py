@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from assemblies import CheckpointError, check, load_model, parse, save_model
-from blocks.common.frozen_module import FrozenModule, skip_weights
-from blocks.common.guidance import random_crop, spherical_distance
+from blocks.common.pretrained.frozen_module import FrozenModule, skip_weights
+from blocks.common.pretrained.guidance import random_crop, spherical_distance
 from blocks.families import Batch
 from ganblocks.cli.app import app
 from ganblocks.sampling.generate import generate

@@ -13,8 +13,8 @@ from torch import nn
 from assemblies import parse
 from assemblies.model_file import load_tensors, read_tensors, save_model
 from blocks.common.computed_buffer import computed_buffer, reset_buffers
-from blocks.common.frozen_module import FrozenModule
 from blocks.common.position import LearnedFourier, SinusoidalGrid
+from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.common.resample import Upsample2d
 from registry import catalogue
 from registry.testing.cases import cases

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assemblies.models.stylenat.presets import stylenat_ffhq_256
 from blocks.augment.ada import ADA
 from blocks.augment.diff_augment import DiffAugment
-from blocks.common.value_range import from_symmetric, to_symmetric
+from blocks.common.images.value_range import from_symmetric, to_symmetric
 from blocks.families import Batch, Networks
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from blocks.common.equalized import leaky_relu
+from blocks.common.images.wavelets import haar, inverse_haar
 from blocks.common.resample import Downsample2d
-from blocks.common.wavelets import haar, inverse_haar
 from blocks.stem.from_wavelets import FromWavelets
 from registry import IncompatibleError
 from tests.tensors import normal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blocks.common.value_range import (
+from blocks.common.images.value_range import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     from_symmetric,

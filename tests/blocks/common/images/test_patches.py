@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from blocks.common.patches import image_to_patches, patches_to_image
+from blocks.common.images.patches import image_to_patches, patches_to_image
 from blocks.families import to_nchw, to_nhwc
 from tests.tensors import normal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from blocks.common.wavelets import haar, inverse_haar
+from blocks.common.images.wavelets import haar, inverse_haar
 from tests.tensors import normal
 
 

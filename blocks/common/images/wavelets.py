@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.common.patches import patches_to_image
+from blocks.common.images.patches import patches_to_image
 from blocks.families import to_nhwc
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.common.value_range import from_symmetric
+from blocks.common.images.value_range import from_symmetric
 
 
 def spherical_distance(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:

@@ -1,0 +1,1 @@
+"""Functions of images that blocks share: value ranges, patches of pixels, wavelets."""
