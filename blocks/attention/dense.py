@@ -40,7 +40,7 @@ class DenseAttention(Attention, kind="dense"):
             measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads, or `out_proj` is needed.
+        IncompatibleError: `dim` does not divide by `num_heads`, or `out_proj` is needed.
     """
 
     examples: ClassVar = (

@@ -48,7 +48,7 @@ class L2Attention(Attention, kind="l2"):
             measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads, `out_proj` is needed, or `temperature` or
+        IncompatibleError: `dim` does not divide by `num_heads`, `out_proj` is needed, or `temperature` or
             `key_norms` is combined with distances that are not squared.
     """
 

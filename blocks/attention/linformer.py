@@ -57,7 +57,7 @@ class Linformer(Attention, kind="linformer"):
             measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads.
+        IncompatibleError: `dim` does not divide by `num_heads`.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -32,7 +32,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
             the fastest, measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads, or the window exceeds the map.
+        IncompatibleError: `dim` does not divide by `num_heads`, or the window exceeds the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from blocks.common.shapes import check_nchw
 from blocks.families import Augment, Probability
 from registry import incompatible
 
@@ -103,6 +104,7 @@ class DiffAugment(Augment, kind="diffaugment"):
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
         """The augmented images, with `draws` or with new random numbers; without draws, eval mode changes nothing."""
+        check_nchw(self, image, name="image")
         if draws is None and not self.training:
             return image
         draws = self.draw(image) if draws is None else draws

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from blocks.common.shapes import check_nchw
 from blocks.families import Augment
 from blocks.ops.upfirdn2d import upfirdn2d
 from registry import Slot
@@ -58,6 +59,7 @@ class FadingBlur(Augment, kind="fading-blur"):
         return {} if self.then is None else self.then.strength()
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        check_nchw(self, image, name="image")
         if self.training:
             image = blur(image, self.sigma)
         return image if self.then is None else self.then(image)

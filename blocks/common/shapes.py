@@ -20,15 +20,15 @@ def check_nhwc(block: nn.Module, x: Tensor, dim: int | None = None) -> None:
         raise _mismatch(block, "x", f"[B, H, W, {dim or 'C'}]", x, cure)
 
 
-def check_nchw(block: nn.Module, x: Tensor, dim: int | None = None) -> None:
-    """Raise ValueError unless `x` is a map [B,C,H,W] with `dim` channels, or with any number of them if None."""
+def check_nchw(block: nn.Module, x: Tensor, dim: int | None = None, *, name: str = "x") -> None:
+    """Raise ValueError unless the argument `name` is a map [B,C,H,W] with `dim` channels; None allows any number."""
     if x.ndim != 4 or (dim is not None and x.shape[1] != dim):
         cure = ""
-        if x.ndim == 3:
+        if x.ndim == 3 and name == "x":
             cure = "; reshape tokens [B, N, C] to a map with x.mT.unflatten(2, (height, width))"
         elif x.ndim == 4 and x.shape[3] == dim:
             cure = "; permute a map [B, H, W, C] with x.permute(0, 3, 1, 2)"
-        raise _mismatch(block, "x", f"[B, {dim or 'C'}, H, W]", x, cure)
+        raise _mismatch(block, name, f"[B, {dim or 'C'}, H, W]", x, cure)
 
 
 def check_channels(block: nn.Module, x: Tensor, dim: int) -> None:

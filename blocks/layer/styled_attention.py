@@ -50,7 +50,7 @@ class StyledAttention(Layer, kind="styled-attention"):
             measured once per machine.
 
     Raises:
-        IncompatibleError: Channels do not divide over the heads.
+        IncompatibleError: `in_dim` does not divide by `num_heads`.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -31,7 +31,7 @@ class UpsampleLinear(Layer, kind="upsample-linear"):
         equalized: Whether the linear layer uses equalised learning rate.
 
     Raises:
-        IncompatibleError: `dim` is no such number.
+        IncompatibleError: `dim` is below 8 or not a multiple of 4.
     """
 
     examples: ClassVar = (

@@ -19,6 +19,7 @@ from blocks.augment.ada.transforms import GROUPS, MAGNITUDE, Group, Transform, c
 from blocks.augment.ada.warp import Warp
 from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.computed_buffer import computed_buffer
+from blocks.common.shapes import check_nchw
 from blocks.families import Augment
 from registry import incompatible
 
@@ -127,6 +128,7 @@ class ADA(Augment, kind="ada"):
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
         """The augmented images, with `draws` or with new random numbers; without draws, eval mode changes nothing."""
+        check_nchw(self, image, name="image")
         if draws is None and not self.training:
             return image
         draws = self.draw(image) if draws is None else draws

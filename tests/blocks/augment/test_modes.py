@@ -28,6 +28,12 @@ def test_eval_mode_is_the_identity(augment: Augment) -> None:
     assert torch.equal(augment.eval()(image), image)
 
 
+@pytest.mark.parametrize("augment", AUGMENTS, ids=lambda augment: augment.kind)
+def test_a_single_image_without_a_batch_axis_is_refused(augment: Augment) -> None:
+    with pytest.raises(ValueError, match=r"image should have shape \[B, C, H, W\], not \[3, 16, 16\]"):
+        augment(torch.rand(3, 16, 16))
+
+
 @pytest.mark.parametrize("augment", AUGMENTS[:2], ids=lambda augment: augment.kind)
 def test_explicit_draws_are_applied_in_eval_mode_too(augment: ADA | DiffAugment) -> None:
     image = torch.rand(2, 3, 16, 16)
