@@ -75,9 +75,8 @@ class Natten(Kernel):
         if bias is not None:
             reasons.append("supports no position bias")
         if not (q.dtype == k.dtype == v.dtype and q.dtype in DTYPES):
-            reasons.append(
-                f"q, k and v should have one dtype of float16, bfloat16 and float32, not {q.dtype}, {k.dtype}, {v.dtype}"
-            )
+            dtypes = f"{q.dtype}, {k.dtype} and {v.dtype}"
+            reasons.append(f"q, k and v should have one dtype of float16, bfloat16 and float32, not {dtypes}")
         if q.shape[-1] % 8 or v.shape[-1] != q.shape[-1]:
             reasons.append(f"needs one head size that is a multiple of 8, not {q.shape[-1]} and {v.shape[-1]}")
         if kernel_size < 2:
