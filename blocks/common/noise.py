@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocks.common.shapes import check_resolution
+
 NoiseMode = Literal["random", "const", "none"]
 
 # A plain list: torch.compile guards on its length, and cannot trace context variables.
@@ -64,5 +66,10 @@ class Noise(nn.Module):
         mode = _modes[-1] if _modes else "random" if self.training else "const"
         if mode == "none":
             return x
-        noise = torch.randn(x.shape[:3], dtype=x.dtype, device=x.device) if mode == "random" else self.const
+        if mode == "random":
+            noise = torch.randn(x.shape[:3], dtype=x.dtype, device=x.device)
+        else:
+            height, width = self.const.shape
+            check_resolution(self, x.shape[1], x.shape[2], (height, width))
+            noise = self.const
         return x + (noise * self.strength).to(x.dtype)[..., None]

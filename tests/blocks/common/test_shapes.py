@@ -128,6 +128,13 @@ def test_styled_attention_with_a_rank_has_one_resolution() -> None:
     assert "built for maps of 4x4 pixels, not 2x4" in refusal(layer, torch.randn(2, 8, 2, 4), torch.randn(2, 1, 5))
 
 
+def test_constant_noise_is_not_broadcast_to_other_maps() -> None:
+    layer = ModulatedConv(8, (4, 4), 5).eval()
+    ws = torch.randn(2, 1, 5)
+    assert "Noise: built for maps of 4x4 pixels, not 1x4" in refusal(layer, torch.randn(2, 8, 1, 4), ws)
+    assert layer.train()(torch.randn(2, 8, 1, 4), ws).shape == (2, 8, 1, 4)
+
+
 def test_checks_work_on_the_meta_device_and_in_one_compiled_graph() -> None:
     norm = SelfModulatedLayerNorm(8, 4)
     x, w = torch.randn(3, 5, 7, 8), torch.randn(3, 4)
