@@ -9,11 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.common.recompute import is_recomputing
+
 
 @torch.no_grad()
 def update_mean(w_avg: Float[Tensor, " s"], w: Float[Tensor, "b s"], beta: float) -> None:
-    """Updates the running mean in place: w_avg = beta w_avg + (1 - beta) mean(w); an empty batch changes nothing."""
-    if w.shape[0]:
+    """Updates the running mean in place: w_avg = beta w_avg + (1 - beta) mean(w).
+
+    An empty batch changes nothing, nor does a pass that activation checkpointing recomputes.
+    """
+    if w.shape[0] and not is_recomputing():
         w_avg.lerp_(w.mean(dim=0).to(w_avg.dtype), 1 - beta)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from blocks.common.recompute import is_recomputing
+from blocks.mapping.mapping import MappingNetwork
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.spectral import SpectralNorm
 
@@ -39,3 +40,12 @@ def test_spectral_norm_iterates_once_under_checkpointing() -> None:
     checkpoint(layer, x, use_reentrant=False).sum().backward()
     torch.testing.assert_close(raw.grad, expected)
     torch.testing.assert_close(layer.parametrizations.weight[0].u, u)
+
+
+def test_the_mean_style_moves_once_under_checkpointing() -> None:
+    mapping, z = MappingNetwork(6, 5, 2, num_layers=1), torch.randn(4, 6, requires_grad=True)
+    mapping(z)
+    expected = mapping.w_avg.clone()
+    mapping.w_avg.zero_()
+    checkpoint(mapping, z, use_reentrant=False).sum().backward()
+    assert torch.equal(mapping.w_avg, expected)
