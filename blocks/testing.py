@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from blocks.common.computed_buffer import reset_buffers
-from blocks.families import Batch
 from blocks.families import Batch, Networks
 from registry.testing.cases import Case
 from registry.testing.harness import ContextValues, Harness, Inputs, Shape
@@ -102,14 +101,15 @@ def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_log
     def synthesis(ws: Tensor) -> Tensor:
         return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
 
-    networks = SimpleNamespace(
-        generator=SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis),
-        discriminator=discriminator,
-        augment=lambda image: image.flip(3),
-        value_range="symmetric",
-    )
-    values = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
-    return block(networks, Batch(real=real, fake=fake, z=z, c=c, **values))
+    generator: Any = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
+    networks = Networks(generator, discriminator, augment=lambda x: x.flip(3))
+    return block(networks, Batch(real, fake, z, c, discriminator(real), discriminator(fake)))
+
+
+def takes_no_labels(case: Case) -> None:
+    """A condition of no labels has batch 0."""
+    block: Any = case.build().block
+    assert block(block.read([])).shape == (0, block.cond_dim)
 
 
 def is_the_identity_in_eval_mode(case: Case) -> None:
@@ -140,6 +140,7 @@ FAMILIES: dict[str, Harness] = {
         shapes=lambda block, context, inputs: ((BATCH, block.cond_dim),),
         contexts=contexts(labels={}),
         call=encode,
+        checks=(takes_no_labels,),
         batched=False,
         traceable=False,  # `read` takes strings
         smooth=False,

@@ -139,6 +139,8 @@ class Block(metaclass=BlockType):
     """Makes a module that replaces an incompatible block of this family while `collecting` checks the rest."""
     twice_differentiable: ClassVar[bool] = True
     """Whether the block has second derivatives, which gradient penalties need."""
+    dead_parameters: ClassVar[tuple[str, ...]] = ()
+    """Parameters that can be without effect, such as a bias before batch norm; kept for the state dicts of others."""
     missing_context: ClassVar[Mapping[str, str]] = {}
     """By name of a context value: what an error message says that a block needs where the value is missing."""
     families: ClassVar[dict[str, type[Block]]] = {}

@@ -69,6 +69,8 @@ class L2Attention(Attention, kind="l2"):
         },
     )
 
+    dead_parameters = ("q.bias",)  # cancels in the distances of tied queries and keys
+
     def __init__(
         self,
         dim: int,

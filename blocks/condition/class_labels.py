@@ -38,7 +38,7 @@ class ClassLabels(Condition, kind="class-labels"):
         for label in labels:
             if not str(label).isdigit() or int(label) >= self.cond_dim:
                 raise ValueError(f"{label!r} is not a class label; the classes are 0 to {self.cond_dim - 1}")
-        return torch.tensor([int(label) for label in labels])
+        return torch.tensor([int(label) for label in labels], dtype=torch.int64)
 
     def forward(self, labels: Int64[Tensor, " b"]) -> Float[Tensor, "b d"]:
         return F.embedding(labels, self.one_hot)

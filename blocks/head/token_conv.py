@@ -45,6 +45,8 @@ class TokenConvHead(Head, kind="token-conv"):
         {"spec": {"kernel_size": 3, "norm": {"kind": "group-norm", "num_groups": 2}, "weight_norm": None}},
     )
 
+    dead_parameters = ("conv1.bias", "conv2.bias")  # batch norm subtracts them; StyleGAN-T's code has them
+
     def __init__(
         self,
         dim: int,

@@ -111,6 +111,23 @@ class Cancelling(Sound, kind="cancelling"):
         return self.proj(x) + 0 * self.unit
 
 
+class Normalized(Sound, kind="normalized"):
+    __doc__ = Sound.__doc__
+
+    def __init__(self, dim: int, resolution: Resolution, *, num_heads: PositiveInt = 4, draws: bool = False) -> None:
+        super().__init__(dim, resolution, num_heads=num_heads, draws=draws)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Map) -> Map:
+        y = super().forward(x) + self.bias
+        return y - y.mean(dim=(0, 1, 2))
+
+
+class Declared(Normalized, kind="declared"):
+    __doc__ = Sound.__doc__
+    dead_parameters = ("bias",)
+
+
 class Gated(Sound, kind="gated"):
     __doc__ = Sound.__doc__
 
@@ -245,6 +262,7 @@ def test_a_sound_block_passes_and_may_refuse_odd_sizes() -> None:
         (OnlyHere, "gives_the_promised_shapes"),
         (Idle, "trains_every_parameter"),
         (Cancelling, "trains_every_parameter"),
+        (Normalized, "trains_every_parameter"),
         (Once, "differentiates_twice"),
         (Forgetful, "restores_from_its_state"),
         (Shared, "copies"),
@@ -263,8 +281,9 @@ def test_a_faulty_block_fails_the_check_for_its_fault(block: type[Block], name: 
         check()
 
 
-def test_a_gate_that_starts_at_zero_is_no_fault() -> None:
-    for check in checks(Gated):
+@pytest.mark.parametrize("block", [Gated, Declared], ids=lambda block: block.kind)
+def test_a_gate_that_starts_at_zero_and_a_declared_dead_parameter_are_no_faults(block: type[Block]) -> None:
+    for check in checks(block):
         if check.function.__name__ == "trains_every_parameter":
             check()
 
