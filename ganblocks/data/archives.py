@@ -63,18 +63,20 @@ class Member(NamedTuple):
             return io.BytesIO(file.read(self.size))
 
     def _read_from_zip(self) -> bytes:
-        archive = _open_zip(self.archive, os.getpid())
-        info = archive.infolist()[self.offset]
-        if info.flag_bits & 1:
-            raise UnreadableError("is encrypted; unpack the archive with its password")
         try:
+            archive = _open_zip(self.archive, os.getpid())
+            info = archive.infolist()[self.offset]
+            if info.flag_bits & 1:
+                raise UnreadableError("is encrypted; unpack the archive with its password")
+            if info.compress_type in METHODS:
+                raise UnreadableError(
+                    f"is compressed by a method that is not supported ({METHODS[info.compress_type]}); unpack the "
+                    "archive with 7z x"
+                )
             return archive.read(info)
-        except NotImplementedError:
-            method = METHODS.get(info.compress_type, f"number {info.compress_type}")
-            raise UnreadableError(
-                f"is compressed by a method that is not supported ({method}); unpack the archive with 7z x"
-            ) from None
-        except Exception as error:  # a damaged stream fails anywhere in zipfile and in the decompressors
+        except UnreadableError:
+            raise
+        except Exception as error:  # damaged data fail anywhere in zipfile and in the decompressors
             raise UnreadableError(f"is damaged: {reason_for(error)}") from error
 
 
@@ -159,13 +161,13 @@ def samples_of(members: Iterable[Member]) -> Iterator[Sample]:
         groups.setdefault((key_of(member.inner), occurrences[member.inner]), []).append(member)
         occurrences[member.inner] += 1
     for (key, _), group in groups.items():
+        by_stem: dict[str, dict[str, Member]] = {}
+        for member in group:
+            by_stem.setdefault(stem_of(member.inner), {})[suffix_of(member.inner)] = member
         images = [member for member in group if is_image(member.inner)]
+        others = {suffix_of(member.inner): member for member in group} if len(images) == 1 else {}
         for image in images:
-            stem = stem_of(image.inner)
-            others = group if len(images) == 1 else []
-            shared = [member for member in group if stem_of(member.inner) == key]
-            own = [member for member in group if stem_of(member.inner) == stem]
-            yield Sample(image, {suffix_of(member.inner): member for member in (*others, *shared, *own)})
+            yield Sample(image, others | by_stem.get(key, {}) | by_stem[stem_of(image.inner)])
 
 
 def key_of(inner: str) -> str:

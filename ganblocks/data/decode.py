@@ -73,7 +73,7 @@ def decode(
     """The image in a file as bytes [image_channels, height, width], in memory that may be written to.
 
     The image is rotated as its EXIF data says, composited on white where it is transparent (unless there are 4
-    channels), resized to cover `resolution` and cropped at the centre.
+    channels), resized to cover `resolution` and cropped at the centre. Of several frames or pages, the first is read.
 
     Raises:
         UnreadableError: The file is no image of a format in `formats.FORMATS`, is damaged, has more pixels than Pillow
@@ -104,7 +104,7 @@ def _fitted(
 
 
 class GreyFormat(NamedTuple):
-    """How the values of an image of more than 8 bits are stored: their bits, and whether 0 is white."""
+    """How grey values of more than 8 bits are stored: their number of bits, and whether 0 is white."""
 
     bits: int = 16
     inverted: bool = False

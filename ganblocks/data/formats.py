@@ -32,7 +32,7 @@ FORMATS = (
     "TGA",
 )
 NAMES = "PNG, JPEG, WebP, BMP, TIFF, ..."
-# formats of pictures that are not read, whether Pillow knows them or not
+# of pictures in other formats, whether Pillow knows them or not
 UNREAD_SUFFIXES = frozenset(
     ".arw .blp .cr2 .cr3 .cur .dcx .dng .emf .eps .exr .fit .fits .flc .fli .ftc .ftu .hdr .heic .heif .im .jxl .mpo "
     ".msp .nef .orf .pcd .pfm .pxr .raf .rw2 .svg .wmf".split()
@@ -60,7 +60,7 @@ def suffix_of(name: str) -> str:
 
 def stem_of(path: str) -> str:
     """A path without its suffix."""
-    return path[: len(path) - len(suffix_of(path))]
+    return path.removesuffix(PurePosixPath(path).suffix)
 
 
 def is_image(name: str) -> bool:

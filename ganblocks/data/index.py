@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 from ganblocks.data.archives import UNPACK, Sample, compressed, key_of, list_tar, list_zip, samples_of
 from ganblocks.data.captions import Captions
 from ganblocks.data.formats import NAMES, UNREAD_SUFFIXES, is_image, stem_of, suffix_of
-from ganblocks.data.label_tables import COLUMNS, LabelTable, find_table, numbered
+from ganblocks.data.label_tables import COLUMNS, ConditionInput, LabelTable, find_table, numbered
 from ganblocks.data.labels import (
     LABEL_SUFFIXES,
-    ConditionInput,
     class_summary,
     read_captions,
     read_classes,
@@ -95,8 +94,8 @@ def _scan_folder(folder: Path, condition_input: ConditionInput | None, num_class
     if any(is_image(file.inner) for file in files):
         listing = _listing(str(folder), files, skipped)
         if archives:
-            counted = ", ".join(f"{counts[suffix]} x {suffix}" for suffix in archives)
-            listing.notes.append(f"archives beside the images are not read: {counted}")
+            kinds = ", ".join(f"{counts[suffix]} x {suffix}" for suffix in archives)
+            listing.notes.append(f"archives beside the images are not read: {kinds}")
         return _index(listing, condition_input, num_classes)
     of_type = {suffix: [Path(str(file)) for file in files if suffix_of(file.inner) == suffix] for suffix in archives}
     if shards := of_type.get(".tar"):
@@ -107,8 +106,8 @@ def _scan_folder(folder: Path, condition_input: ConditionInput | None, num_class
         raise DataError(f"{folder} has no image files but {len(zips)} .zip; pass one of them: --data {zips[0]}")
     if archives:
         raise DataError(compressed(of_type[archives[0]][0], archives[0]))
-    counted = ", ".join(f"{count} x {suffix}" for suffix, count in counts.most_common(MAX_SUFFIXES)) or "it is empty"
-    raise DataError(f"{folder} has no image files ({NAMES}): {counted}")
+    kinds = ", ".join(f"{count} x {suffix}" for suffix, count in counts.most_common(MAX_SUFFIXES)) or "it is empty"
+    raise DataError(f"{folder} has no image files ({NAMES}): {kinds}")
 
 
 def _listing(source: str, files: Sequence[Location], skipped: list[Skipped]) -> Listing:
@@ -120,11 +119,21 @@ def _listing(source: str, files: Sequence[Location], skipped: list[Skipped]) -> 
     others = [file for file in files if not is_image(file.inner)]
     if len(others) == len(files):
         raise DataError(f"{source} has no image files ({NAMES}), but {len(others)} others")
-    unread = [file for file in others if suffix_of(file.inner) in UNREAD_SUFFIXES]
-    reasons = [Skipped(str(file), f"{suffix_of(file.inner)} is not read: convert it to PNG or JPEG") for file in unread]
     by_name = {file.inner: file for file in others if suffix_of(file.inner) in LABEL_SUFFIXES}
     samples = [Sample(file, _files_beside(file, by_name)) for file in files if is_image(file.inner)]
-    return Listing(source, samples, others, [*skipped, *reasons], [])
+    without_suffix = sum(not suffix_of(file.inner) for file in others)
+    notes = [f"{counted(without_suffix, 'file')} without a suffix not read"] if without_suffix else []
+    return Listing(source, samples, others, [*skipped, *_other_pictures(others)], notes)
+
+
+def _other_pictures(files: Sequence[Location]) -> list[Skipped]:
+    """Pictures in formats that are not read."""
+    suffixes = [(file, suffix_of(file.inner)) for file in files]
+    return [
+        Skipped(str(file), f"{suffix} is not read: convert it to PNG or JPEG")
+        for file, suffix in suffixes
+        if suffix in UNREAD_SUFFIXES
+    ]
 
 
 def _files_beside(image: Location, by_name: Mapping[str, Location]) -> Mapping[str, Location]:
@@ -146,7 +155,7 @@ def _scan_shards(
         keys = Counter(key_of(sample.image.inner) for sample in samples)
         several += [(f"{shard}/{key}", count) for key, count in keys.items() if count > 1]
         listing.samples.extend(samples)
-        listing.skipped.extend(skipped)
+        listing.skipped.extend([*skipped, *_other_pictures(members)])
     if not listing.samples:
         reason = f"; the first: {listing.skipped[0]}" if listing.skipped else ""
         raise DataError(f"{source}: {len(shards)} shards hold no samples with an image{reason}")
@@ -206,7 +215,8 @@ def _index(
     else:
         values, class_names, used = read_classes(samples, names, table, num_classes, source)
         notes.append(f"{class_summary(class_names)} from {used}{split_hint(class_names, source)}")
-    notes += unused_labels(samples, listing.others, condition_input, used)
+    unused = [file for file in listing.others if table is None or file.inner not in table.files]
+    notes += unused_labels(samples, unused, condition_input, used)
     kept = [index for index, value in enumerate(values) if not isinstance(value, UnreadableError)]
     skipped = [
         Skipped(str(image), str(value))

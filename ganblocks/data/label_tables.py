@@ -17,9 +17,10 @@ from ganblocks.data.locations import Location, parents, read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
 
+ConditionInput = Literal["classes", "captions"]  # which labels a generator needs
 DATASET_JSON = "dataset.json"
 METADATA = ("metadata.jsonl", "metadata.csv")
-MAX_TABLE = 2**29  # bytes
+MAX_TABLE = 2**28  # bytes
 # columns of labels, of which the first that is there is used
 COLUMNS = {"captions": CAPTION_KEYS, "classes": ("label", "labels", "class")}
 MAX_SOURCES = 3  # tables in a message
@@ -33,16 +34,16 @@ class LabelTable(NamedTuple):
         source: Where they come from, for messages.
         labels: A class number or captions for each image, by its name.
         class_names: Names of the classes, if the table has them.
+        files: Paths of the files inside the data set that it was read from.
     """
 
     source: str
     labels: dict[str, Any]
     class_names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def find_table(
-    others: Iterable[Location], images: Sequence[str], condition_input: Literal["classes", "captions"]
-) -> LabelTable | None:
+def find_table(others: Iterable[Location], images: Sequence[str], condition_input: ConditionInput) -> LabelTable | None:
     """The table that labels the images; None if there is none, or none with the labels that are needed.
 
     Args:
@@ -58,14 +59,16 @@ def find_table(
         folder = next(parents(location.inner))
         if location.inner == folder + DATASET_JSON:
             covers_all = all(image.startswith(folder) for image in images)
-            if covers_all and (table := read_dataset_json(location)) is not None:
+            if covers_all and (table := read_dataset_json(location, condition_input)) is not None:
                 return table
-        elif (table := read_metadata(location, COLUMNS[condition_input])) is not None:
+        elif (table := read_metadata(location, condition_input)) is not None:
             tables.append(table)
     if not tables:
         return None
     source = ", ".join(table.source for table in tables[:MAX_SOURCES]) + ", ..." * (len(tables) > MAX_SOURCES)
-    joined = LabelTable(source, {name: label for table in tables for name, label in table.labels.items()})
+    rows = (row for table in tables for row in table.labels.items())
+    files = tuple(file for table in tables for file in table.files)
+    joined = LabelTable(source, _joined(rows, source, condition_input), files=files)
     return numbered(joined) if condition_input == "classes" else joined
 
 
@@ -74,7 +77,7 @@ def is_table(inner: str) -> bool:
     return inner.rpartition("/")[2] in (DATASET_JSON, *METADATA)
 
 
-def read_dataset_json(location: Location) -> LabelTable | None:
+def read_dataset_json(location: Location, condition_input: ConditionInput) -> LabelTable | None:
     """The labels of a dataset.json; None where they are null, as StyleGAN's tools write it for data without labels.
 
     Raises:
@@ -94,18 +97,19 @@ def read_dataset_json(location: Location) -> LabelTable | None:
         raise DataError(f"{location} {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{location} is no dataset.json, {form}: {error}") from None
-    return LabelTable(str(location), _joined(((folder + name, label) for name, label in rows), str(location)))
+    labels = _joined(((folder + name, label) for name, label in rows), str(location), condition_input)
+    return LabelTable(str(location), labels, files=(location.inner,))
 
 
-def read_metadata(location: Location, columns: Sequence[str]) -> LabelTable | None:
-    """One column of a metadata.jsonl or metadata.csv, the first of `columns` that it has; None if it has none of them.
+def read_metadata(location: Location, condition_input: ConditionInput) -> LabelTable | None:
+    """One column of a metadata.jsonl or metadata.csv, the first of `COLUMNS` that it has; None if it has none of them.
 
     Raises:
         DataError: The file cannot be read, a row has no `file_name`, or an image has two classes.
     """
     folder = next(parents(location.inner))
     rows = list(_metadata_rows(location))
-    column = next((column for column in columns if any(column in row for row in rows)), None)
+    column = next((column for column in COLUMNS[condition_input] if any(column in row for row in rows)), None)
     if column is None:
         return None
     labels = []
@@ -114,7 +118,9 @@ def read_metadata(location: Location, columns: Sequence[str]) -> LabelTable | No
         if not isinstance(name, str):
             raise DataError(f"{location}: row {number} has no file_name; its columns are {', '.join(map(str, row))}")
         labels.append((folder + name.removeprefix("./"), row.get(column)))
-    return LabelTable(f"{location} (column {column})", _joined(labels, str(location)))
+    return LabelTable(
+        f"{location} (column {column})", _joined(labels, str(location), condition_input), files=(location.inner,)
+    )
 
 
 def captions_of(table: LabelTable, names: Iterable[str]) -> list[Captions]:
@@ -183,13 +189,13 @@ def _metadata_rows(location: Location) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"{location}: {error}") from None
 
 
-def _joined(rows: Iterable[tuple[str, Any]], source: str) -> dict[str, Any]:
+def _joined(rows: Iterable[tuple[str, Any]], source: str, condition_input: ConditionInput) -> dict[str, Any]:
     """Labels by name. An image that is listed again may have further captions, but not another class."""
     labels: dict[str, Any] = {}
     for name, label in rows:
         if name not in labels or labels[name] == label:
             labels[name] = label
-        elif as_strings(labels[name]) and as_strings(label):
+        elif condition_input == "captions" and as_strings(labels[name]) and as_strings(label):
             labels[name] = tuple(dict.fromkeys((*as_strings(labels[name]), *as_strings(label))))
         else:
             raise DataError(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import takewhile
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ganblocks.data.archives import Sample
 from ganblocks.data.captions import CAPTION_SUFFIXES, Captions, captions_beside
-from ganblocks.data.label_tables import LabelTable, captions_of, classes_of, is_table
+from ganblocks.data.label_tables import ConditionInput, LabelTable, captions_of, classes_of, is_table
 from ganblocks.data.locations import Location, read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
 
-ConditionInput = Literal["classes", "captions"]
 CLASS_SUFFIX = ".cls"
 LABEL_SUFFIXES = (*CAPTION_SUFFIXES, CLASS_SUFFIX)
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
@@ -44,7 +43,6 @@ def read_classes(
     Raises:
         DataError: An image has no class, or one that the generator does not have.
     """
-    classes: Sequence[int | UnreadableError]
     if table is not None:
         labels = ClassLabels(classes_of(table, names), table.class_names, table.source)
     elif any(CLASS_SUFFIX in sample.files for sample in samples):
@@ -108,7 +106,7 @@ def unused_labels(
 
     Args:
         samples: The images with the files that belong to each.
-        others: The files of the data set that are no images.
+        others: The files of the data set that are no images and no table in use.
         condition_input: Which labels are needed.
         used: Where these come from.
     """
@@ -117,7 +115,7 @@ def unused_labels(
     folders = {name.split("/")[depth] for name in names if name.count("/") > depth}
     unused_folders = len(folders) > 1 and "subfolders" not in used
     present = [f"{len(folders)} subfolders ({_listed(sorted(folders))})"] if unused_folders else []
-    present += [file.inner for file in others if is_table(file.inner) and file.inner not in used]
+    present += [file.inner for file in others if is_table(file.inner)]
     beside = Counter(suffix for sample in samples for suffix in sample.files if suffix in LABEL_SUFFIXES)
     present += [f"{count} {suffix} files" for suffix, count in beside.items() if suffix not in used]
     if not present:

@@ -17,7 +17,8 @@ from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES, ResizeFilter
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.index import scan
-from ganblocks.data.labels import ConditionInput, class_summary, split_hint
+from ganblocks.data.label_tables import ConditionInput
+from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 

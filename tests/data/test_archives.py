@@ -7,12 +7,14 @@ import io
 import os
 import struct
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from ganblocks.data.archives import Member, samples_of
 from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
 from tests.data.files import SHADES, open_captioned, png, reasons, shades, shards, write_files, write_tar, write_zip
@@ -225,3 +227,16 @@ def test_a_zip_is_read_again_after_it_has_changed(tmp_path):
         write_zip(tmp_path / "a.zip", [("0.png", png(shade))])
         os.utime(tmp_path / "a.zip", (0, 0))
         assert torch.unique(open_data(tmp_path / "a.zip", resolution=8).read(0)).tolist() == [shade]
+
+
+def test_pictures_of_other_formats_in_a_shard_are_named(tmp_path):
+    images = open_data(write_tar(tmp_path / "a.tar", [("0.png", png(0)), ("1.heic", b"x")]), resolution=8)
+    assert reasons(images) == {"1.heic": ".heic is not read: convert it to PNG or JPEG"}
+
+
+def test_a_sample_of_many_images_is_split_in_linear_time():
+    count = 20_000
+    members = [Member("a.tar", f"frame.{index:05d}.png", 0, 0, False) for index in range(count)]
+    start = time.perf_counter()
+    assert len(list(samples_of(members))) == count
+    assert time.perf_counter() - start < 5  # pairs of them would take minutes

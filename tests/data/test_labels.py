@@ -181,3 +181,19 @@ def test_splits_that_would_become_classes_or_are_pooled_are_reported(tmp_path):
     for split in ("train", "val"):
         write_tar(tmp_path / "shards" / f"{split}-000.tar", [("0.png", png(0))])
     assert open_data(tmp_path / "shards", resolution=8).notes == ("the splits train, val are used together",)
+
+
+def test_metadata_files_of_several_folders_are_joined(tmp_path):
+    for folder in "abcde":
+        write_files(tmp_path, {f"{folder}/0.png": png(0), f"{folder}/metadata.csv": "file_name,label\n0.png,0\n"})
+    images = open_data(tmp_path, resolution=8, cond_dim=1)
+    assert images.labels.tolist() == [0] * 5
+    assert not any("metadata" in note.partition("not used")[2] for note in images.notes)
+    write_files(tmp_path, {"metadata.csv": "file_name,label\na/0.png,1\n"})
+    with pytest.raises(DataError, match=r"lists a/0.png twice, with the labels '1' and '0'; remove one"):
+        open_data(tmp_path, resolution=8, cond_dim=2)
+
+
+def test_files_without_a_suffix_are_counted(tmp_path):
+    write_files(images_in(tmp_path), {"0001": png(0), "0002": png(0)})
+    assert open_data(tmp_path, resolution=8).notes == ("2 files without a suffix not read",)
