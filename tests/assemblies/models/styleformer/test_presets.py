@@ -48,7 +48,7 @@ def test_unused_style_vectors_of_the_reference_change_path_length_and_style_mixi
 def test_the_small_preset_learns_digits(tmp_path: Path) -> None:
     from ganblocks import DigitScore, train
 
-    spec = parse(presets.mini_styleformer().to_dict() | {"kimg": 12})  # half of it: about 90 seconds on one thread
+    spec = parse(presets.mini_styleformer().to_dict() | {"kimg": 12})  # half of it: about 130 seconds on one thread
+    generator = train(spec, data="digits", out=tmp_path, seed=0).generator
     score = DigitScore(16)
-    trained = train(spec, data="digits", out=tmp_path, seed=0).generator
-    assert score.score(trained) < score.ceiling(trained, 0) / 2
+    assert score.score(generator) < 0.25 * score.ceiling(generator, 0)  # measured: 14 % and 9 % (seeds 0 and 1)

@@ -141,6 +141,7 @@ def test_grids_need_not_be_square():
 
 @pytest.mark.slow
 def test_the_small_preset_learns_digits(tmp_path):
-    generator = train(presets.mini_vitgan(kimg=10.0), data="digits", out=tmp_path, seed=0).generator
+    spec = presets.mini_vitgan(kimg=10.0)  # a fifth of it: about 100 seconds on one thread
+    generator = train(spec, data="digits", out=tmp_path, seed=0).generator
     score = DigitScore(16)
-    assert score.score(generator) < 0.25 * score.ceiling(generator, 0)
+    assert score.score(generator) < 0.2 * score.ceiling(generator, 0)  # measured: 8 % and 14 % (seeds 0 and 1)
