@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,10 @@ class RunFolder:
             raise RunError(
                 f"{self.path} cannot be written to ({error.strerror or error}); choose another --out"
             ) from None
-        with run_lock(self.path / "run.lock"):
+        lock = self.path / "run.lock"
+        with ExitStack() as stack:
+            with disk_errors(lock, 2**7):
+                stack.enter_context(run_lock(lock))
             self._remove_temporary_files()
             yield
 
@@ -155,7 +158,8 @@ class RunFolder:
     def _remove_temporary_files(self) -> None:
         """Remove what killed processes left while they wrote a file."""
         files = (self.record, self.spec, self.log, self.losses, self.model, self.checkpoint)
-        patterns = [f".{file.name}.*" for file in files] + [".writable.*", f"{self.samples.name}/.*.png.*"]
+        patterns = [f"{dots}{file.name}.*" for file in files for dots in (".", "..")]
+        patterns += [".writable.*", f"{self.samples.name}/.*.png.*"]
         for pattern in patterns:
             for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,10 +12,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignal:
-    """A context that stores the first SIGINT, SIGTERM or SIGHUP in `signum`; a second one acts as usual."""
+    """A context that stores the first SIGINT, SIGTERM or SIGHUP in `signum`; a second one acts as usual.
 
-    def __init__(self) -> None:
+    Args:
+        merge_seconds: Signals that arrive so soon after the first one are the same stop: a launcher of several
+            processes passes on what the system has sent to all of them.
+    """
+
+    def __init__(self, merge_seconds: float = 0.0) -> None:
         self.signum: int | None = None
+        self.merge_seconds = merge_seconds
+        self._merge_until = 0.0
         self._handlers: dict[int, Any] = {}
 
     @property
@@ -33,8 +41,12 @@ class StopSignal:
         self._restore()
 
     def _store(self, signum: int, _frame: FrameType | None) -> None:
-        self.signum = signum
-        self._restore()
+        now = time.monotonic()
+        if self.signum is None:
+            self.signum, self._merge_until = signum, now + self.merge_seconds
+        elif now >= self._merge_until:
+            self._restore()
+            signal.raise_signal(signum)
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():

@@ -22,6 +22,7 @@ from ganblocks.data.digits import digits
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.grids import to_picture
 from ganblocks.training.distributed import DistributedContext
+from ganblocks.training.run_folder import RunFolder
 from ganblocks.training.trainer import Trainer
 from plugins import clip_towers
 from plugins.open_clip import TINY
@@ -86,7 +87,7 @@ def different_tensors(folder, other):
 
 
 def log_records(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return RunFolder(folder).records()
 
 
 def write_images(folder, count, split="train"):
@@ -102,20 +103,22 @@ def clip_condition(weights, **options):
     return {"condition": {"kind": "open-clip-text", "model": TINY, "weights": str(weights), **options}}
 
 
-def start_command(*arguments, cwd, **options):
+def start_command(*arguments, cwd, program=("-m", "ganblocks", "train"), **options):
     """A process that runs `ganblocks train ...`, in a process group of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    command = [sys.executable, "-m", "ganblocks", "train", *map(str, arguments)]
+    command = [sys.executable, *program, *map(str, arguments)]
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
 def wait_until(condition: Callable[[], bool], process, seconds=600):
     """Wait until something holds or the process ends."""
     deadline = time.monotonic() + seconds
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert condition(), process.communicate(timeout=60)[1] if process.poll() is not None else "it takes too long"
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"the process has ended: {process.communicate(timeout=60)[1]}")
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
