@@ -1,10 +1,9 @@
-"""Whole models: each preset's generator, discriminator and generator step in one table.
+"""Whole models: generator, discriminator and generator step of each preset in one table.
 
 python -m benchmarks.generators [--only 'stylenat-*'] [--quick] prints a table and writes JSON into benchmarks/results:
-parameters and multiply-adds (of one image, and of its gradients where there are any), seconds an image, the share of
-the machine's float32 matmul rate that is reached, and the peak of the resident memory. Each row is a process of its
-own; on a CPU each runs under the default allocator and under one that keeps large temporaries (see
-`measure.ALLOCATOR`), which the command `ganblocks` sets for itself.
+parameters, multiply-adds (of one image, with gradients where there are any), seconds per image, share of the machine's
+matmul rate, and peak resident memory. Each row is measured in a process of its own. On a CPU each runs with the default
+allocator and with `measure.TUNED_MALLOC`, as the command `ganblocks` configures it.
 """
 
 from __future__ import annotations
@@ -33,13 +32,12 @@ from blocks.common.weight_cache import frozen_weights
 from registry import Spec, catalogue
 from registry.kernels import counting
 
-SIDE = 1024  # of the matrix product that everything is compared with
-KEPT = dict(zip(measure.ALLOCATOR, ("0", "68719476736"), strict=True))
-ALLOCATORS = {"default": {}, "kept": KEPT}
+SIDE = 1024  # of the matrix product that gives the matmul rate
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "tuned": measure.TUNED_MALLOC}
 PASSES = ("forward", "discriminator", "step")
-"""Images from latents; logits and the gradients of images and discriminator; images, logits and the generator's."""
-LARGEST_TRAINED = 256  # px; above, one training step is minutes and tens of gigabytes
-BATCHES = {  # the batches that the papers' own code was measured at
+"""Images from latents; discriminator with gradients of its input and weights; generator gradients through it."""
+LARGEST_TRAINED = 256  # px; above, a training step takes minutes and tens of gigabytes
+BATCHES = {
     "stylenat-*": {"forward": (1, 4), "discriminator": (4,), "step": (4,)},
     "styleformer-*": {"forward": (1, 4, 8), "discriminator": (8,), "step": (8,)},
     "vitgan-*": {"forward": (1, 4, 16), "discriminator": (16,), "step": (8,)},
@@ -53,7 +51,7 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 
 class Case(NamedTuple):
-    """A row of the table: what is measured, and how."""
+    """A row of the table."""
 
     preset: str
     work: str
@@ -68,62 +66,70 @@ class Case(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """What a case runs; a generator alone has no discriminator."""
+    """The networks of a case; discriminator and loss are None if only the generator is needed."""
 
     generator: Any
     discriminator: Any = None
     loss: Any = None
 
 
-def cases(presets: list[str], asked: argparse.Namespace) -> Iterator[Case]:
-    """The rows of a table, each under both allocators where there are two."""
+def cases(presets: list[str], options: argparse.Namespace) -> Iterator[Case]:
+    """The rows of a table, each with every allocator."""
     for preset in presets:
         spec = read(preset)
         channels_and_side = check(spec)["generator"].image
         assert channels_and_side is not None
         trained = isinstance(spec, GAN.Spec) and max(channels_and_side[1:]) <= LARGEST_TRAINED
-        batches = next(found for pattern, found in BATCHES.items() if fnmatch(preset, pattern))
-        for work in asked.passes:
-            for batch in (1,) if asked.quick else asked.batches or batches[work]:
-                for allocator in asked.allocators:
+        batches = next(batches for pattern, batches in BATCHES.items() if fnmatch(preset, pattern))
+        for work in options.passes:
+            for batch in (1,) if options.quick else options.batches or batches[work]:
+                for allocator in options.allocators:
                     if work == "forward" or trained:
                         yield Case(
-                            preset, work, batch, allocator, asked.device, asked.threads, asked.precision, asked.compile,
-                            *((1, 0.0) if asked.quick else (7, asked.seconds)),
-                        )  # fmt: skip
+                            preset,
+                            work,
+                            batch,
+                            allocator,
+                            device=options.device,
+                            threads=options.threads,
+                            precision=options.precision,
+                            compiled=options.compile,
+                            rounds=1 if options.quick else 7,
+                            seconds=0.0 if options.quick else options.seconds,
+                        )
 
 
 def row_of(case: Case) -> dict[str, Any]:
-    """A case measured in a process of its own, or the reason why it could not be."""
+    """A case measured in a process of its own, or the reason why that failed."""
     command = [sys.executable, "-m", "benchmarks.generators", "--row", json.dumps(case._asdict())]
-    kept = {name: value for name, value in os.environ.items() if name not in measure.ALLOCATOR}
-    ended = subprocess.run(
-        command, env=kept | ALLOCATORS[case.allocator], capture_output=True, text=True, cwd=Path.cwd()
+    environment = {name: value for name, value in os.environ.items() if name not in measure.TUNED_MALLOC}
+    result = subprocess.run(
+        command, env=environment | ALLOCATORS[case.allocator], capture_output=True, text=True, cwd=Path.cwd()
     )
-    told = {"preset": case.preset, "pass": case.work, "batch": case.batch, "allocator": case.allocator}
-    if ended.returncode:
-        died = f"ended by signal {-ended.returncode}, for want of memory perhaps"
-        said = ended.stderr.strip().splitlines()
-        return told | {"why not": died if ended.returncode < 0 or not said else said[-1]}
-    return told | json.loads(ended.stdout.splitlines()[-1])
+    row = {"preset": case.preset, "pass": case.work, "batch": case.batch, "allocator": case.allocator}
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+        killed = f"killed by signal {-result.returncode}; it may have run out of memory"
+        return row | {"skipped": killed if result.returncode < 0 else lines[-1]}
+    return row | json.loads(result.stdout.splitlines()[-1])
 
 
-def measured(case: Case) -> dict[str, Any]:
-    """What a row tells of a case, measured here."""
+def measure_case(case: Case) -> dict[str, Any]:
+    """The columns of a case, measured in this process."""
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
     spec = read(case.preset)
     networks = build(spec, case)
-    run = runs(networks, case, case.device)
+    run = make_run(networks, case, case.device)
     dtype, on_gpu = PRECISIONS[case.precision], torch.device(case.device).type == "cuda"
     a, b = torch.randn(2, SIDE, SIDE, device=case.device).to(dtype)
     product = torch.empty_like(a)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    everything = {"matmul": lambda: [torch.mm(a, b, out=product) for _ in range(3)], "run": run}
+    candidates = {"matmul": lambda: [torch.mm(a, b, out=product) for _ in range(3)], "run": run}
     with frozen_weights() if case.work == "forward" else nullcontext():  # as `ganblocks sample` does
-        times = measure.interleaved(everything, rounds=case.rounds, device=case.device, seconds=case.seconds)
-    peak = torch.cuda.max_memory_allocated() if on_gpu else measure.highest_resident()
+        times = measure.interleaved(candidates, rounds=case.rounds, device=case.device, seconds=case.seconds)
+    peak = torch.cuda.max_memory_allocated() if on_gpu else measure.peak_resident()
     rate = 3 * 2 * SIDE**3 / min(times["matmul"])
     multiply_adds = count(spec, case._replace(batch=1, compiled=False))
     best = min(times["run"]) / case.batch
@@ -144,39 +150,40 @@ def measured(case: Case) -> dict[str, Any]:
 
 
 def build(spec: Spec, case: Case) -> Networks:
-    """The networks of a preset that a case needs, on its device; their speed is the same for any weights."""
+    """The networks of a preset that a case needs, on its device, without pretrained weights."""
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
         with skip_weights():
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
-        made = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
+        networks = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
     else:
         with skip_weights():
             gan = spec.build().to(case.device).train()
-        made = Networks(gan.generator, gan.discriminator, gan.loss)
+        networks = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":
-            made.generator.requires_grad_(False)
+            networks.generator.requires_grad_(False)
         else:
-            made.discriminator.requires_grad_(False)
+            networks.discriminator.requires_grad_(False)
     if case.compiled:
-        for network in made:
+        for network in networks:
             if isinstance(network, nn.Module):
                 network.compile()
-    return made
+    return networks
 
 
-def runs(networks: Networks, case: Case, device: str) -> Callable[[], object]:
-    """What is timed."""
+def make_run(networks: Networks, case: Case, device: str) -> Callable[[], object]:
+    """The timed function."""
     generator, discriminator, loss = networks
     z = torch.randn(case.batch, generator.z_dim, device=device)
     c = None
     if generator.cond_dim:
         c = torch.nn.functional.one_hot(torch.arange(case.batch) % generator.cond_dim, generator.cond_dim)
         c = c.float().to(device)
-    low = nullcontext() if case.precision == "float32" else torch.autocast(z.device.type, PRECISIONS[case.precision])
+    dtype = PRECISIONS[case.precision]
+    precision = nullcontext() if dtype == torch.float32 else torch.autocast(z.device.type, dtype)
     if case.work == "forward":
 
         def run() -> Tensor:
-            with torch.no_grad(), low:
+            with torch.no_grad(), precision:
                 image: Tensor = generator(z, c)
                 return image
 
@@ -185,35 +192,35 @@ def runs(networks: Networks, case: Case, device: str) -> Callable[[], object]:
         real = torch.randn(shape, device=device).to(memory_format=torch.channels_last).requires_grad_()
 
         def run() -> Tensor:
-            with low:
+            with precision:
                 value = discriminator(real, c).float().square().mean()
             value.backward()
-            forget(discriminator)
+            clear_gradients(discriminator)
             real.grad = None
             return value
 
     else:
 
         def run() -> Tensor:
-            with low:
+            with precision:
                 value: Tensor = loss.generator(discriminator(generator(z, c), c).float())
             value.backward()
-            forget(generator)
+            clear_gradients(generator)
             return value
 
     return run
 
 
-def forget(network: nn.Module) -> None:
-    """The gradients, as an optimiser would before the next step."""
+def clear_gradients(network: nn.Module) -> None:
+    """Set all gradients to None, as an optimizer does before the next step."""
     for parameter in network.parameters():
         parameter.grad = None
 
 
 def count(spec: Spec, case: Case) -> int:
-    """Multiply-adds of one image, in matrix products, convolutions and attention, counted without computing."""
+    """Multiply-adds of one image in matrix products, convolutions and attention, counted on meta tensors."""
     with torch.device("meta"), counting():
-        run = runs(
+        run = make_run(
             build(spec, case._replace(device="meta", precision="float32")), case._replace(precision="float32"), "meta"
         )
         with FlopCounterMode(display=False) as counter:
@@ -221,45 +228,45 @@ def count(spec: Spec, case: Case) -> int:
     return counter.get_total_flops() // 2
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    presets = "presets by name, with * and ?, or spec files; by default every preset"
+def add_options(parser: argparse.ArgumentParser) -> None:
+    presets = "preset names, with * and ?, or spec files [default: every preset]"
     parser.add_argument("--only", nargs="+", metavar="PRESET", help=presets)
-    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES, help="what to measure")
-    parser.add_argument("--batches", nargs="+", type=int, help="batch sizes, instead of each preset's own")
-    parser.add_argument("--allocators", nargs="+", choices=ALLOCATORS, help="by default both on a CPU")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="under autocast")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
-    parser.add_argument("--seconds", type=float, default=20.0, help="no new round of a row starts after so long")
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES, help="passes to measure")
+    parser.add_argument("--batches", nargs="+", type=int, help="batch sizes [default: chosen by preset]")
+    parser.add_argument("--allocators", nargs="+", choices=ALLOCATORS, help="[default: both on a CPU]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision of autocast")
+    parser.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
+    parser.add_argument("--seconds", type=float, default=20.0, help="no round of a row starts after this time")
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
 
 
-def chosen(only: list[str] | None) -> list[str]:
-    """The presets that make images and that `only` names."""
+def select_presets(only: list[str] | None) -> list[str]:
+    """The presets with a single generator, or those of them that `only` names."""
     known = [name for name in catalogue.presets() if not issubclass(read(name).block, MultiStage)]
     if only is None:
         return known
-    found = [name for pattern in only for name in known if fnmatch(name, pattern)]
+    presets = [name for pattern in only for name in known if fnmatch(name, pattern)]
     files = [name for name in only if Path(name).is_file()]
-    if lost := [name for name in only if name not in files and not any(fnmatch(each, name) for each in known)]:
-        raise SystemExit(f"no preset and no file is called {', '.join(lost)}; presets: {', '.join(known) or 'none'}")
-    return list(dict.fromkeys([*found, *files]))
+    if unknown := [name for name in only if name not in files and not any(fnmatch(each, name) for each in known)]:
+        raise SystemExit(f"--only: no preset or file {', '.join(unknown)}; presets: {', '.join(known) or 'none'}")
+    return list(dict.fromkeys([*presets, *files]))
 
 
 def main() -> None:
-    asked = measure.arguments(__doc__ or "", "generators", options)
-    if asked.row:
-        print(json.dumps(measured(Case(**asked.row))))
+    options = measure.parse_options(__doc__ or "", "generators", add_options)
+    if options.row:
+        print(json.dumps(measure_case(Case(**options.row))))
         return
-    on_cpu = torch.device(asked.device).type == "cpu"
-    asked.allocators = asked.allocators or (list(ALLOCATORS) if on_cpu and not asked.quick else ["kept"])
-    told, rows = measure.machine(asked.device), []
-    for case in cases(chosen(asked.only), asked):
+    on_cpu = torch.device(options.device).type == "cpu"
+    options.allocators = options.allocators or (list(ALLOCATORS) if on_cpu and not options.quick else ["tuned"])
+    machine, rows = measure.machine(options.device), []
+    for case in cases(select_presets(options.only), options):
         rows.append(row_of(case))
         lines = measure.table(rows[-1:], COLUMNS).splitlines()
-        print(lines[-1] if "why not" not in rows[-1] else f"{case.preset} {case.work}: {rows[-1]['why not']}")
+        print(lines[-1] if "skipped" not in rows[-1] else f"{case.preset} {case.work}: {rows[-1]['skipped']}")
         sys.stdout.flush()
-        measure.save(asked.output, told, rows)  # after each row: a whole table takes long
-    print(told, measure.table([row for row in rows if "why not" not in row], COLUMNS), sep="\n")
+        measure.save(options.output, machine, rows)  # after each row, since a whole table takes long
+    print(machine, measure.table([row for row in rows if "skipped" not in row], COLUMNS), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the benchmarks share: the machine in words, its matmul rate, fair timings, peak memory, tables and JSON.
+"""What the benchmarks share: machine description, matmul rate, timing in turns, peak memory, tables and JSON.
 
-Timings of one machine at one time are only comparable when taken in turns: `interleaved` runs the candidates round by
-round and keeps each one's median. Peak memory is taken in a process of its own, one for each candidate.
+Timings of candidates are comparable only if they are taken in turns on one machine: `interleaved` runs all candidates
+in every round. Peak memory is measured in a separate process for each candidate.
 """
 
 from __future__ import annotations
@@ -23,52 +23,54 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ganblocks", "torch", "natten", "xformers", "triton")
-ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")  # glibc: keep large temporaries instead of mapping anew
+CODE = ("assemblies", "benchmarks/*.py", "blocks", "ganblocks", "plugins", "registry")  # what a measurement depends on
+TUNED_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
+"""Environment with which glibc keeps large freed blocks, as `ganblocks.malloc.tune_malloc` sets it."""
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a figure has to be read with: processor, threads, versions, allocator settings, load at the start."""
+    """Processor, threads, versions, allocator settings and load average at the start."""
     device = torch.device(device)
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "allocator": {name: os.environ[name] for name in ALLOCATOR if name in os.environ},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "allocator": {name: os.environ[name] for name in TUNED_MALLOC if name in os.environ},
         "load": round(os.getloadavg()[0], 2),
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        told["gpu"] = {
+        description["gpu"] = {
             "name": properties.name,
             "memory_bytes": properties.total_memory,
             "capability": list(torch.cuda.get_device_capability(device)),
             "cuda": torch.version.cuda,
             "tf32": torch.backends.cuda.matmul.allow_tf32,
         }
-    return told
+    return description
 
 
 def processor() -> str:
-    """The CPU's own name for itself, and how many of it there are."""
+    """Number and model name of the CPU cores."""
     try:
-        names = [
-            line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-        ]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        names = []
-    return f"{os.cpu_count()} x {names[0].strip() if names else platform.processor() or platform.machine()}"
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return f"{os.cpu_count()} x {models[0] if models else platform.processor() or platform.machine()}"
 
 
 def matmul_rate(
     dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", side: int = 2048, rounds: int = 7
 ) -> float:
-    """Multiply-adds, counted as two operations, that a square matrix product reaches here in a second: the best round.
+    """Operations per second of a square matrix product (a multiply-add counts as two), in the best round.
 
-    The best and no median, since what else runs on the machine can only take away from it.
+    The best round and not the median, since other processes can only slow it down.
     """
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     y = torch.empty_like(a)
@@ -83,21 +85,21 @@ def interleaved(
     device: str | torch.device = "cpu",
     seconds: float | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each run of each candidate, all of them once in every round.
+    """Seconds of each run of each candidate; every round runs all of them once.
 
     Args:
-        candidates: What to run, by name.
-        rounds: How often each runs, after warming up.
-        warm: Untimed runs of each before.
-        device: Where it computes; on a GPU a run ends when the GPU is done.
-        seconds: No new round starts after so long; at least one is run.
+        candidates: Functions to run, by name.
+        rounds: Timed runs of each candidate.
+        warm: Untimed runs of each candidate before the first round.
+        device: Device that they compute on; on a GPU a run ends when the GPU is idle.
+        seconds: No round starts after this time; at least one is run.
     """
     wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         for _ in range(warm):
             run()
-    begun = time.perf_counter()
+    first_start = time.perf_counter()
     for _ in range(rounds):
         for name, run in candidates.items():
             wait()
@@ -105,7 +107,7 @@ def interleaved(
             run()
             wait()
             times[name].append(time.perf_counter() - start)
-        if seconds is not None and time.perf_counter() - begun > seconds:
+        if seconds is not None and time.perf_counter() - first_start > seconds:
             break
     return times
 
@@ -116,19 +118,19 @@ def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def training(run: Callable[[], torch.Tensor], leaves: Sequence[torch.Tensor]) -> Callable[[], object]:
-    """`run` and the gradients of its sum's stand-in, a fixed random weighting, for `leaves` that require them."""
+    """`run` and its gradients for `leaves`, from a fixed random gradient of its result."""
     with torch.no_grad():
-        weighting = torch.randn_like(run())
-    return lambda: torch.autograd.grad(run(), leaves, weighting)
+        gradient = torch.randn_like(run())
+    return lambda: torch.autograd.grad(run(), leaves, gradient)
 
 
 def peak_memory(
     make: Callable[..., Callable[[], object]], *args: Any, device: str = "cpu", runs: int = 2
 ) -> int | None:
-    """Bytes that `make(*args)()` needs at its peak beyond what `make` set up; None if the process died of it.
+    """Peak bytes of `make(*args)()` beyond what `make` allocated; None if the process died.
 
-    On a CPU it is the resident set's growth, seen by a fresh process (`make` and `args` have to be importable and
-    picklable); on a GPU it is the allocator's own count.
+    On a CPU it is the growth of the resident set of a new process, so `make` and `args` must be picklable. On a GPU the
+    allocator counts it.
     """
     if torch.device(device).type == "cuda":
         run = make(*args)
@@ -140,16 +142,16 @@ def peak_memory(
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     spawn = multiprocessing.get_context("spawn")
-    mine, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_measure_growth, args=(theirs, make, args, runs, torch.get_num_threads()))
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_measure_growth, args=(sender, make, args, runs, torch.get_num_threads()))
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        grown: int | None = mine.recv()
+        growth: int | None = receiver.recv()
     except EOFError:
-        grown = None
+        growth = None
     process.join()
-    return grown
+    return growth
 
 
 def _measure_growth(pipe: Any, make: Callable[..., Callable[[], object]], args: Any, runs: int, threads: int) -> None:
@@ -157,13 +159,13 @@ def _measure_growth(pipe: Any, make: Callable[..., Callable[[], object]], args: 
     run = make(*args)
     gc.collect()
     before = _resident()
-    _forget_peak()
+    _reset_peak()
     for _ in range(runs):
         run()
-    pipe.send(max(0, highest_resident() - before))
+    pipe.send(max(0, peak_resident() - before))
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -174,11 +176,11 @@ def _resident() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
-        return highest_resident()
+        return peak_resident()
 
 
-def highest_resident() -> int:
-    """Bytes that this process held in memory at its peak."""
+def peak_resident() -> int:
+    """Peak resident memory of this process, in bytes."""
     try:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -186,60 +188,63 @@ def highest_resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
-def arguments(
-    description: str, name: str, more: Callable[[argparse.ArgumentParser], None] | None = None
+def parse_options(
+    description: str, name: str, add_options: Callable[[argparse.ArgumentParser], None] | None = None
 ) -> argparse.Namespace:
-    """The options that every benchmark takes: --quick, --device, --threads, --output; and those that `more` adds."""
+    """The options of every benchmark, --quick, --device, --threads and --output, and those of `add_options`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds: only to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds, to test the benchmark itself")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument(
         "--output", type=Path, default=None, help=f"JSON file (default: {RESULTS.name}/{name}-DEVICE.json)"
     )
-    if more is not None:
-        more(parser)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    asked.output = asked.output or (None if asked.quick else RESULTS / f"{name}-{torch.device(asked.device).type}.json")
-    return asked
+    if add_options is not None:
+        add_options(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.output is None and not options.quick:
+        options.output = RESULTS / f"{name}-{torch.device(options.device).type}.json"
+    return options
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Rows under their columns' names; numbers with three digits, None as a dash."""
+    """Rows as aligned text with a header; numbers with three digits, None as a dash."""
     columns = columns or list(dict.fromkeys(name for row in rows for name in row))
-    cells = [list(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
+    lines = [list(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
 
 
-def save(path: Path | None, told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Machine and rows as JSON; nothing without a path."""
+def save(path: Path | None, description: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write machine, commit and rows as JSON; without a path, nothing."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": dict(told), "commit": _commit(), "rows": list(rows)}, indent=1) + "\n")
+    result = {"machine": dict(description), "commit": commit(), "rows": list(rows)}
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with "-dirty" if the measured code has changes; None outside a repository."""
+    head = _git("rev-parse", "--short", "HEAD")
+    return head and head + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
+
+
+def _git(*command: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else str(round(value) if isinstance(value, float) else value)
-    )
-
-
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, timeout=10
-        )
-    except OSError:
-        return None
-    return asked.stdout.strip() or None
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else str(round(value))
 
 
 def _version(package: str) -> str | None:

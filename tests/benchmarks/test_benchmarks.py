@@ -1,4 +1,4 @@
-"""The benchmarks run, and their measure is fair."""
+"""The benchmarks run at tiny sizes, and their timings and memory measurements are right."""
 
 from __future__ import annotations
 
@@ -6,42 +6,62 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from assemblies import check, parse
-from benchmarks import measure
+from benchmarks import measure, neighborhood
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dense", "convolution"])
+@pytest.mark.parametrize("name", ["convolution", "dense", "neighborhood"])
 def test_a_benchmark_prints_a_table_and_writes_json(name, tmp_path):
-    output = tmp_path / "found.json"
+    output = tmp_path / "rows.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--threads", "1", "--output", str(output)]
-    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
-    found = json.loads(output.read_text())
-    assert found["machine"]["packages"]["torch"] == torch.__version__
-    assert {row["kernel"] for row in found["rows"]} >= {"reference"}
-    assert "times reference" in asked.stdout
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
+    measured = json.loads(output.read_text())
+    assert measured["machine"]["packages"]["torch"] == torch.__version__
+    assert {row["kernel"] for row in measured["rows"]} >= {"reference"}
+    assert all(row["ms"] > 0 if "ms" in row else row["skipped"] for row in measured["rows"])
+    assert "times reference" in result.stdout
+
+
+def test_neighborhood_is_measured_with_both_allocators(tmp_path, monkeypatch):
+    monkeypatch.setattr(neighborhood, "QUICK_SIDES", (8,))
+    output = tmp_path / "rows.json"
+    monkeypatch.setattr(sys, "argv", ["neighborhood", "--quick", "--threads", "1", "--output", str(output)])
+    runs = []
+    run = SimpleNamespace(run=lambda command, **options: runs.append((command, options)))
+    monkeypatch.setattr(neighborhood, "subprocess", run)
+    threads = torch.get_num_threads()
+    neighborhood.main()
+    torch.set_num_threads(threads)
+    rows = json.loads(output.read_text())["rows"]
+    assert {row["kernel"] for row in rows if "ms" in row} >= {"compiled", "tiled", "tiled-math", "masked", "reference"}
+    assert all(row["ms"] > 0 if "ms" in row else row["skipped"] for row in rows)
+    ((command, options),) = runs
+    assert command[-1] == str(tmp_path / "rows-tuned-malloc.json")
+    assert options["env"].items() >= measure.TUNED_MALLOC.items()
 
 
 @pytest.mark.slow
-def test_whole_models_are_measured_in_processes_of_their_own(tmp_path):
-    output, document = tmp_path / "found.json", tmp_path / "gan.yaml"
+def test_whole_models_are_measured_in_separate_processes(tmp_path):
+    output, document = tmp_path / "rows.json", tmp_path / "gan.yaml"
     document.write_text(yaml.safe_dump(tiny.gan()))
     command = [sys.executable, "-m", "benchmarks.generators", "--quick", "--only", str(document), "--threads", "1"]
-    asked = subprocess.run(
-        [*command, "--output", str(output), "--allocators", "default", "kept"],
+    result = subprocess.run(
+        [*command, "--output", str(output), "--allocators", "default", "tuned"],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     rows = json.loads(output.read_text())["rows"]
     assert [(row["pass"], row["allocator"]) for row in rows] == [
-        (work, allocator) for work in ("forward", "discriminator", "step") for allocator in ("default", "kept")
+        (work, allocator) for work in ("forward", "discriminator", "step") for allocator in ("default", "tuned")
     ]
     trace = check(parse(tiny.gan()))["generator"]
     forward, step = rows[0], rows[4]
@@ -49,31 +69,31 @@ def test_whole_models_are_measured_in_processes_of_their_own(tmp_path):
     assert forward["G multiply-adds"] == pytest.approx(trace.multiply_adds / 1e9, rel=1e-2)
     assert step["G multiply-adds"] > 2 * forward["G multiply-adds"]
     assert all(row["peak MB"] > 100 and row["s/image"] > 0 for row in rows)
-    assert "matmul rate %" in asked.stdout
-    lost = subprocess.run([*command[:3], "--only", "nobody"], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert lost.returncode == 1
-    assert "no preset and no file is called nobody" in lost.stderr
+    assert "matmul rate %" in result.stdout
+    unknown = subprocess.run([*command[:3], "--only", "nobody"], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert unknown.returncode == 1
+    assert "no preset or file nobody" in unknown.stderr
 
 
-def test_candidates_run_in_turns():
+def test_every_round_runs_all_candidates():
     order: list[str] = []
     times = measure.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
     assert order == ["a", "b", *"ababab"]
-    assert {name: len(found) for name, found in times.items()} == {"a": 3, "b": 3}
+    assert {name: len(runs) for name, runs in times.items()} == {"a": 3, "b": 3}
     assert measure.medians({"a": [3, 1, 2]}) == {"a": 2}
 
 
-def growing(megabytes: int):
+def allocate(megabytes: int):
     return lambda: torch.ones(megabytes * 2**18).sum()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_memory_is_that_of_the_run_alone():
-    grown = measure.peak_memory(growing, 64)
-    assert grown is not None
-    assert 60 < grown / 2**20 < 90
+def test_peak_memory_is_that_of_the_run_only():
+    growth = measure.peak_memory(allocate, 64)
+    assert growth is not None
+    assert 60 < growth / 2**20 < 90
 
 
-def test_a_table_has_its_columns_aligned():
+def test_table_columns_are_aligned():
     text = measure.table([{"a": "x", "b": 1.23456}, {"a": "longer", "b": None}])
     assert text.splitlines() == ["     a     b", "     x  1.23", "longer     -"]
