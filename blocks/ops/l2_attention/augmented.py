@@ -12,7 +12,7 @@ from blocks.ops.l2_attention.dot_product import DotProduct
 from blocks.ops.l2_attention.reference import Sign, center, squared_norms
 
 FEWEST_KEYS = 512  # measured on a CPU: with fewer, copying the longer vectors costs more than fusing saves
-EXTRA_CHANNELS = 8  # for the norms; fused kernels want head sizes that are multiples of 8
+EXTRA_CHANNELS = 8  # for the norms; fused kernels need head sizes that are multiples of 8
 
 
 class Augmented(DotProduct):
@@ -53,6 +53,6 @@ class Augmented(DotProduct):
         ones = q.new_full((), sign).expand(*q.shape[:-1], len(parts))
         longer_q = F.pad(torch.cat([q * (-2 * sign), ones], -1), (0, unused))
         longer_k = F.pad(torch.cat([k, torch.stack(parts, -1)], -1), (0, unused))
-        longer_v = F.pad(v, (0, longer_q.shape[-1] - v.shape[-1]))  # fused kernels want one head size
+        longer_v = F.pad(v, (0, longer_q.shape[-1] - v.shape[-1]))  # fused kernels need one head size for k and v
         y: Tensor = self.attend(longer_q, longer_k, longer_v, scale=scale)
         return y[..., : v.shape[-1]]

@@ -1,4 +1,4 @@
-"""Convolution before the low-pass filter of the upsampling: the two commute, and the convolution sees fewer pixels."""
+"""Convolution before the low-pass filter of the upsampling: they commute, and the convolution computes fewer pixels."""
 
 from __future__ import annotations
 
