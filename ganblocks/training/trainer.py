@@ -6,7 +6,7 @@ regularizers of every step, then each lazy regularizer by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -43,7 +43,7 @@ class Trainer:
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.generator_ema = ema.ema_copy(self.generator)
         self.augment = augmentation(self.gan)
-        self.augments = [module for module in self.gan.modules() if isinstance(module, Augment)]
+        self.augments = list(augmentations(self.gan))
         training_generator = TrainingGenerator(
             self.generator, style_mixing=spec.style_mixing, trains_condition=spec.trainable.condition
         )
@@ -223,6 +223,15 @@ class Trainer:
     def draw_z(self) -> Tensor:
         """Latents [B,Z] of this process."""
         return torch.randn(self.batch_size, self.generator.z_dim, device=self.distributed.device)
+
+
+def augmentations(module: nn.Module) -> Iterator[Augment]:
+    """All augmentations of a GAN and its regularizers, without the parts of others, which inform their parts."""
+    for child in module.children():
+        if isinstance(child, Augment):
+            yield child
+        else:
+            yield from augmentations(child)
 
 
 def augmentation(gan: GAN) -> nn.Module:

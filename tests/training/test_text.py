@@ -16,7 +16,7 @@ from assemblies import CheckpointError, check, load_model, parse, save_model
 from blocks.common.pretrained.frozen_module import FrozenModule, skip_weights
 from blocks.common.pretrained.guidance import random_crop, spherical_distance
 from blocks.families import Batch
-from ganblocks.cli.app import app
+from ganblocks.cli.app import build_app
 from ganblocks.sampling.generate import generate
 from plugins import clip_towers, pretrained
 from plugins.open_clip import TINY, ClipGuidance, OpenClipText
@@ -130,7 +130,7 @@ def test_a_saved_model_paints_a_prompt(weights, tmp_path, capsys):
     save_model(tmp_path / "model.safetensors", with_text(weights).build())
     out = tmp_path / "seven.png"
     arguments = [str(tmp_path / "model.safetensors"), "--prompt", "a handwritten seven", "--seeds", "0-3"]
-    app(["sample", *arguments, "--out", str(out)], standalone_mode=False)
+    build_app()(["sample", *arguments, "--out", str(out)], standalone_mode=False)
     assert out.is_file()
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from assemblies import check, parse
+from assemblies import ProjectedDiscriminator, check, parse
+from blocks.families import Backbone
+from ganblocks.data.digits import digits
 from ganblocks.errors import DivergedError
+from ganblocks.pixels import from_bytes
 from ganblocks.training import trainer as trainer_module
 from registry import IncompatibleError
 from tests import tiny
@@ -155,6 +158,45 @@ def test_the_augmentation_receives_the_number_of_images_and_the_sign_of_real_log
     signs = [sign for sign, _ in calls[1::2]]
     assert trainer.read_signals()["sign/real"] == pytest.approx(sum(signs) / 2)
     assert trainer.read_signals() == {"augment/p": 0.0}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in-a-blur"])
+def test_each_adaptive_augmentation_counts_every_image_once(inside):
+    ada = {"kind": "ada", "kimg": 0.1, "interval": 100}
+    augment = {"kind": "fading-blur", "then": ada} if inside else ada
+    trainer = new_trainer(tiny.gan(augment=augment, regularizers=[{"kind": "bcr", "augment": ada}]))
+    for _ in range(3):
+        trainer.train_step(real_images(), None)
+    outer = trainer.gan.augment.then if inside else trainer.gan.augment
+    assert (outer.shown, trainer.gan.regularizers[0].augment.shown) == (24, 24)
+
+
+def test_balanced_consistency_adapts_its_own_augmentation():
+    ada = {"kind": "ada", "kimg": 0.1, "interval": 1, "target": -0.99}  # p rises for any logits
+    trainer = new_trainer(tiny.gan(augment=None, regularizers=[{"kind": "bcr", "augment": ada}]))
+    for _ in range(3):
+        trainer.train_step(real_images(), None)
+    assert trainer.gan.regularizers[0].augment.p > 0.1
+    assert trainer.losses.read()["bcr"] > 0
+
+
+@pytest.mark.parametrize("value_range", ["symmetric", "unit", "imagenet"])
+@pytest.mark.parametrize("augment", [None, "ada"])
+def test_a_projected_discriminator_trains_on_features_of_images_from_minus_one_to_one(value_range, augment):
+    discriminator = {"kind": "projected", **ProjectedDiscriminator.examples[0]["spec"]}
+    document = tiny.gan(
+        discriminator=discriminator,
+        generator=tiny.GENERATOR | {"value_range": value_range},
+        augment=augment,
+        regularizers=[],
+    )
+    trainer = new_trainer(document)
+    received = []
+    (backbone,) = (each for each in trainer.discriminator.modules() if isinstance(each, Backbone))
+    backbone.register_forward_pre_hook(lambda _, args: received.append(args[0]))
+    pixels = digits("train", 16, 3).pixels[:8]
+    trainer.train_step(from_bytes(pixels, value_range), None)
+    torch.testing.assert_close(received[0], pixels / 127.5 - 1, rtol=0, atol=1e-4)
 
 
 def test_a_blur_fades_during_training():
