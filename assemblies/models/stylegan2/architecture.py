@@ -22,9 +22,9 @@ Step = dict[str, Any]
 Architecture = Literal["resnet", "orig", "skip"]
 
 
-def width(resolution: int, base: int, most: int) -> int:
-    """Channels at a resolution: `base` over the resolution, at most `most`."""
-    return min(base // resolution, most)
+def width(resolution: int, base: int, limit: int) -> int:
+    """Channels at a resolution: `base` over the resolution, at most `limit`."""
+    return min(base // resolution, limit)
 
 
 def conv_steps(resolution: int, dim: int, *, clamp: float | None = None) -> dict[str, Step]:

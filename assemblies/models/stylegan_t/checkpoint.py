@@ -55,7 +55,7 @@ def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) ->
         rules += [rule(f"condition.tower.{name}", TOWER + name) for name in tower]
         notes.append("CLIP's text tower is in the file and becomes a part of the model (--set clip=null leaves it out)")
     elif options["c_dim"]:
-        notes.append(f"its condition is a text embedding of {options['c_dim']} features, made by CLIP's text tower")
+        notes.append(f"its condition is a text embedding of {options['c_dim']} features by CLIP's text tower")
     return Conversion(spec, rules, tensors, generator_ignored, tuple(notes))
 
 
@@ -65,8 +65,8 @@ def options_from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     sides = sorted({int(match[1]) for match in matches if match})
     channels = {side: len(tensors[f"synthesis.b{side}.convs1.0.weight"]) for side in sides}
     z_dim, w_dim = len(tensors["mapping.x_avg"]), tensors["synthesis.b8.input.affine.weight"].shape[1]
-    most = max(channels.values())
-    narrow = [side for side in sides if channels[side] < most]
+    widest = max(channels.values())
+    narrow = [side for side in sides if channels[side] < widest]
     pairs = count(tensors, "synthesis.b8.convs1.{}.weight") // 2
     return {
         "z_dim": z_dim,
@@ -78,8 +78,8 @@ def options_from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "synthesis_kwargs": {
             "architecture": "skip" if "synthesis.b8.torgb.weight" in tensors else "orig",
             "num_res_blocks": pairs,
-            "channel_base": channels[narrow[0]] * narrow[0] if narrow else most * sides[-1],
-            "channel_max": most,
+            "channel_base": channels[narrow[0]] * narrow[0] if narrow else widest * sides[-1],
+            "channel_max": widest,
         },
     }
 

@@ -87,9 +87,9 @@ def vitgan_bedroom_128() -> Spec:
 def official(*, inr: bool) -> Spec:
     """The authors' code as their README runs it on CIFAR-10 (configs/gan/stylegan2/c10_style64.gin).
 
-    Where ours differs: queries, keys and values have no bias, which theirs adds and trains although its `use_bias` is
-    false; real and generated images pass the discriminator separately, as in theirs on two GPUs; a resumed run keeps
-    the initial singular values of improved spectral norm.
+    Differences: queries, keys and values have no bias, which the authors' code adds and trains although its `use_bias`
+    is false; the discriminator gets real and generated images separately, as in their code on two GPUs; a resumed run
+    keeps the initial singular values of improved spectral norm.
     """
     adam = {
         "lr": 0.001,  # c10_style64.gin
