@@ -1,4 +1,4 @@
-"""Text as a condition and as guidance: towers of a CLIP by name or file, borrowed or the model's own."""
+"""Text as a condition and as guidance: towers of a CLIP by name or file, frozen or embedded in the model."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def with_text(weights, **options):
     return parse(tiny.GENERATOR | {"condition": condition})
 
 
-def test_a_caption_is_what_the_text_tower_makes_of_it(clip, weights):
+def test_a_condition_is_the_embedding_of_the_text_tower(clip, weights):
     read = clip_towers.open_clip().SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
     expected = clip.encode_text(read(CAPTIONS), normalize=True)
     for embed_weights in (False, True):
         condition = OpenClipText(model=TINY, weights=str(weights), embed_weights=embed_weights)
-        told = condition.read(CAPTIONS)
-        assert told.shape == (3, 5)  # the long caption is cut
-        torch.testing.assert_close(condition(told), expected)
+        tokens = condition.read(CAPTIONS)
+        assert tokens.shape == (3, 5)  # the long caption is cut
+        torch.testing.assert_close(condition(tokens), expected)
     half = OpenClipText(model=TINY, weights=str(weights), precision="bfloat16")
-    assert half(told).dtype == torch.float32
-    assert 0 < (half(told) - expected).abs().max() < 0.05
+    assert half(tokens).dtype == torch.float32
+    assert 0 < (half(tokens) - expected).abs().max() < 0.05
 
 
-def test_only_an_own_tower_belongs_to_the_model(weights):
+def test_only_embedded_towers_are_in_the_state_dict(weights):
     frozen, embed_weights = (with_text(weights, embed_weights=embed_weights).build() for embed_weights in (False, True))
     assert not [name for name in frozen.state_dict() if "tower" in name]
     assert "condition.tower.token_embedding.weight" in embed_weights.state_dict()
@@ -69,10 +69,10 @@ def test_only_an_own_tower_belongs_to_the_model(weights):
     assert extra > sum(parameter.numel() for parameter in frozen.parameters())
 
 
-def test_any_generator_takes_text(weights):
+def test_any_generator_can_be_text_conditional(weights):
     spec = parse(tiny.gan(generator=with_text(weights)))
-    found = check(spec)
-    assert found["generator"].steps[0].path == ("generator", "condition")
+    traces = check(spec)
+    assert traces["generator"].steps[0].path == ("generator", "condition")
     gan = spec.build()
     assert gan.generator.cond_dim == gan.discriminator.cond_dim == TINY["embed_dim"]
     c = gan.generator.condition_of(CAPTIONS)
@@ -81,7 +81,7 @@ def test_any_generator_takes_text(weights):
         gan.generator.condition_of([3])
 
 
-def test_classes_are_a_condition_too():
+def test_class_labels_are_conditions_too():
     generator = parse(tiny.GENERATOR | {"condition": {"kind": "class-labels", "num_classes": 4}}).build()
     assert torch.equal(generator.condition_of([2, 0]), torch.eye(4)[[2, 0]])
     with pytest.raises(ValueError, match="4 is not a class label; the classes are 0 to 3"):
@@ -90,22 +90,22 @@ def test_classes_are_a_condition_too():
         check(parse(tiny.GENERATOR | {"cond_dim": 5, "condition": {"kind": "class-labels", "num_classes": 4}}))
 
 
-def test_a_model_file_names_the_tower_that_it_borrows(weights, tmp_path):
+def test_a_model_file_names_its_frozen_tower(weights, tmp_path):
     generator = with_text(weights).build().eval()
     save_model(tmp_path / "model.safetensors", generator)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         about = json.loads(file.metadata()["ganblocks"])
         assert not [name for name in file.keys() if "tower" in name]
-    told = about["frozen"]["condition.tower"]
-    assert told["weights"] == str(weights)
-    assert len(told["sha256"]) == 64
+    tower = about["frozen"]["condition.tower"]
+    assert tower["weights"] == str(weights)
+    assert len(tower["sha256"]) == 64
     again = load_model(tmp_path / "model.safetensors")
     c = generator.condition_of(CAPTIONS)
     assert torch.equal(again.condition_of(CAPTIONS), c)
     assert torch.equal(generate(again, [1, 2, 3], c=c), generate(generator, [1, 2, 3], c=c))
 
 
-def test_another_tower_is_not_taken_for_the_borrowed_one(tmp_path):
+def test_another_tower_than_the_frozen_one_is_refused(tmp_path):
     path = tmp_path / "clip.safetensors"
     save_file(made().state_dict(), path)
     save_model(tmp_path / "model.safetensors", with_text(path).build())
@@ -116,7 +116,7 @@ def test_another_tower_is_not_taken_for_the_borrowed_one(tmp_path):
         load_model(tmp_path / "model.safetensors")
 
 
-def test_a_model_with_its_own_tower_needs_nothing_else(tmp_path):
+def test_a_model_with_an_embedded_tower_needs_no_other_file(tmp_path):
     path = tmp_path / "clip.safetensors"
     save_file(made().state_dict(), path)
     generator = with_text(path, embed_weights=True).build()
@@ -126,7 +126,7 @@ def test_a_model_with_its_own_tower_needs_nothing_else(tmp_path):
     assert torch.equal(again.condition_of(CAPTIONS), generator.condition_of(CAPTIONS))
 
 
-def test_a_saved_model_paints_a_prompt(weights, tmp_path, capsys):
+def test_a_model_file_generates_from_a_prompt(weights, tmp_path, capsys):
     save_model(tmp_path / "model.safetensors", with_text(weights).build())
     out = tmp_path / "seven.png"
     arguments = [str(tmp_path / "model.safetensors"), "--prompt", "a handwritten seven", "--seeds", "0-3"]
@@ -134,12 +134,12 @@ def test_a_saved_model_paints_a_prompt(weights, tmp_path, capsys):
     assert out.is_file()
 
 
-def test_nothing_is_painted_without_a_caption(weights):
+def test_a_text_conditional_model_needs_a_caption(weights):
     with pytest.raises(ValueError, match="the generator paints captions: give c"):
         generate(with_text(weights).build().eval(), [0])
 
 
-def test_copies_share_what_is_borrowed(weights):
+def test_copies_share_frozen_towers(weights):
     import copy
 
     condition = OpenClipText(model=TINY, weights=str(weights))
@@ -156,7 +156,7 @@ def test_weights_are_found_in_the_folder_that_a_variable_names(weights, monkeypa
     assert OpenClipText(model=TINY, weights="elsewhere/clip.safetensors").cond_dim == TINY["embed_dim"]
 
 
-def test_weights_that_are_not_here_are_told_how_to_get(monkeypatch):
+def test_missing_weights_are_an_error_that_says_how_to_get_them(monkeypatch):
     def offline(*_: object) -> None:
         raise OSError("Name or service not known")
 
@@ -166,9 +166,9 @@ def test_weights_that_are_not_here_are_told_how_to_get(monkeypatch):
     tag = clip_towers.open_clip().pretrained.get_pretrained_cfg("ViT-L-14", "openai")
     with pytest.raises(IncompatibleError) as caught:
         clip_towers.find("ViT-L-14", "openai", tag)
-    said = str(caught.value)
-    assert "'openai' of ViT-L-14 is not on this machine and cannot be downloaded (Name or service not known)" in said
-    assert "set `weights` to a file, or put it into the folder that the variable GANBLOCKS_WEIGHTS names" in said
+    message = str(caught.value)
+    assert "'openai' of ViT-L-14 is not on this machine and cannot be downloaded (Name or service not known)" in message
+    assert "set `weights` to a file, or put it into the folder that the variable GANBLOCKS_WEIGHTS names" in message
 
 
 MISTAKES = [
@@ -181,13 +181,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("options", "said"), MISTAKES, ids=range(len(MISTAKES)))
-def test_mistakes_are_told(weights, options, said):
-    with pytest.raises(IncompatibleError, match=said):
+@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=range(len(MISTAKES)))
+def test_invalid_options_of_a_text_encoder_are_refused(weights, options, message):
+    with pytest.raises(IncompatibleError, match=message):
         OpenClipText(**({"weights": str(weights)} | options))
 
 
-def test_guidance_pulls_images_towards_their_captions(clip, weights):
+def test_guidance_moves_images_towards_their_captions(clip, weights):
     guidance = ClipGuidance(6, model=TINY, weights=str(weights), weight=1.0, crop=16)
     c = F.normalize(clip.encode_text(clip_towers.tokens(TINY, CAPTIONS)), dim=1).detach()
     torch.manual_seed(0)
@@ -209,7 +209,7 @@ def test_guidance_pulls_images_towards_their_captions(clip, weights):
     assert not guidance.state_dict()
 
 
-def test_guidance_wants_captions_of_the_same_clip(weights):
+def test_guidance_needs_captions_of_the_same_clip(weights):
     term = {"kind": "clip-guidance", "model": TINY, "weights": str(weights)}
     with pytest.raises(IncompatibleError, match="guidance needs captions, and the generator is unconditional"):
         check(parse(tiny.gan(regularizers=[term])))
@@ -243,7 +243,7 @@ def test_crops_are_one_for_the_batch_and_no_larger_than_the_image():
     assert crops == {row * 10 + column for row in range(3) for column in range(5)}
 
 
-def test_no_weights_are_wanted_where_only_speed_is():
+def test_weights_are_not_needed_to_measure_speed():
     with skip_weights():
         condition = OpenClipText(model=TINY, weights="nowhere.pt")
     assert condition(condition.read(CAPTIONS)).shape == (3, 6)
