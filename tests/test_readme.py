@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from assemblies import read
-from ganblocks.cli.app import app
+from ganblocks.cli.app import build_app
 from registry import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +135,7 @@ PRESET = re.compile(r"`((?:mini|stylenat|styleswin|vitgan|styleformer|stylegan-t
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
     for name, rest in SHOWN.findall(text):
         assert name in known, f"there is no command {name}"
         options = {option for parameter in known[name].params for option in parameter.opts}
@@ -146,7 +146,7 @@ def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
 
 def test_the_readme_names_every_command() -> None:
     named = {name for name, _ in SHOWN.findall(README.read_text(encoding="utf-8"))}
-    assert set(typer.main.get_command(app).commands) <= named  # type: ignore[attr-defined]
+    assert set(typer.main.get_command(build_app()).commands) <= named  # type: ignore[attr-defined]
 
 
 def test_blocks_and_commands_are_parsed() -> None:

@@ -44,16 +44,13 @@ def build_app() -> typer.Typer:
     return app
 
 
-app = build_app()
-
-
 def main() -> None:
     """Run the command line. Errors that a user can fix end in one message, without a traceback."""
     from ganblocks.malloc import tune_malloc
 
     tune_malloc()
     try:
-        app()
+        build_app()()
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise

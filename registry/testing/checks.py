@@ -28,6 +28,7 @@ from registry.testing.harness import Harness
 from registry.testing.spec_checks import is_documented, reads_back_what_it_writes, shows_as_the_code_that_makes_it
 from registry.testing.state_checks import copies, loads_after_the_meta_device, restores_from_its_state
 
+COMPILED_OPTIONS = 2  # sets of options of a block that are compiled to machine code; each takes 2 to 60 seconds
 SPEC_CHECKS = (reads_back_what_it_writes, shows_as_the_code_that_makes_it)
 CASE_CHECKS = (
     gives_the_promised_shapes,
@@ -74,7 +75,8 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
         if fresh:
             options.append(case.options)
         if slow:
-            selected += [Check(compiles_to_machine_code, case)] if case.harness.traceable and fresh else []
+            compiled = case.harness.traceable and fresh and len(options) <= COMPILED_OPTIONS
+            selected += [Check(compiles_to_machine_code, case)] if compiled else []
             continue
         selected += [Check(is_documented, case)] if first else []
         selected += [Check(each, case) for each in SPEC_CHECKS if fresh]

@@ -120,23 +120,21 @@ def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
     }
     with pytest.raises(SpecValidationError) as caught:
         validate(document, Layer, subject="my-layer.yaml")
-    found = {problem.place: problem.message for problem in caught.value.problems}
-    missing = "; if another package gives it, install that package (pip install NAME)"
-    assert found.pop("parts.2").startswith(
-        "no attention or norm of kind 'toy-attentoin' is installed; did you mean toy-attention"
-    )
-    assert found.pop("norm").startswith("no norm of kind 'toy-attention' is installed; did you mean toy-norm")
+    found = {problem.location: problem.message for problem in caught.value.problems}
+    missing = " (if another package provides it: pip install PACKAGE)"
+    assert found.pop("parts.2").startswith("unknown attention or norm 'toy-attentoin'; did you mean 'toy-attention'")
+    assert found.pop("norm").startswith("unknown norm 'toy-attention', which is a kind of attention; did")
     assert found == {
         "repeat": "should be greater than 0, not 0",
-        "attention.kernel_sizes.1": "should be odd, so that a window has a centre, not 4",
-        "attention.num_head": "toy-attention has no such option; did you mean num_heads",
+        "attention.kernel_sizes.1": "should be odd, so that the window has a centre, not 4; take 3 or 5",
+        "attention.num_head": "toy-attention has no such option; did you mean 'num_heads'?",
         "parts.1.window": "should have at most 2 items, not [1, 2, 3]",
         "mode": "should be 'first' or 'second', not 'third'",
         "rates.fast": "should be greater than 0, not 0",
-        "rates.slwo": "rates has no such option; did you mean slow",
+        "rates.slwo": "rates has no such option; did you mean 'slow'?",
         "reach": "should be a valid integer, not 'far' or should be a list, not 'far'",
         "gain": "should be a valid number, not 'much'",
-        "repeats": "toy-layer has no such option; did you mean repeat or rates or parts",
+        "repeats": "toy-layer has no such option; did you mean 'repeat', 'rates' or 'parts'?",
     }
     text = str(caught.value)
     assert text.splitlines()[0] == "my-layer.yaml is not valid (12 problems)"
@@ -159,10 +157,13 @@ def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
         (lambda: ToyAttention(16), "ToyAttention is not valid (1 problem)\n  resolution   is required"),
         (lambda: ToyAttention(16, "large"), "ToyAttention is not valid (1 problem)\n  resolution   should be a list"),
         (lambda: ToyFeedForward.Spec(), "ToyFeedForward.Spec is not valid (1 problem)\n  ratio   is required"),
-        (lambda: ToyLayer.Spec(attention=ToyNorm.Spec()), "toy-norm is a block of family norm; attention goes here"),
+        (
+            lambda: ToyLayer.Spec(attention=ToyNorm.Spec()),
+            "toy-norm is of family norm; this option takes attention",
+        ),
         (
             lambda: ToyLayer.Spec(attention=None),
-            "attention   a block of family attention goes here: its kind, or a mapping",
+            "attention   should be a block of family attention: its kind, or a mapping",
         ),
         (lambda: ToyLayer.Spec(attention={"num_heads": 2}), "or a mapping with `kind`, not {'num_heads': 2}"),
         (lambda: ToyLayer.Spec(parts="toy-norm"), "parts   should be a list, not 'toy-norm'"),
@@ -188,13 +189,11 @@ def test_a_misfit_names_the_parameter_through_all_slots() -> None:
 def test_misfits_are_collected_where_a_stand_in_can_take_the_place() -> None:
     with collecting() as problems:
         ToyLayer(18, 8, parts=["toy-norm", "toy-attention"])
-    assert [problem.place for problem in problems] == ["attention.num_heads", "parts.1.num_heads"]
+    assert [problem.location for problem in problems] == ["attention.num_heads", "parts.1.num_heads"]
 
 
-def test_missing_wiring_is_a_misfit_that_says_what_there_is() -> None:
-    with pytest.raises(
-        IncompatibleError, match=r"toy-attention needs resolution, which this place does not have \(dim\)"
-    ):
+def test_an_error_about_missing_context_lists_what_is_available() -> None:
+    with pytest.raises(IncompatibleError, match=r"toy-attention needs resolution \(available here: dim\)"):
         ToyAttention.Spec().build(dim=16, resolution=None)
 
 
@@ -210,25 +209,25 @@ def test_a_kind_that_arrives_late_is_validated_as_strictly() -> None:
         def __init__(self, dim: int, *, reach: int = 1) -> None:
             super().__init__()
 
-    with pytest.raises(SpecValidationError, match="no attention of kind 'late' is installed"):
+    with pytest.raises(SpecValidationError, match="unknown attention 'late'"):
         ToyLayer.Spec(attention="late")
     with installed(Late):
         assert ToyLayer.Spec(attention="late").attention == Late.Spec()
         with pytest.raises(
-            SpecValidationError, match=r"attention\.reahc   late has no such option; did you mean reach"
+            SpecValidationError, match=r"attention\.reahc   late has no such option; did you mean 'reach'"
         ):
             ToyLayer.Spec(attention={"kind": "late", "reahc": 2})
-    with pytest.raises(SpecValidationError, match="no attention of kind 'late' is installed"):
+    with pytest.raises(SpecValidationError, match="unknown attention 'late'"):
         ToyLayer.Spec(attention="late")
 
 
 @pytest.mark.parametrize(
     ("signature", "said"),
     [
-        ("self, dim: int, *args", "a block names each of its options"),
+        ("self, dim: int, *args", "declare each option by name"),
         ("self, dim, *, num_heads: int = 1", "dim has no annotation"),
-        ("self, dim: int, *, repeat: int = 1", "repeat is taken by every layer spec"),
-        ("self, dim: int, *, kind: str = 'x'", "kind is taken by every layer spec"),
+        ("self, dim: int, *, repeat: int = 1", "repeat is a field of every layer spec"),
+        ("self, dim: int, *, kind: str = 'x'", "kind is a field of every layer spec"),
     ],
 )
 def test_a_signature_that_breaks_the_rule_of_the_star_fails_when_the_class_is_made(signature: str, said: str) -> None:
@@ -241,7 +240,7 @@ def test_a_signature_that_breaks_the_rule_of_the_star_fails_when_the_class_is_ma
 def test_a_kind_is_lower_case_words_and_a_family_is_declared_once() -> None:
     with pytest.raises(TypeError, match="lower-case words joined by hyphens"):
         type(Layer)("Wrong", (Layer,), {}, kind="Not_A_Kind")
-    with pytest.raises(TypeError, match=r"family 'attention' is declared by blocks\.families and again by"):
+    with pytest.raises(TypeError, match=r"family 'attention' is declared by blocks\.families\.networks and again by"):
         type(Layer)("Attention", (Layer,), {"__module__": "elsewhere"}, family="attention")
 
 
@@ -253,8 +252,8 @@ def test_a_kind_is_lower_case_words_and_a_family_is_declared_once() -> None:
         ("a.yaml", b"just words", "a spec is a mapping with `kind`, not str"),
         ("a.yaml", b"", "a spec is a mapping with `kind`, not NoneType"),
         ("a.yaml", b"\xff\xfe\x00\x89PNG", "is not a text file"),
-        ("a.yaml", b"repeat: 1", "(top)   a block of family layer goes here"),
-        ("a.yaml", b"kind: toy-laier", "(top)   no layer of kind 'toy-laier' is installed; did you mean toy-layer"),
+        ("a.yaml", b"repeat: 1", "(top)   should be a block of family layer"),
+        ("a.yaml", b"kind: toy-laier", "(top)   unknown layer 'toy-laier'; did you mean 'toy-layer'"),
         ("a.yaml", b"kind: toy-layer\nrepeat: yes please", "repeat   should be a valid integer, not 'yes please'"),
     ],
 )

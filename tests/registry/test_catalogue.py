@@ -274,6 +274,19 @@ def test_commands_load_without_torch_and_without_the_other_plugins(fresh: Fresh,
     assert done.stdout.split() == ["True", "False"]
 
 
+def test_commands_of_the_same_name_end_in_one_message(fresh: Fresh, tmp_path: Path) -> None:
+    fresh("ganblocks.commands", their_commands=("theirs", COMMANDS.replace('"greet"', '"train"')))
+    done = subprocess.run(
+        [sys.executable, "-m", "ganblocks", "presets"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("command 'train' is provided by ganblocks ")
+    assert "Traceback" not in done.stderr
+
+
 def test_one_name_serves_both_entry_point_groups(fresh: Fresh, tmp_path: Path) -> None:
     both = fresh(their_package=("theirs", PLUGIN.format(kind="mine")))
     (tmp_path / "their_commands.py").write_text(COMMANDS)
