@@ -29,7 +29,7 @@ class Masked(Kernel):
         most = min(MOST_PIXELS, MOST_WINDOWS * kernel_size**2)
         if height * width <= most:
             return []
-        return [f"compares all pixels with each other: up to {most} px, not {height} x {width}"]
+        return [f"compares all pixels with each other, so its maps have at most {most} px"]
 
     def run(
         self,
