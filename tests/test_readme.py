@@ -1,8 +1,8 @@
 """Every code block of the README runs: Python in one namespace, commands in a shell, specs through validation.
 
 A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with output
-must print these lines; one that is shown alone must succeed. Files that the page refers to are in tests/readme. In docs,
-commands must exist with their options, and presets by name.
+must print these lines; one that is shown alone must succeed. Files that the page refers to are in tests/readme. On
+other pages, commands must exist with their options, and presets by name.
 """
 
 from __future__ import annotations

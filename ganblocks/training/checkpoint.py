@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from assemblies import CheckpointError
 from ganblocks.errors import RunError
-from ganblocks.training.run_identity import RunRecord
+from ganblocks.training.run.identity import RunRecord
 from ganblocks.training.trainer import Trainer
 from registry.spec_file import write_atomically
 

@@ -24,8 +24,8 @@ from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.loss_curves import save_losses
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.options import TrainOptions, resume_command
-from ganblocks.training.run_folder import Run, RunFolder, disk_errors
-from ganblocks.training.run_identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
+from ganblocks.training.run.folder import Run, RunFolder, disk_errors
+from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording

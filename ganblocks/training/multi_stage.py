@@ -9,8 +9,8 @@ from assemblies.multi_stage import INITIALISED, MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError
 from ganblocks.training.options import TrainOptions
-from ganblocks.training.run_folder import Run, RunFolder
-from ganblocks.training.run_identity import RunRecord, document_overrides, fixed_settings, num_target_images
+from ganblocks.training.run.folder import Run, RunFolder
+from ganblocks.training.run.identity import RunRecord, document_overrides, fixed_settings, num_target_images
 from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec, spec_file
 

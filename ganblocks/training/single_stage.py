@@ -20,8 +20,8 @@ from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.logs.progress_log import Screen
 from ganblocks.training.loop import TrainingLoop, save_run_model
 from ganblocks.training.options import TrainOptions
-from ganblocks.training.run_folder import Run, RunFolder
-from ganblocks.training.run_identity import (
+from ganblocks.training.run.folder import Run, RunFolder
+from ganblocks.training.run.identity import (
     RunIdentity,
     RunRecord,
     describe_run,

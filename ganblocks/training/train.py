@@ -13,7 +13,7 @@ from ganblocks.errors import RunError
 from ganblocks.options import accepts
 from ganblocks.training import multi_stage
 from ganblocks.training.options import TrainOptions
-from ganblocks.training.run_folder import Run, RunFolder
+from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec
 

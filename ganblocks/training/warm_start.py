@@ -15,7 +15,7 @@ from torch import Tensor
 from assemblies.model_file import read_tensors
 from assemblies.multi_stage import init_from
 from ganblocks.errors import RunError
-from ganblocks.training.run_folder import RunFolder
+from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.trainer import Trainer
 
 

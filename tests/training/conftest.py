@@ -22,7 +22,7 @@ from ganblocks.data.digits import digits
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.grids import to_picture
 from ganblocks.training.distributed import DistributedContext
-from ganblocks.training.run_folder import RunFolder
+from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.trainer import Trainer
 from plugins import clip_towers
 from plugins.open_clip import TINY

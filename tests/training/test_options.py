@@ -12,7 +12,7 @@ from ganblocks import train
 from ganblocks.cli.app import build_app
 from ganblocks.errors import UsageError
 from ganblocks.training.options import NOT_RECORDED, TrainOptions
-from ganblocks.training.run_identity import DEFAULTS, IN_DOCUMENT
+from ganblocks.training.run.identity import DEFAULTS, IN_DOCUMENT
 from tests.training.conftest import ROOT
 
 

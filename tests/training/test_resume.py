@@ -17,8 +17,8 @@ from ganblocks.errors import RunError
 from ganblocks.training import loop
 from ganblocks.training.checkpoint import checkpoint_tensors, load_checkpoint
 from ganblocks.training.options import TrainOptions, resume_command
-from ganblocks.training.run_folder import RunFolder
-from ganblocks.training.run_identity import RunRecord
+from ganblocks.training.run.folder import RunFolder
+from ganblocks.training.run.identity import RunRecord
 from ganblocks.training.single_stage import _resolved, read_record
 from tests import tiny
 from tests.training.conftest import (

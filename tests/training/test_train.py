@@ -16,7 +16,7 @@ from ganblocks.data.digits import digits
 from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError, RunError, UsageError
 from ganblocks.training import loop
-from ganblocks.training.run_identity import document_differences
+from ganblocks.training.run.identity import document_differences
 from ganblocks.training.trainer import Trainer
 from registry import IncompatibleError, SpecValidationError
 from tests import tiny

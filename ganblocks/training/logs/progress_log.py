@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ganblocks.terminal import printable
-from ganblocks.training.run_folder import RunFolder
+from ganblocks.training.run.folder import RunFolder
 
 
 class Screen(Console):

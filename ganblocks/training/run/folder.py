@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganblocks.errors import RunError
-from ganblocks.training.run_lock import run_lock
+from ganblocks.training.run.lock import run_lock
 from registry import Spec, spec_file
 from registry.spec_file import write_atomically
 

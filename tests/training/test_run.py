@@ -18,8 +18,8 @@ import pytest
 
 from assemblies.model_file import read_metadata
 from ganblocks.errors import RunError
-from ganblocks.training import run_lock
-from ganblocks.training.run_folder import RunFolder, disk_errors
+from ganblocks.training.run import lock
+from ganblocks.training.run.folder import RunFolder, disk_errors
 from tests.training.conftest import (
     LAZY,
     ROOT,
@@ -31,7 +31,7 @@ from tests.training.conftest import (
     wait_until,
 )
 
-HOLD = "import sys, time; from ganblocks.training.run_lock import run_lock; from pathlib import Path\n"
+HOLD = "import sys, time; from ganblocks.training.run.lock import run_lock; from pathlib import Path\n"
 HOLD += "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
 
 
@@ -85,15 +85,15 @@ def test_without_locks_of_the_file_system_the_holder_in_the_file_decides(tmp_pat
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_lock.fcntl, "lockf", unsupported)
+    monkeypatch.setattr(lock.fcntl, "lockf", unsupported)
     path = tmp_path / "run.lock"
     path.write_text(content)
     if refused:
-        with pytest.raises(RunError, match=r"If it does not run any more, delete .*run.lock"), run_lock.run_lock(path):
+        with pytest.raises(RunError, match=r"If it does not run any more, delete .*run.lock"), lock.run_lock(path):
             pass
         assert path.read_text() == content
     else:
-        with run_lock.run_lock(path):
+        with lock.run_lock(path):
             assert json.loads(path.read_text())["pid"] == os.getpid()
         assert not path.exists()
 
