@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from assemblies.trace import ForwardState, Trace, trace_steps
+from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
 from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible
@@ -76,7 +76,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
     ) -> None:
         super().__init__()
         self.resolution, self.image_channels, self.cond_dim = resolution, image_channels, cond_dim
-        trace = _trace_steps(steps, resolution, image_channels, cond_dim)
+        trace = _trace(steps, resolution, image_channels, cond_dim)
         if trace.problems:
             raise IncompatibleError(trace.problems)
         self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.context) for step in trace.steps)
@@ -86,7 +86,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
     @classmethod
     def trace(cls, spec: Spec, resolution: tuple[int, int], image_channels: int = 3, cond_dim: int = 0) -> Trace:
         assert isinstance(spec, cls.Spec)
-        return _trace_steps(spec.steps, resolution, image_channels, cond_dim)
+        return _trace(spec.steps, resolution, image_channels, cond_dim)
 
     @classmethod
     def max_frozen(cls, trace: Trace) -> int:
@@ -135,6 +135,11 @@ class DiscriminatorState(ForwardState):
 def discriminator_context(generator: Any) -> dict[str, Any]:
     """The context of the discriminator of a generator."""
     return {name: getattr(generator, name) for name in ("resolution", "image_channels", "cond_dim", "value_range")}
+
+
+def _trace(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:
+    context = ("discriminator", *resolution, image_channels, cond_dim)
+    return trace_once(steps, context, lambda: _trace_steps(steps, resolution, image_channels, cond_dim))
 
 
 def _trace_steps(steps: tuple[Any, ...], resolution: tuple[int, int], image_channels: int, cond_dim: int) -> Trace:

@@ -133,7 +133,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
         self.regularizers = nn.ModuleList(
-            self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator))
+            self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator, traces))
             for index, regularizer in enumerate(regularizers)
         )
         self.augment: Augment | None = self.fill("augment", augment)
@@ -174,7 +174,7 @@ def check(
         problems = [problem for trace in traces.values() for problem in trace.problems]
         problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.discriminator, traces)
         problems += spec.trainable.problems_with(spec.generator)
-        problems += _part_problems(spec)
+        problems += _part_problems(spec, traces)
     elif issubclass(spec.block, Generator):
         traces = {"generator": spec.block.trace(spec)}
         problems = list(traces["generator"].problems)
@@ -213,14 +213,16 @@ def _training_problems(
     return problems
 
 
-def _regularizer_context(generator: Any) -> dict[str, Any]:
-    return {"cond_dim": cond_dim_of(generator), "condition": condition_spec(generator)}
+def _regularizer_context(generator: Any, traces: Mapping[str, Trace]) -> dict[str, Any]:
+    trace = traces["generator"]
+    num_styles = sum(step.num_styles for step in trace.steps) if trace.complete else None
+    return {"cond_dim": cond_dim_of(generator), "condition": condition_spec(generator), "num_styles": num_styles}
 
 
-def _part_problems(spec: Spec) -> list[Problem]:
+def _part_problems(spec: Spec, traces: Mapping[str, Trace]) -> list[Problem]:
     """Problems of the loss, the augmentation and the regularizers, which are built on the meta device."""
     try:
-        context = _regularizer_context(spec.generator)
+        context = _regularizer_context(spec.generator, traces)
     except IncompatibleError:  # the generator's trace reports it
         return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]

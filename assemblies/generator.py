@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.condition import condition_size, resolve_cond_dim
-from assemblies.trace import ForwardState, Step, Trace, trace_steps
+from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
@@ -139,7 +139,7 @@ class LayeredGenerator(Generator, kind="layered"):
             cond_dim = resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
-        trace = _trace_synthesis(synthesis, self.w_dim, image_channels)
+        trace = _trace(synthesis, self.w_dim, image_channels)
         if trace.problems:
             raise IncompatibleError(trace.problems)
         assert trace.image is not None
@@ -152,7 +152,7 @@ class LayeredGenerator(Generator, kind="layered"):
     def trace(cls, spec: Spec) -> Trace:
         assert isinstance(spec, cls.Spec)
         w_dim = spec.w_dim or spec.z_dim
-        synthesis = _trace_synthesis(spec.synthesis, w_dim, spec.image_channels)
+        synthesis = _trace(spec.synthesis, w_dim, spec.image_channels)
         problems: list[Problem] = []
         steps: list[Step] = []
         cond_dim = spec.cond_dim
@@ -223,6 +223,11 @@ class _TracingState(GeneratorState):
     def advance(self, block: nn.Module) -> None:
         self.ws = torch.zeros(1, int(block.num_styles), self.style_dim)  # type: ignore[arg-type]
         super().advance(block)
+
+
+def _trace(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:
+    context = ("generator", w_dim, image_channels)
+    return trace_once(synthesis, context, lambda: _trace_synthesis(synthesis, w_dim, image_channels))
 
 
 def _trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:

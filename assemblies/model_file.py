@@ -1,29 +1,50 @@
 """A model file: one .safetensors file with the tensors of a network and, in its metadata, the network's spec.
 
-The file of a discriminator also holds its context. Nothing is pickled, so loading a file cannot run code.
+The file of a discriminator also holds its context. Nothing is pickled, so loading a file cannot run code. Its header is
+compared with the network before memory is allocated.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
 from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
+from assemblies.excerpt import excerpt
 from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError
+from registry.external_files import external_files
 from registry.spec_file import write_atomically
 
 FORMAT = "ganblocks-1"
+
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # dtypes of tensors in model files, by their names in .safetensors headers
+
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class CheckpointError(ValueError):
@@ -70,110 +91,174 @@ def save_tensors(
     write_atomically(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(content)}))
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generator:
+class Entry(NamedTuple):
+    """A tensor as the header of its file describes it; `dtype` is text if models have no tensors of it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype | str
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, allow_external: bool = False) -> Generator:
     """The generator in a .safetensors file, in eval mode.
 
+    Args:
+        path: The file.
+        device: The generator's device.
+        allow_external: Whether to open other files and to download weights that the model file names. Files in the
+            folder GANBLOCKS_WEIGHTS and weights that were downloaded before are always used.
+
     Raises:
         CheckpointError: The file is missing, truncated or not a model file, or its tensors do not match its spec.
-        SpecValidationError: Its spec names blocks that are not installed.
+        SpecError: Its spec names blocks that are not installed, or external files that are not allowed.
     """
-    tensors, metadata = read_tensors(path)
+    metadata = read_metadata(path)
     if "context" in metadata:
         raise CheckpointError(f"{path} holds a discriminator; pass the file of a generator")
-    with defer_embedded_weights():
-        generator: Generator = _spec(metadata, Generator, path).build()
-    return _loaded(generator, tensors, metadata, path).to(device, memory_format=torch.channels_last)
+    generator: Generator = _load(path, metadata, Generator, {}, allow_external=allow_external)
+    return generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
-    """The discriminator in a .safetensors file, in eval mode.
-
-    Raises:
-        CheckpointError: The file is missing, truncated or not a model file, or its tensors do not match its spec.
-        SpecValidationError: Its spec names blocks that are not installed.
-    """
-    tensors, metadata = read_tensors(path)
+def load_discriminator(
+    path: str | Path, device: str | torch.device = "cpu", *, allow_external: bool = False
+) -> Discriminator:
+    """The discriminator in a .safetensors file, in eval mode; arguments and errors are those of `load_model`."""
+    metadata = read_metadata(path)
     if "context" not in metadata:
         raise CheckpointError(f"{path} holds a generator; pass the file of a discriminator")
-    with defer_embedded_weights():
-        discriminator: Discriminator = _spec(metadata, Discriminator, path).build(**metadata["context"])
-    return _loaded(discriminator, tensors, metadata, path).to(device, memory_format=torch.channels_last)
+    context = metadata["context"]
+    discriminator: Discriminator = _load(path, metadata, Discriminator, context, allow_external=allow_external)
+    return discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _loaded(network: Any, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], path: str | Path) -> Any:
+def _load(
+    path: str | Path, metadata: dict[str, Any], family: type[Block], context: dict[str, Any], *, allow_external: bool
+) -> Any:
+    """The network of a file, in eval mode; the header is compared first with one on the meta device."""
+    try:
+        spec = parse(metadata["spec"], family, subject=str(path))
+        with external_files(allowed=allow_external), defer_embedded_weights():
+            with torch.device("meta"):
+                _compare(spec.build(**context), _header(path), str(path))
+            network = spec.build(**context)
+    except SpecError as error:
+        made_with = ", ".join(f"{name} {version}" for name, version in metadata.get("plugins", {}).items())
+        raise type(error)(error.problems, f"{path} (made with {excerpt(made_with, 300)})") from None
+    tensors = read_tensors(path)[0]
+    _warn_of_non_finite(tensors, path)
     load_tensors(network, tensors, str(path))
-    _compare(list_frozen_modules(network), metadata, path)
+    _compare_frozen(list_frozen_modules(network), metadata, path)
     return network.eval()
 
 
-def _compare(current: dict[str, dict[str, str]], metadata: dict[str, Any], path: str | Path) -> None:
+def _compare_frozen(current: dict[str, dict[str, str]], metadata: dict[str, Any], path: str | Path) -> None:
     """Refuse frozen modules with other weights than those that the model was saved with."""
     for name, saved in metadata.get("frozen", {}).items():
+        expected = str(saved.get("sha256") if isinstance(saved, dict) else saved)
         sha256 = str(current.get(name, {}).get("sha256"))
-        if sha256 != saved["sha256"]:
+        if sha256 != expected:
+            weights = saved.get("weights") if isinstance(saved, dict) else None
             raise CheckpointError(
-                f"{path} was saved with weights {saved.get('weights')} in {name}, whose sha256 is "
-                f"{saved['sha256'][:12]}...; those here have {sha256[:12]}...: provide the original weights, other "
+                f"{path} was saved with weights {excerpt(weights)} in {excerpt(name)}, whose sha256 is "
+                f"{excerpt(expected[:12])}...; those here have {sha256[:12]}...: provide the original weights, other "
                 "ones would change the images"
             )
 
 
-def _spec(metadata: dict[str, Any], family: type[Block], path: str | Path) -> Spec:
-    try:
-        return parse(metadata["spec"], family, subject=str(path))
-    except SpecError as error:
-        made_with = ", ".join(f"{name} {version}" for name, version in metadata.get("plugins", {}).items())
-        raise type(error)(error.problems, f"{path} (made with {made_with})") from None
+def _warn_of_non_finite(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    names = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if names:
+        fact = f"{path}: {len(names)} tensors have values that are not finite, first {excerpt(names[0])}"
+        warnings.warn(f"{fact}; the training diverged or the file is damaged", stacklevel=4)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata of a model file, without its tensors."""
-    return _open(path, tensors=False)[1]
+    """The metadata of a model file, without its tensors.
+
+    Raises:
+        CheckpointError: The file is missing, truncated or not a model file.
+    """
+    with _open(path) as file:
+        return _metadata(file.metadata() or {}, path)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a model file."""
-    return _open(path, tensors=True)
-
-
-def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor], subject: str) -> None:
-    """Copy tensors into a module and recompute its other buffers; every name and every shape must match.
+    """The tensors and the metadata of a model file.
 
     Raises:
-        CheckpointError: Lists missing and unexpected names and wrong shapes.
+        CheckpointError: The file is missing, truncated or not a model file.
     """
+    with _open(path) as file:
+        metadata = _metadata(file.metadata() or {}, path)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, torch.Tensor], subject: str) -> None:
+    """Copy tensors into a module; names and shapes must match, and floating-point tensors have such counterparts.
+
+    Raises:
+        CheckpointError: Lists missing and unexpected names, wrong shapes and wrong dtypes.
+    """
+    _compare(module, {name: Entry(tuple(value.shape), value.dtype) for name, value in tensors.items()}, subject)
+    module.load_state_dict(tensors)
+    reset_buffers(module)  # a module that was built on the meta device has no values for them
+
+
+def _compare(module: nn.Module, entries: Mapping[str, Entry], subject: str) -> None:
     expected = module.state_dict()
-    problems = [f"missing: {name}" for name in expected if name not in tensors]
-    problems += [f"unexpected: {name}" for name in tensors if name not in expected]
-    problems += [
-        f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the model"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
+    problems = [f"missing: {name}" for name in expected if name not in entries]
+    problems += [f"unexpected: {excerpt(name)}" for name in entries if name not in expected]
+    for name, value in expected.items():
+        if (entry := entries.get(name)) is None:
+            continue
+        if entry.shape != tuple(value.shape):
+            problems.append(f"shape of {name}: {entry.shape} in the file, {tuple(value.shape)} in the model")
+        elif not _convertible(entry.dtype, value.dtype):
+            problems.append(f"dtype of {name}: {entry.dtype} in the file, {value.dtype} in the model")
     if problems:
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise CheckpointError(
             f"{subject} does not match its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more
         )
-    module.load_state_dict(tensors)
-    reset_buffers(module)  # a module that was built on the meta device has no values for them
 
 
-def _open(path: str | Path, *, tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _convertible(dtype: torch.dtype | str, target: torch.dtype) -> bool:
+    return dtype == target or (dtype in FLOATS and target in FLOATS)
+
+
+def _header(path: str | Path) -> dict[str, Entry]:
+    with _open(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        return {
+            name: Entry(tuple(each.get_shape()), DTYPES.get(each.get_dtype(), each.get_dtype()))
+            for name, each in slices.items()
+        }
+
+
+def _open(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         fact = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path} {fact}; pass a run folder or a model's .safetensors file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                fact = "a .safetensors file without the metadata of a ganblocks model"
-                raise CheckpointError(f"{path} is {fact}; to convert it: ganblocks convert")
-            loaded = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}
-    except SafetensorError as error:
-        size = path.stat().st_size
+        return safe_open(path, framework="pt")
+    except Exception as error:  # SafetensorError, or what a damaged header leads to
+        reason, size = excerpt(error, 300), path.stat().st_size
         raise CheckpointError(
-            f"{path} cannot be read as .safetensors ({error}); it has {size} bytes: truncated, or another format?"
+            f"{path} cannot be read as .safetensors ({reason}); it has {size} bytes: truncated, or another format?"
         ) from None
-    return loaded, json.loads(metadata["ganblocks"])
+
+
+def _metadata(header: Mapping[str, str], path: str | Path) -> dict[str, Any]:
+    if header.get("format") != FORMAT:
+        fact = "is a .safetensors file without the metadata of a ganblocks model"
+        raise CheckpointError(f"{path} {fact}; to convert a checkpoint of another library: ganblocks convert")
+    try:
+        metadata = json.loads(header.get("ganblocks", ""))
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("spec"), dict):
+        raise CheckpointError(f"{path} has damaged metadata: the spec cannot be read; save the model again")
+    for name in ("plugins", "frozen", "context", "extra"):
+        if not isinstance(metadata.get(name, {}), dict):
+            raise CheckpointError(f"{path} has damaged metadata: {name} is not a mapping; save the model again")
+    return metadata

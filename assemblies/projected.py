@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator
 from assemblies.generator import ValueRange
-from assemblies.trace import Shape, Step, Trace, run_on_meta
+from assemblies.trace import Shape, Step, Trace, run_on_meta, trace_once
 from blocks.common.images.value_range import to_symmetric
 from blocks.families import Backbone, Head, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
@@ -120,6 +120,15 @@ def _offset(largest: int, device: torch.device) -> Tensor:
 
 
 def _trace(
+    networks: tuple[Any, ...], head: Any, resolution: tuple[int, int], image_channels: int, cond_dim: int
+) -> Trace:
+    context = ("projected", *resolution, image_channels, cond_dim)
+    return trace_once(
+        (*networks, head), context, lambda: _trace_networks(networks, head, resolution, image_channels, cond_dim)
+    )
+
+
+def _trace_networks(
     networks: tuple[Any, ...], head: Any, resolution: tuple[int, int], image_channels: int, cond_dim: int
 ) -> Trace:
     """Each network, followed by the heads of its depths, built and run on the meta device."""

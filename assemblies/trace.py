@@ -59,6 +59,29 @@ class Trace(NamedTuple):
         return sum(step.multiply_adds for step in self.steps)
 
 
+_recent: dict[tuple[Any, ...], tuple[Sequence[Spec], Trace]] = {}
+MAX_RECENT = 32
+
+
+def trace_once(specs: Sequence[Spec], context: tuple[Any, ...], trace: Callable[[], Trace]) -> Trace:
+    """`trace()`, or its earlier result for the same objects in the same context, as when a checked spec is built.
+
+    Args:
+        specs: The specs that are traced.
+        context: Everything else that the result depends on.
+        trace: Computes it; results with problems are not kept.
+    """
+    key = (*map(id, specs), context)
+    if key in _recent:
+        return _recent[key][1]
+    result = trace()
+    if not result.problems:
+        _recent[key] = specs, result  # while specs are kept, their ids are not used again
+        if len(_recent) > MAX_RECENT:
+            del _recent[next(iter(_recent))]
+    return result
+
+
 class ForwardState:
     """The values that a list of steps passes on, in a trace and in `forward`: features, image, logits.
 
@@ -144,11 +167,12 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
     Raises:
         IncompatibleError: `block` failed.
     """
+    block.requires_grad_(False)  # the counter's hooks fail at an output that is a parameter itself
     with FlopCounterMode(display=False) as counter:
         try:
             output = run()
-        except (ValueError, RuntimeError, IndexError, TypeError, KernelError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (ValueError, RuntimeError, IndexError, TypeError, AssertionError, KernelError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise IncompatibleError([Problem(path, f"{type(block).__name__} cannot run here: {reason}")]) from error
     return output, counter.get_total_flops() // 2
 

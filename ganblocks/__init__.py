@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from ganblocks.sampling.generate import generate as generate
     from ganblocks.sampling.grids import save_grid as save_grid
     from ganblocks.sampling.load import load as load
-    from ganblocks.training.run_folder import Run as Run
+    from ganblocks.training.run.folder import Run as Run
     from ganblocks.training.train import train as train
 
     __version__: str
 
 LAZY = {
     "DigitScore": "ganblocks.metrics.digit_score:DigitScore",
-    "Run": "ganblocks.training.run_folder:Run",
+    "Run": "ganblocks.training.run.folder:Run",
     "blocks": "ganblocks.describe:families",
     "build": "ganblocks.networks:build",
     "check": "assemblies:check",

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from assemblies.conversion.importer import Conversion, MissingOptionError
 from assemblies.conversion.weight_map import translate
+from assemblies.excerpt import excerpt
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
-from assemblies.printable import printable
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
 from registry import CheckpointImporter, IncompatibleError, Problem, Spec, SpecError, catalogue
@@ -120,9 +120,9 @@ def _convert(
     except KeyError as error:
         raise CheckpointError(f"{subject} lacks {error}: incomplete, or another version of this layout") from None
     except Exception as error:  # an importer computes with the shapes and options of the file
-        reason = f"{type(error).__name__}: {printable(error)}"
+        reason = f"{type(error).__name__}: {excerpt(error)}"
         if options:
-            settings = printable(", ".join(f"{name}={value}" for name, value in options.items()))
+            settings = excerpt(", ".join(f"{name}={value}" for name, value in options.items()))
             raise CheckpointError(f"{subject} cannot be converted with {settings}; check them ({reason})") from None
         raise CheckpointError(f"{subject} is damaged, or another version of this layout ({reason})") from None
     return conversion, state
@@ -178,7 +178,7 @@ def form_of(tensors: Mapping[str, Tensor], subject: str) -> CheckpointImporter:
     for part, reason in UNSUPPORTED.items():
         if any(part in name for name in names):
             raise CheckpointError(f"{subject} cannot be converted: {reason}")
-    some = ", ".join(printable(name) for name in sorted(names)[:4])
+    some = ", ".join(excerpt(name) for name in sorted(names)[:4])
     raise CheckpointError(
         f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
         + ", ".join(importer.form for importer in catalogue.importers())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from assemblies.printable import printable
+from assemblies.excerpt import excerpt
 from registry import IncompatibleError, Problem
 
 
@@ -72,7 +72,7 @@ def translate(
             converted = convert(*(tensors[name] for name in sources))
         except (RuntimeError, IndexError, ValueError) as error:  # of a shape that `convert` does not support
             shapes = ", ".join(str(list(tensors[name].shape)) for name in sources)
-            fact = f"has shape {shapes}; {target} cannot be computed from it ({printable(error)})"
+            fact = f"has shape {shapes}; {target} cannot be computed from it ({excerpt(error)})"
             problems.append(Problem(sources[:1] or (target,), fact))
             continue
         if tuple(converted.shape) != expected[target]:
@@ -81,7 +81,7 @@ def translate(
         state[target] = converted
     problems += [Problem((name,), "has no counterpart in the checkpoint") for name in expected if name not in targets]
     unexpected = [name for name in tensors if name not in used and not ignored(name)]
-    problems += [Problem((printable(name),), "is not expected") for name in unexpected]
+    problems += [Problem((excerpt(name),), "is not expected") for name in unexpected]
     if problems:
         raise IncompatibleError(problems, subject)
     return state

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assemblies.printable import printable
+from assemblies.excerpt import excerpt
 from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.records import Record, UnreadableError, fields
 
@@ -143,9 +143,9 @@ def plain(value: Any, left: list[int] | None = None, depth: int = 0) -> Any:
 def summary(checkpoint: Any) -> str:
     """The object of an unknown file in a few words."""
     if isinstance(checkpoint, Record):
-        return f"an object of {printable(checkpoint.name)}"
+        return f"an object of {excerpt(checkpoint.name)}"
     if isinstance(checkpoint, dict):
-        names = ", ".join(printable(name, 40) for name in list(checkpoint)[:6])
+        names = ", ".join(excerpt(name, 40) for name in list(checkpoint)[:6])
         return (
             f"a dictionary of {names}{' and more' if len(checkpoint) > 6 else ''}" if names else "an empty dictionary"
         )

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from assemblies.excerpt import excerpt
 from assemblies.model_file import CheckpointError
-from assemblies.printable import printable
 from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.pickles import read_pickle
 from assemblies.unpickling.records import UnreadableError, fields
@@ -65,7 +65,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError, or what a damaged header leads to
-        reason = printable(error, 300)
+        reason = excerpt(error, 300)
         raise UnreadableError(f"{path} cannot be read as .safetensors ({reason}): truncated?") from None
 
 
@@ -77,7 +77,7 @@ def read_zip(file: IO[bytes], size: int, subject: str) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # zipfile raises many kinds of errors for damaged archives
-        reason = printable(error, 300) or type(error).__name__
+        reason = excerpt(error, 300) or type(error).__name__
         raise UnreadableError(f"{subject} is damaged or truncated ({reason}): download or copy it again") from None
 
 
@@ -101,7 +101,7 @@ class ZipFile:
             if member.flag_bits & 1:
                 raise UnreadableError(f"{self.subject} is an encrypted zip archive: decrypt it first")
             if member.compress_type != zipfile.ZIP_STORED:
-                fact = f"a compressed zip archive ({printable(name)}), not of torch.save"
+                fact = f"a compressed zip archive ({excerpt(name)}), not of torch.save"
                 raise UnreadableError(f"{self.subject} is {fact}")
         order = f"{self.folder}byteorder"
         if order in self.members and self.member(order) != b"little":
@@ -174,9 +174,9 @@ class LegacyFile:
         count = self.content.read(8)
         raw = self.content.read(storage.nbytes)
         if len(count) < 8 or len(raw) < storage.nbytes:
-            raise UnreadableError(f"{self.subject} is truncated: storage {printable(key)} ends after {len(raw)} bytes")
+            raise UnreadableError(f"{self.subject} is truncated: storage {excerpt(key)} ends after {len(raw)} bytes")
         if int.from_bytes(count, "little") != len(storage):
-            raise UnreadableError(f"{self.subject} is damaged: storage {printable(key)} has another size")
+            raise UnreadableError(f"{self.subject} is damaged: storage {excerpt(key)} has another size")
         storage.view(torch.uint8).numpy()[:] = np.frombuffer(raw, np.uint8)
 
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from assemblies.excerpt import excerpt
 from assemblies.model_file import CheckpointError
-from assemblies.printable import printable
 from assemblies.unpickling.containers import extend, pairs, set_array, set_byte_order, update
 from assemblies.unpickling.limits import Limits, as_key, check_integer, check_name
 from assemblies.unpickling.records import Global, Record, RefusedError, UnreadableError, describe
@@ -60,7 +60,7 @@ def read_pickle(
     except CheckpointError:
         raise
     except Exception as error:  # a damaged program can fail in any way
-        fact = "an object is missing on the stack" if isinstance(error, LookupError) else printable(error, 300)
+        fact = "an object is missing on the stack" if isinstance(error, LookupError) else excerpt(error, 300)
         message = f"{subject} is damaged, truncated or not a checkpoint: {fact} (byte {machine.position})"
         raise UnreadableError(message) from None
     raise UnreadableError(f"{subject} is truncated: its pickle has no end")
@@ -131,7 +131,7 @@ class StackMachine:
         return elements
 
     def refuse(self, name: str) -> RefusedError:
-        fact = f"{self.subject} is refused: it would run {printable(name)} (byte {self.position})"
+        fact = f"{self.subject} is refused: it would run {excerpt(name)} (byte {self.position})"
         return RefusedError(f"{fact}. A checkpoint holds data and needs no such call; nothing of the file was run")
 
     # one method per instruction

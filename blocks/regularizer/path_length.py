@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blocks.common.recompute import is_recomputing
 from blocks.families import Batch, Networks, Regularizer
+from registry import incompatible
 
 
 class PathLength(Regularizer, kind="path-length"):
@@ -26,6 +27,7 @@ class PathLength(Regularizer, kind="path-length"):
     range.
 
     Args:
+        num_styles: Number of style vectors that the generator uses.
         weight: Weight of the penalty.
         decay: Weight of the batch's mean in the running mean of the lengths.
         batch_shrink: Divisor of the batch: only its first part is used, to save memory.
@@ -39,12 +41,15 @@ class PathLength(Regularizer, kind="path-length"):
 
     def __init__(
         self,
+        num_styles: int | None = None,
         *,
         weight: NonNegativeFloat = 2.0,
         decay: Annotated[float, Field(gt=0, le=1)] = 0.01,
         batch_shrink: PositiveInt = 2,
     ) -> None:
         super().__init__()
+        if num_styles == 0:
+            raise incompatible((), "the generator uses no style vectors; remove path-length, or add a step with styles")
         self.weight, self.decay, self.batch_shrink = weight, decay, batch_shrink
         self.register_buffer("mean", torch.zeros(()))
 

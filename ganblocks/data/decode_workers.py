@@ -73,6 +73,9 @@ def _result(batch: Future[Any], workers: list[BaseProcess], stopped: Callable[[]
         try:
             return batch.result(timeout=POLL_SECONDS)
         except (RuntimeError, OSError, EOFError, TimeoutError) as error:
+            if isinstance(error, ConnectionError | EOFError):  # the end of a worker, which may take a moment to be seen
+                for worker in workers:
+                    worker.join(timeout=POLL_SECONDS)
             if dead := [worker for worker in workers if not worker.is_alive()]:
                 ends = ", ".join(f"process {worker.pid} ended with code {worker.exitcode}" for worker in dead)
                 raise DataError(

@@ -17,7 +17,7 @@ from assemblies import Generator
 from blocks.common.noise import NoiseMode, noise_mode
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.precision import Precision, autocast
-from ganblocks.randomness import latents, fork_rng, seed_step
+from ganblocks.randomness import fork_rng, latents, seed_step
 from ganblocks.sampling.conditions import conditions_for
 from ganblocks.sampling.load import load
 

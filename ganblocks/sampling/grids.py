@@ -14,7 +14,7 @@ from torch import Tensor, uint8
 
 from ganblocks.errors import UsageError
 from ganblocks.pixels import to_bytes
-from registry.spec_file import write_whole
+from registry.spec_file import write_atomically
 
 BACKGROUND = "white"
 TEXT = 12  # px
@@ -66,7 +66,7 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
     path, content = Path(path), BytesIO()
     form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
     (picture.convert("RGB") if form == "JPEG" else picture).save(content, format=form)
-    write_whole(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
@@ -85,7 +85,7 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
         loop=0,
         **options,
     )
-    write_whole(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def destination(out: Path, suffixes: Sequence[str] = STILLS) -> str:

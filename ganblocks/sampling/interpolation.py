@@ -129,7 +129,7 @@ def save_interpolation(
     suffix = destination(out, tuple(dict.fromkeys((*ANIMATIONS, *STILLS))))
     if len(seeds) < 2:
         raise UsageError(f"--seeds {seeds[0]}: interpolation needs two seeds or more, such as 0-3")
-    generator = load(model, options.device)
+    generator = load(model, options.device, allow_external=options.allow_external)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     if len(conditions.vectors) not in (1, len(seeds)):
         raise UsageError(

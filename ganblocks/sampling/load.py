@@ -11,15 +11,17 @@ from assemblies import CheckpointError, Generator, load_model
 MODEL = "model.safetensors"
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> Generator:
+def load(source: str | Path, device: str | torch.device = "cpu", *, allow_external: bool = False) -> Generator:
     """The averaged generator of a run folder, or the generator of a model file, in eval mode.
 
     Args:
         source: A run folder or a `.safetensors` model file.
         device: Where to put it.
+        allow_external: Whether to open other files and to download weights that the model file names.
 
     Raises:
         CheckpointError: There is no model, or the file is damaged or does not fit its own spec.
+        SpecError: The model file names blocks that are not installed, or files that are not allowed.
     """
     path = Path(source)
     if path.is_dir():
@@ -28,4 +30,4 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Generator:
                 f"{path} has no {MODEL}: it is not a run folder, or training has not saved a model yet"
             )
         path = path / MODEL
-    return load_model(path, device)
+    return load_model(path, device, allow_external=allow_external)

@@ -66,6 +66,9 @@ class SamplingOptions(Options):
         Literal["fp32", "bf16", "fp16"], Field(description="Mixed precision; fp16 needs a GPU."), Flag(HARDWARE)
     ] = "fp32"
     device: Annotated[str, Field(description="Such as cpu or cuda."), Flag(HARDWARE)] = "cpu"
+    allow_external: Annotated[
+        bool, Field(description="Open files and download weights that the model file names."), Flag(CONDITION)
+    ] = False
 
     def synthesis(self) -> dict[str, Any]:
         """The keyword arguments of `generate`."""

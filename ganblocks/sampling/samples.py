@@ -36,7 +36,7 @@ def save_samples(
     """
     out = Path(out)
     suffix = destination(out)
-    generator = load(model, options.device)
+    generator = load(model, options.device, allow_external=options.allow_external)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     batch_size = options.batch_size or batch_size_of(generator)
     (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ def save_style_mixing(
     out = Path(out)
     if not destination(out):
         raise UsageError(f"--out {out}: a style-mixing grid is one picture; give a suffix such as .png")
-    generator = load(model, options.device)
+    generator = load(model, options.device, allow_external=options.allow_external)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     if len(conditions.vectors) > 1:
         raise UsageError(f"a style-mixing grid has one condition, not {len(conditions.vectors)}; give one of them")

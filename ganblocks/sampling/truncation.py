@@ -47,7 +47,7 @@ def save_truncation_sweep(
     out = Path(out)
     if not destination(out):
         raise UsageError(f"--out {out}: a truncation sweep is one picture; give a suffix such as .png")
-    generator = load(model, options.device)
+    generator = load(model, options.device, allow_external=options.allow_external)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     images: list[torch.Tensor] = []
     rows: list[str] = []

@@ -1,4 +1,4 @@
-"""Checkpoint files as other libraries write them, made on the spot from the tensors of golden fixtures."""
+"""Writes checkpoint files in the layouts of other libraries, with the tensors of golden fixtures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.golden.fixtures import Fixture
-
-DATA = Path(__file__).parents[1] / "golden" / "data"
+from tests.golden.fixtures import DATA, Fixture
 
 
 def fixture(name: str) -> Fixture:
-    """A recording in float32, such as stylenat/generator-32."""
+    """A golden fixture in float32, such as stylenat/generator-32."""
     return Fixture(DATA / name, torch.float32)
 
 
@@ -36,13 +34,13 @@ def state_of(recorded: Fixture, **computed: tuple[int, ...]) -> OrderedDict[str,
 
 @contextmanager
 def foreign(**classes: type) -> Iterator[None]:
-    """While open, classes can be imported from where they say they are, as pickle demands when it writes."""
+    """A context in which these classes can be imported from their `__module__`, which pickle needs to write them."""
     before = dict(sys.modules)
-    for made in classes.values():
-        names = made.__module__.split(".")
+    for cls in classes.values():
+        names = cls.__module__.split(".")
         for depth in range(1, len(names) + 1):
             sys.modules.setdefault(".".join(names[:depth]), ModuleType(".".join(names[:depth])))
-        setattr(sys.modules[made.__module__], made.__qualname__, made)
+        setattr(sys.modules[cls.__module__], cls.__qualname__, cls)
     try:
         yield
     finally:
@@ -51,20 +49,20 @@ def foreign(**classes: type) -> Iterator[None]:
 
 
 def module_of(state: Mapping[str, Tensor], kind: type[nn.Module], inner: type[nn.Module] = nn.Module) -> nn.Module:
-    """A module of some class with these tensors, in modules inside it as their names say."""
-    top = kind()
+    """A module of a class, with these tensors in submodules according to their names."""
+    root = kind()
     for name, value in state.items():
         *path, last = name.split(".")
-        here = top
+        module = root
         for part in path:
-            if part not in here._modules:
-                here.add_module(part, inner())
-            here = here._modules[part]
+            if part not in module._modules:
+                module.add_module(part, inner())
+            module = module._modules[part]
         if value.is_floating_point():
-            here.register_parameter(last, nn.Parameter(value))
+            module.register_parameter(last, nn.Parameter(value))
         else:
-            here.register_buffer(last, value)
-    return top
+            module.register_buffer(last, value)
+    return root
 
 
 def foreign_class(module: str, name: str, base: type = nn.Module, **members: Any) -> type:
@@ -74,27 +72,27 @@ def foreign_class(module: str, name: str, base: type = nn.Module, **members: Any
 def write_persistent(
     path: Path, networks: Mapping[str, tuple[Mapping[str, Tensor], dict[str, Any]]], source: str
 ) -> None:
-    """A pickle of StyleGAN2-ADA's: each object comes with the source text of its class, its state and arguments."""
+    """StyleGAN2-ADA's pickle: each object is stored with the source text of its class, its state and its arguments."""
     easy_dict = foreign_class("dnnlib.util", "EasyDict", dict)
     rebuild = _function("torch_utils.persistence", "_reconstruct_persistent_obj")
 
     def reduce(self: nn.Module) -> Any:
-        about = {"type": "class", "version": 6, "module_src": source, "class_name": type(self).__name__}
-        return rebuild, (easy_dict(about | {"state": self.__dict__}),), None
+        metadata = {"type": "class", "version": 6, "module_src": source, "class_name": type(self).__name__}
+        return rebuild, (easy_dict(metadata | {"state": self.__dict__}),), None
 
     persistent = {"__reduce__": reduce, "__reduce_ex__": lambda self, protocol: reduce(self)}
     network = foreign_class("training.networks", "Generator", **persistent)
     inner = foreign_class("training.networks", "Layer", **persistent)
     with foreign(EasyDict=easy_dict, rebuild=rebuild, network=network, inner=inner):
-        whole: dict[str, Any] = {"training_set_kwargs": easy_dict(class_name="training.dataset.ImageFolderDataset")}
+        contents: dict[str, Any] = {"training_set_kwargs": easy_dict(class_name="training.dataset.ImageFolderDataset")}
         for role, (state, options) in networks.items():
-            whole[role] = module_of(state, network, inner)
-            whole[role]._init_args, whole[role]._init_kwargs = (), easy_dict(options)
-        path.write_bytes(pickle.dumps(whole | {"augment_pipe": None}))
+            contents[role] = module_of(state, network, inner)
+            contents[role]._init_args, contents[role]._init_kwargs = (), easy_dict(options)
+        path.write_bytes(pickle.dumps(contents | {"augment_pipe": None}))
 
 
 class Call:
-    """Pickles as a call of a function, which is then never called here."""
+    """An object that pickles as a call of a function."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.reduced = function, arguments
@@ -107,7 +105,7 @@ class Call:
 
 
 def write_by_reference(path: Path, networks: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """A pickle of StyleGAN-T's, as dill writes it: classes by reference, hooks and bound methods as code."""
+    """StyleGAN-T's pickle, as dill writes it: classes by reference, hooks and bound methods as code."""
     network = foreign_class("networks.generator", "Generator")
     inner = foreign_class("networks.layers", "Layer")
     names = ("_create_function", "_create_code", "_create_cell", "_load_type")
@@ -115,23 +113,23 @@ def write_by_reference(path: Path, networks: Mapping[str, Mapping[str, Tensor]])
     with foreign(network=network, inner=inner, **dill):
         code = Call(dill["_create_code"], 1, 0, b"d\x00S\x00")
         hook = Call(dill["_create_function"], code, {}, "hook", None, (Call(dill["_create_cell"], "0"),))
-        whole: dict[str, Any] = {role: module_of(state, network, inner) for role, state in networks.items()}
-        for module in whole.values():
+        contents: dict[str, Any] = {role: module_of(state, network, inner) for role, state in networks.items()}
+        for module in contents.values():
             module._forward_hooks[0] = hook
             module.__dict__["forward_flex"] = Call(Call(dill["_load_type"], "MethodType"), hook, module)
-        path.write_bytes(pickle.dumps(whole | {"training_set_kwargs": {"path": "x.zip"}}))
+        path.write_bytes(pickle.dumps(contents | {"training_set_kwargs": {"path": "x.zip"}}))
 
 
 def write_stylenat(path: Path, states: Mapping[str, Mapping[str, Tensor]], args: Mapping[str, Any]) -> None:
-    """StyleNAT's new layout: state dicts and the whole configuration."""
+    """StyleNAT's new layout: state dicts and the complete configuration."""
     config = {"runs": {"size": args["size"], "generator": dict(args["args"])}, "rng_state": [1, 2], "fid": 2.05}
     optimizers = {"g_optim": {"state": {}, "param_groups": [{"lr": 5e-5, "params": [0]}]}, "d_optim": {}}
-    whole = {"args": config, "state_dicts": dict(states), "optim_dicts": optimizers, "lr_dicts": {"G_lr": 5e-5}}
-    torch.save(whole | {"eval_info": {}}, path)
+    contents = {"args": config, "state_dicts": dict(states), "optim_dicts": optimizers, "lr_dicts": {"G_lr": 5e-5}}
+    torch.save(contents | {"eval_info": {}}, path)
 
 
 def write_old_stylenat(path: Path, states: Mapping[str, Mapping[str, Tensor]], args: Mapping[str, Any]) -> None:
-    """StyleNAT's published files: everything at the top, with an argparse Namespace."""
+    """The layout of StyleNAT's published files: everything at the top level, with an argparse Namespace."""
     options = argparse.Namespace(size=args["size"], batch=8, path=Path("data"), **args["args"])
     torch.save({**states, "g_optim": {}, "d_optim": {}, "args": options}, path, _use_new_zipfile_serialization=False)
 

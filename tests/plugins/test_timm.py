@@ -27,8 +27,8 @@ def weights(path: Path, *, seed: int = 1, classifier: bool = False) -> dict[str,
     """A file of weights for the small network."""
     torch.manual_seed(seed)
     tensors = dict(TimmFeatures(3, weights=None, **SMALL).network.network.state_dict())
-    found = tensors | ({"head.weight": torch.zeros(3, 8), "head.bias": torch.zeros(3)} if classifier else {})
-    save_file(found, path) if path.suffix == ".safetensors" else torch.save({"model": found}, path)
+    content = tensors | ({"head.weight": torch.zeros(3, 8), "head.bias": torch.zeros(3)} if classifier else {})
+    save_file(content, path) if path.suffix == ".safetensors" else torch.save({"model": content}, path)
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""`ganblocks convert` on files in the layouts of published checkpoints: its models make the recorded images."""
+"""`ganblocks convert` on files in the layouts of published checkpoints: the models reproduce the recorded images."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from tests.golden.fixtures import relative_error
 
 @pytest.fixture
 def ganblocks(monkeypatch, capsys):
-    """Runs the command; gives its exit code, and what it said on stdout and stderr."""
+    """Runs a command; returns exit code, stdout and stderr."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ganblocks", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return ended.value.code or 0, said.out, said.err
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return ended.value.code or 0, output.out, output.err
 
     return run
 
 
 @pytest.fixture
 def converted(ganblocks, tmp_path):
-    """Converts a file; gives what the command says of it as data. The model is model.safetensors."""
+    """Converts a file to model.safetensors; returns the report."""
 
     def run(source, *options):
         code, out, err = ganblocks("convert", source, tmp_path / "model.safetensors", "--json", *options)
@@ -48,7 +48,7 @@ def converted(ganblocks, tmp_path):
 
 
 def same_image(path, recorded, *, c=None, image="image", z="z", **options):
-    """Whether the converted generator makes the recorded image."""
+    """Assert that the converted generator makes the recorded image."""
     model = load_model(path)
     with torch.no_grad():
         made = model(recorded.inputs[z], c, **options)
@@ -69,8 +69,8 @@ def stylenat_file(tmp_path):
 
 def test_stylenat_in_its_new_layout(stylenat_file, converted, ganblocks, tmp_path):
     path, recorded, judge = stylenat_file
-    told = converted(path)
-    assert (told["form"], told["network"], told["value_range"]) == ("stylenat generator", "G_ema", "imagenet")
+    record = converted(path)
+    assert (record["form"], record["network"], record["value_range"]) == ("stylenat generator", "G_ema", "imagenet")
     same_image(tmp_path / "model.safetensors", recorded)
     code, out, _ = ganblocks("sample", tmp_path / "model.safetensors", "--seeds", "0-1", "--out", tmp_path / "s.png")
     assert (code, (tmp_path / "s.png").is_file()) == (0, True), out
@@ -88,14 +88,14 @@ def test_stylenat_in_its_old_layout_with_two_way_attention(layout, converted, tm
     states = {"g": state, "g_ema": state, "d": state_of(fixture("stylenat/discriminator-16-equal"), **STYLENAT)}
     write = checkpoints.write_old_stylenat if layout == "old" else checkpoints.write_stylenat
     write(tmp_path / "FFHQ256_940k_flip.pt", states, options)
-    told = converted(tmp_path / "FFHQ256_940k_flip.pt")
-    assert ("Namespace" in told["layout"]) == (layout == "old")
+    record = converted(tmp_path / "FFHQ256_940k_flip.pt")
+    assert ("Namespace" in record["layout"]) == (layout == "old")
     same_image(tmp_path / "model.safetensors", recorded)
-    told = converted(tmp_path / "FFHQ256_940k_flip.pt", "--network", "D", "--overwrite")
-    assert (told["form"], told["value_range"]) == ("stylenat discriminator", None)
+    record = converted(tmp_path / "FFHQ256_940k_flip.pt", "--network", "D", "--overwrite")
+    assert (record["form"], record["value_range"]) == ("stylenat discriminator", None)
 
 
-def test_stylenat_without_its_configuration_asks_for_the_dilations(converted, ganblocks, tmp_path):
+def test_stylenat_without_its_configuration_needs_the_dilations(converted, ganblocks, tmp_path):
     recorded = fixture("stylenat/generator-32")
     torch.save(state_of(recorded, **STYLENAT), tmp_path / "g_ema.pt")
     code, _, err = ganblocks("convert", tmp_path / "g_ema.pt", tmp_path / "model.safetensors")
@@ -108,16 +108,16 @@ def test_stylenat_without_its_configuration_asks_for_the_dilations(converted, ga
 
 @pytest.mark.parametrize("name", ["conv", "inr"])
 @pytest.mark.parametrize("stale", [False, True])
-def test_vitgan_of_its_authors(name, stale, converted, tmp_path):
+def test_the_generators_of_vitgans_authors(name, stale, converted, tmp_path):
     recorded = fixture(f"vitgan/off-generator-{name}-32")
     state = state_of(recorded)
     if stale:
         copies = [key for key in state if key.endswith("weight_bar")]
         state |= {key.replace("weight_bar", "weight"): torch.zeros_like(state[key]) for key in copies}
     torch.save(state, tmp_path / "gen_ema.pt")
-    told = converted(tmp_path / "gen_ema.pt", "--set", "heads=3")
-    assert told["value_range"] == "unit"
-    assert any("--set sigma_init=current" in note for note in told["notes"])
+    record = converted(tmp_path / "gen_ema.pt", "--set", "heads=3")
+    assert record["value_range"] == "unit"
+    assert any("--set sigma_init=current" in note for note in record["notes"])
     model = load_model(tmp_path / "model.safetensors")
     sigmas = {key: value for key, value in model.state_dict().items() if key.endswith("sigma_init")}
     assert len(sigmas) == 8
@@ -137,7 +137,7 @@ def test_vitgan_of_its_authors(name, stale, converted, tmp_path):
     assert relative_error(made, recorded.expected["image"]) <= 2e-5
 
 
-def test_vitgan_of_its_authors_judged_by_a_convolutional_network(converted, tmp_path):
+def test_the_discriminator_of_vitgans_authors(converted, tmp_path):
     recorded = fixture("vitgan/off-discriminator-32")
     torch.save(state_of(recorded), tmp_path / "dis.pt")
     assert converted(tmp_path / "dis.pt")["network"] == "D"
@@ -147,7 +147,7 @@ def test_vitgan_of_its_authors_judged_by_a_convolutional_network(converted, tmp_
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_vitgan_re_implemented(whole, converted, tmp_path):
+def test_the_generator_of_the_vitgan_re_implementation(whole, converted, tmp_path):
     recorded = fixture("vitgan/re-generator-16")
     write_maybe_whole(tmp_path / "Generator.pth", state_of(recorded), whole)
     assert converted(tmp_path / "Generator.pth")["form"] == "vitgan re-implementation's generator"
@@ -159,7 +159,7 @@ def test_vitgan_re_implemented(whole, converted, tmp_path):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_vitgan_re_implemented_judged_by_a_transformer(whole, converted, tmp_path):
+def test_the_discriminator_of_the_vitgan_re_implementation(whole, converted, tmp_path):
     recorded = fixture("vitgan/re-discriminator-16")
     path = tmp_path / "discriminator.pth"
     write_maybe_whole(path, state_of(recorded), whole, recorded.attributes)
@@ -197,18 +197,18 @@ def test_styleformer(name, converted, tmp_path):
         "G_ema": (average, recorded.config["kwargs"]),
     }
     checkpoints.write_persistent(tmp_path / "network-snapshot-025000.pkl", networks, "raise SystemExit('was run')")
-    told = converted(tmp_path / "network-snapshot-025000.pkl")
-    assert (told["form"], told["network"], told["value_range"]) == ("styleformer generator", "G_ema", "symmetric")
+    record = converted(tmp_path / "network-snapshot-025000.pkl")
+    assert (record["form"], record["network"], record["value_range"]) == ("styleformer generator", "G_ema", "symmetric")
     same_image(tmp_path / "model.safetensors", recorded, image="img")
     if name == "gen16":
-        told = converted(tmp_path / "network-snapshot-025000.pkl", "--network", "D", "--overwrite")
-        assert told["value_range"] is None
+        record = converted(tmp_path / "network-snapshot-025000.pkl", "--network", "D", "--overwrite")
+        assert record["value_range"] is None
         model = load_discriminator(tmp_path / "model.safetensors")
         assert relative_error(model(judge.inputs["img"]), judge.expected["logits"]) <= 2e-5
 
 
 def mean_style_is_right(model):
-    """Whether the mean style, which these files do not hold, is that of the mapping."""
+    """Whether the mean style, which these files lack, is that of the mapping."""
     z = torch.randn(5000, model.z_dim, generator=torch.Generator().manual_seed(1))
     w = model.mapping(z)[:, 0]
     assert model.mapping.w_avg.abs().max() > 0
@@ -216,10 +216,10 @@ def mean_style_is_right(model):
 
 
 def give_noises(model, recorded):
-    """Let each noise layer add what the recording says."""
+    """Set the noise of each layer to the recorded one."""
     layers = [module for module in model.modules() if isinstance(module, Noise)]
-    given = [value for key, value in recorded.inputs.items() if key.startswith("noise:")]
-    for layer, noise in zip(layers, given, strict=True):
+    noises = [value for key, value in recorded.inputs.items() if key.startswith("noise:")]
+    for layer, noise in zip(layers, noises, strict=True):
         set_noise(layer, noise)
 
 
@@ -243,9 +243,9 @@ def test_stylegan_t(name, converted, tmp_path):
         average |= {"mapping.clip.model.logit_scale": torch.ones(()), "mapping.clip.model.attn_mask": torch.ones(5, 5)}
         settings += ["--set", f"clip={json.dumps(clip)}"]
     checkpoints.write_by_reference(tmp_path / "network-snapshot-025000.pkl", {"G": average, "G_ema": average})
-    told = converted(tmp_path / "network-snapshot-025000.pkl", *settings)
-    assert (told["form"], told["network"]) == ("stylegan-t generator", "G_ema")
-    assert any("CLIP" in note for note in told["notes"]) == bool(options["c_dim"])
+    record = converted(tmp_path / "network-snapshot-025000.pkl", *settings)
+    assert (record["form"], record["network"]) == ("stylegan-t generator", "G_ema")
+    assert any("CLIP" in note for note in record["notes"]) == bool(options["c_dim"])
     image = next(key for key in recorded.expected if key in ("img", "image"))
     with noise_mode(options["call_args"]["noise_mode"]):
         psi = options["truncation_psi"]
@@ -304,9 +304,9 @@ def stylegan2_state():
 def test_stylegan2_with_classes(converted, ganblocks, tmp_path):
     state = stylegan2_state()
     checkpoints.write_persistent(tmp_path / "x.pkl", {"G_ema": (state, STYLEGAN2)}, "")
-    told = converted(tmp_path / "x.pkl")
-    learnt = sum(value.numel() for name, value in state.items() if "resample_filter" not in name)
-    assert (told["form"], told["numbers"]) == ("stylegan2 generator", learnt)
+    record = converted(tmp_path / "x.pkl")
+    num_weights = sum(value.numel() for name, value in state.items() if "resample_filter" not in name)
+    assert (record["form"], record["numbers"]) == ("stylegan2 generator", num_weights)
     image = load_model(tmp_path / "model.safetensors")(torch.randn(2, 6), torch.eye(3)[:2])
     assert image.shape == (2, 3, 8, 8)
     unknown = STYLEGAN2 | {"synthesis_kwargs": {"channel_base": 64, "channel_max": 10, "magnitude": 3}}
@@ -321,7 +321,7 @@ def test_stylegan2_with_classes(converted, ganblocks, tmp_path):
 
 @pytest.fixture
 def complaint(ganblocks, tmp_path):
-    """Converts a file that cannot be; gives what the command says. No file is left behind."""
+    """Converts a file that cannot be converted; returns the message. No file is left behind."""
 
     def run(source, *options):
         before = set(tmp_path.iterdir())
@@ -333,20 +333,20 @@ def complaint(ganblocks, tmp_path):
     return run
 
 
-def test_all_names_that_do_not_fit_are_told_together(stylenat_file, complaint, tmp_path):
-    found = torch.load(stylenat_file[0], weights_only=False)
-    state = found["state_dicts"]["g_ema"]
+def test_all_wrong_names_are_reported_together(stylenat_file, complaint, tmp_path):
+    checkpoint = torch.load(stylenat_file[0], weights_only=False)
+    state = checkpoint["state_dicts"]["g_ema"]
     del state["layers.0.blocks.0.attn.proj.bias"]
     state["layers.1.blocks.1.mlp.fc2.bias"] = torch.ones(7)
     state["to_rgbs.0.conv.weight"] = torch.ones(3)
     state["extra.weight"] = torch.ones(1)
-    torch.save(found, tmp_path / "x.pt")
-    said = complaint(tmp_path / "x.pt")
-    assert "x.pt (stylenat generator) does not fit together (4 problems)" in said
-    assert "layers.0.blocks.0.attn.proj.bias is missing" in " ".join(said.split())
-    assert "layers.1.blocks.1.mlp.fc2.bias has shape [7]" in " ".join(said.split())
-    assert "extra.weight is not expected" in " ".join(said.split())
-    assert "to_rgbs.0.conv.weight" in said
+    torch.save(checkpoint, tmp_path / "x.pt")
+    message = complaint(tmp_path / "x.pt")
+    assert "x.pt (stylenat generator) does not fit together (4 problems)" in message
+    assert "layers.0.blocks.0.attn.proj.bias is missing" in " ".join(message.split())
+    assert "layers.1.blocks.1.mlp.fc2.bias has shape [7]" in " ".join(message.split())
+    assert "extra.weight is not expected" in " ".join(message.split())
+    assert "to_rgbs.0.conv.weight" in message
 
 
 def test_a_file_that_would_run_code_is_refused_by_name(complaint, stylenat_file, tmp_path):
@@ -354,12 +354,12 @@ def test_a_file_that_would_run_code_is_refused_by_name(complaint, stylenat_file,
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'was-run'}",)
 
-    found = torch.load(stylenat_file[0], weights_only=False)
-    torch.save(found | {"eval_info": Hostile()}, tmp_path / "x.pt")
+    checkpoint = torch.load(stylenat_file[0], weights_only=False)
+    torch.save(checkpoint | {"eval_info": Hostile()}, tmp_path / "x.pt")
     assert f"it would run {os.system.__module__}.system" in complaint(tmp_path / "x.pt")
 
 
-def test_what_cannot_be_converted_says_why(complaint, stylenat_file, tmp_path):
+def test_files_that_cannot_be_converted_are_errors_with_a_reason(complaint, stylenat_file, tmp_path):
     assert "does not exist" in complaint(tmp_path / "absent.pt")
     (tmp_path / "page.pt").write_text("<!DOCTYPE html><html></html>")
     assert "a web page" in complaint(tmp_path / "page.pt")
@@ -392,7 +392,7 @@ def test_a_model_is_not_overwritten_by_accident(stylenat_file, converted, ganblo
     assert "images imagenet" in out
 
 
-def test_a_discriminator_is_not_drawn_from(stylenat_file, converted, ganblocks, tmp_path):
+def test_a_discriminator_cannot_be_sampled(stylenat_file, converted, ganblocks, tmp_path):
     converted(stylenat_file[0], "--network", "D")
     code, _, err = ganblocks("sample", tmp_path / "model.safetensors", "--out", tmp_path / "s.png")
     assert (code, "holds a discriminator" in err) == (2, True)

@@ -43,15 +43,15 @@ FILES: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 def unexpected(path: Path, options: list[dict[str, Any]]) -> list[str]:
     """Errors of other kinds than those that commands print."""
-    found = []
+    errors = []
     for option in options:
         try:
             import_network(path, None, option)
         except (CheckpointError, SpecError):
             pass
         except Exception as error:
-            found.append(f"{option}: {type(error).__name__}: {error}")
-    return found
+            errors.append(f"{option}: {type(error).__name__}: {error}")
+    return errors
 
 
 def test_every_layout_is_tested() -> None:

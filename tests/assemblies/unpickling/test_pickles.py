@@ -52,17 +52,17 @@ def write(path, how):
 @pytest.mark.parametrize("how", ["zip", "legacy", 0, 1, 2, 3, 4, 5])
 def test_every_format_is_read_as_it_was_written(tmp_path, how):
     write(tmp_path / "file", how)
-    found = read_file(tmp_path / "file")
-    assert list(found) == list(HOLDING)
+    checkpoint = read_file(tmp_path / "file")
+    assert list(checkpoint) == list(HOLDING)
     for name in ("transposed", "parameter", "bfloat16", "integers", "nothing"):
-        assert found[name].dtype == HOLDING[name].dtype
-        assert torch.equal(found[name], HOLDING[name].detach())
-    assert np.array_equal(found["array"], HOLDING["array"])
-    assert fields(found["options"])["kernels"] == [[7], [7]]
-    assert fields(found["options"])["folder"] == "a/b"
-    assert found["generator"][1].tolist() == HOLDING["generator"][1].tolist()
+        assert checkpoint[name].dtype == HOLDING[name].dtype
+        assert torch.equal(checkpoint[name], HOLDING[name].detach())
+    assert np.array_equal(checkpoint["array"], HOLDING["array"])
+    assert fields(checkpoint["options"])["kernels"] == [[7], [7]]
+    assert fields(checkpoint["options"])["folder"] == "a/b"
+    assert checkpoint["generator"][1].tolist() == HOLDING["generator"][1].tolist()
     for name in ("number", "ordered", "set", "text", "shape"):
-        assert found[name] == HOLDING[name]
+        assert checkpoint[name] == HOLDING[name]
 
 
 def test_tensors_that_share_a_storage_are_read_correctly(tmp_path):
@@ -70,8 +70,8 @@ def test_tensors_that_share_a_storage_are_read_correctly(tmp_path):
     for old in (False, True):
         views = [whole, whole[3:9:2], whole.view(3, 4)[:, 1]]
         torch.save(views, tmp_path / "x", _use_new_zipfile_serialization=not old)
-        found = read_file(tmp_path / "x")
-        assert [each.tolist() for each in found] == [whole.tolist(), [3, 5, 7], [1, 5, 9]]
+        checkpoint = read_file(tmp_path / "x")
+        assert [each.tolist() for each in checkpoint] == [whole.tolist(), [3, 5, 7], [1, 5, 9]]
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
@@ -86,10 +86,10 @@ def test_a_pickled_network_yields_its_state_dict_without_its_class(tmp_path, how
             (tmp_path / "net").write_bytes(pickle.dumps(network))
         else:
             torch.save(network, tmp_path / "net", _use_new_zipfile_serialization=how == "zip")
-    found = read_file(tmp_path / "net")
-    assert isinstance(found, Record)
-    assert found.name == "somewhere.models.Net"
-    tensors = contents_of(found, "net").networks[""].tensors
+    checkpoint = read_file(tmp_path / "net")
+    assert isinstance(checkpoint, Record)
+    assert checkpoint.name == "somewhere.models.Net"
+    tensors = contents_of(checkpoint, "net").networks[""].tensors
     assert sorted(tensors) == sorted(expected)
     assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 

@@ -46,7 +46,7 @@ def test_training_calls_every_augmentation_in_training_mode() -> None:
     bcr = {"kind": "bcr", "augment": {"kind": "fading-blur", "init_sigma": 2.0, "fade_kimg": 2.0, "then": "ada"}}
     trainer = Trainer(parse(tiny.gan(regularizers=[bcr])), DistributedContext("cpu"))
     modes: dict[str, bool] = {}
-    for augment in trainer.augments:
+    for augment in (module for module in trainer.gan.modules() if isinstance(module, Augment)):
         augment.register_forward_pre_hook(lambda module, _: modes.update({module.kind: module.training}))
     trainer.train_step(torch.rand(8, 3, 16, 16) * 2 - 1, None)
     assert modes == {"diffaugment": True, "fading-blur": True, "ada": True}

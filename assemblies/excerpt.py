@@ -1,10 +1,10 @@
-"""Text from files of others, such as names of tensors, for messages."""
+"""Short forms of text from files, such as names of tensors, for messages."""
 
 from __future__ import annotations
 
 
-def printable(text: object, limit: int = 100) -> str:
-    """The text without control characters, which terminals interpret, and cut at `limit` characters."""
+def excerpt(text: object, limit: int = 100) -> str:
+    """The beginning of the text, of at most `limit` characters, with control characters escaped."""
     short = str(text)
     if len(short) > limit:
         short = f"{short[: limit - 3]}..."

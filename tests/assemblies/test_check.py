@@ -1,0 +1,73 @@
+"""`check` finds what would fail later: at the build or in the first training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from assemblies import GAN, check, parse, trace
+from registry import IncompatibleError
+from tests import tiny
+
+
+def problems(document: dict[str, Any]) -> dict[str, str]:
+    """The problems that `check` reports, by their locations; the build reports the same."""
+    spec = parse(document)
+    with pytest.raises(IncompatibleError) as caught:
+        check(spec)
+    with pytest.raises(IncompatibleError):
+        spec.build()
+    return {problem.location: problem.message for problem in caught.value.problems}
+
+
+def generator(*synthesis: Any, **options: Any) -> dict[str, Any]:
+    return {"kind": "layered", "z_dim": 8, "synthesis": list(synthesis), **options}
+
+
+def test_a_map_of_one_pixel_is_traced() -> None:
+    document = generator({"kind": "constant", "resolution": 1, "dim": 8}, "transformer", "to-rgb")
+    whole = check(parse(document))["generator"]
+    assert whole.image == (3, 1, 1)
+    built = parse(document).build()
+    assert built(torch.randn(2, 8)).shape == (2, 3, 1, 1)
+    assert whole.parameters == sum(parameter.numel() for parameter in built.parameters())
+
+
+def test_steps_after_an_error_are_not_checked() -> None:
+    start = {"kind": "constant", "resolution": 4, "dim": 8}
+    messages = problems(generator(start, "to-rgb", start, "transformer", "transformer", "to-rgb"))
+    assert messages["synthesis.2"] == "a synthesis input is the first step; an earlier step already made features"
+    assert messages["synthesis.3"] == "not checked, nor the 2 steps after it: fix the error above first"
+    assert problems(generator(start, start, "to-rgb"))["synthesis.2"] == "not checked: fix the error above first"
+
+
+def test_path_length_needs_style_vectors() -> None:
+    plain = generator({"kind": "constant", "resolution": 16, "dim": 8}, {"kind": "linear-patches"})
+    messages = problems(tiny.gan(generator=plain, regularizers=["path-length"]))
+    assert "uses no style vectors" in messages["regularizers.0"]
+
+
+def test_check_and_build_agree_on_frozen_steps() -> None:
+    steps = len(tiny.DISCRIMINATOR["steps"])
+    check(parse(tiny.gan(freeze_d=steps - 1), GAN))
+    assert f"use at most {steps - 1}" in problems(tiny.gan(freeze_d=steps))["freeze_d"]
+
+
+def test_a_checked_document_is_not_traced_again_when_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[Any] = []
+    original = trace.trace_step
+
+    def counted(path: Any, spec: Any, state: Any) -> Any:
+        traced.append(spec)
+        return original(path, spec, state)
+
+    monkeypatch.setattr(trace, "trace_step", counted)
+    spec = parse(tiny.gan(), GAN)
+    check(spec)
+    once = len(traced)
+    spec.build()
+    assert len(traced) == once > 0
+    check(parse(tiny.gan(), GAN))
+    assert len(traced) == 2 * once, "equal documents are other objects"
