@@ -124,7 +124,7 @@ def main() -> None:
     pictures(trained, out)
     print(
         f"pictures: prompts.png, truncation.png and interpolation.png in {out}; more by e.g.\n  ganblocks sample "
-        f"'{out}/with-guidance' --prompt 'the digit seven'"
+        f"'{out}/with-guidance' --prompt 'the digit seven' --allow-external"
     )
 
 
