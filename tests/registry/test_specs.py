@@ -1,4 +1,4 @@
-"""Specs: one signature is wiring, data, schema and documentation; Python, YAML and JSON are the same thing."""
+"""Specs: one signature is context, options, schema and documentation; Python, YAML and JSON are the same data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _toys() -> Iterator[None]:
         yield
 
 
-@settings(deadline=None, max_examples=60)  # files are written; a busy disk is no failure
+@settings(deadline=None, max_examples=60)  # writing files may take long on a busy disk
 @given(layers)
 def test_python_yaml_json_and_pickle_are_the_same_spec(tmp_path_factory: pytest.TempPathFactory, spec: Any) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -59,13 +59,13 @@ def test_python_yaml_json_and_pickle_are_the_same_spec(tmp_path_factory: pytest.
     assert eval(repr(spec)) == spec
 
 
-def test_a_slot_takes_a_spec_a_mapping_a_bare_kind_and_a_class() -> None:
+def test_a_slot_takes_a_spec_a_mapping_a_kind_or_a_class() -> None:
     ways: list[Any] = [ToyAttention.Spec(), {"kind": "toy-attention"}, "toy-attention", ToyAttention]
     assert len({repr(ToyLayer.Spec(attention=way)) for way in ways}) == 1
     assert all(ToyLayer.Spec(attention=way) == ToyLayer.Spec() for way in ways)
 
 
-def test_repr_says_only_what_differs_from_the_defaults() -> None:
+def test_repr_shows_what_differs_from_the_defaults() -> None:
     assert (
         repr(ToyLayer.Spec(parts=["toy-attention"], attention={"kind": "toy-attention", "window": 4}))
         == "ToyLayer.Spec()"
@@ -77,10 +77,10 @@ def test_repr_says_only_what_differs_from_the_defaults() -> None:
 
 def test_a_written_spec_names_every_option_and_its_kind(tmp_path: Path) -> None:
     write(ToyLayer.Spec(), tmp_path / "spec.json")
-    found = json.loads((tmp_path / "spec.json").read_text())
-    assert found["kind"] == "toy-layer"
-    assert set(found) == set(ToyLayer.Spec.model_fields)
-    assert found["attention"] == {"kind": "toy-attention", "num_heads": 4, "window": [4, 4], "kernel_sizes": [3, 5]}
+    data = json.loads((tmp_path / "spec.json").read_text())
+    assert data["kind"] == "toy-layer"
+    assert set(data) == set(ToyLayer.Spec.model_fields)
+    assert data["attention"] == {"kind": "toy-attention", "num_heads": 4, "window": [4, 4], "kernel_sizes": [3, 5]}
 
 
 def test_specs_are_frozen_and_compare_by_value() -> None:
@@ -98,14 +98,14 @@ def test_options_are_documented_by_the_docstring() -> None:
     assert list(ToyAttention.Context.model_fields) == ["dim", "resolution"]
 
 
-def test_a_block_is_an_ordinary_module_that_remembers_its_spec() -> None:
+def test_a_block_is_a_module_that_keeps_its_spec() -> None:
     block = ToyAttention(16, 8, num_heads=2)
     assert block.spec == ToyAttention.Spec(num_heads=2)
-    again = block.spec.build(dim=16, resolution=(8, 8), style_dim=12)  # takes of the wiring what it asks for
+    again = block.spec.build(dim=16, resolution=(8, 8), style_dim=12)  # unused context is ignored
     assert block(torch.zeros(1, 8, 8, 16)).shape == again(torch.zeros(1, 8, 8, 16)).shape
 
 
-def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
+def test_all_invalid_options_are_reported_at_once_with_paths_and_cures() -> None:
     document = {
         "kind": "toy-layer",
         "attention": {"kind": "toy-attention", "num_head": 2, "kernel_sizes": [3, 4]},
@@ -120,11 +120,11 @@ def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
     }
     with pytest.raises(SpecValidationError) as caught:
         validate(document, Layer, subject="my-layer.yaml")
-    found = {problem.location: problem.message for problem in caught.value.problems}
+    data = {problem.location: problem.message for problem in caught.value.problems}
     missing = " (if another package provides it: pip install PACKAGE)"
-    assert found.pop("parts.2").startswith("unknown attention or norm 'toy-attentoin'; did you mean 'toy-attention'")
-    assert found.pop("norm").startswith("unknown norm 'toy-attention', which is a kind of attention; did")
-    assert found == {
+    assert data.pop("parts.2").startswith("unknown attention or norm 'toy-attentoin'; did you mean 'toy-attention'")
+    assert data.pop("norm").startswith("unknown norm 'toy-attention', which is a kind of attention; did")
+    assert data == {
         "repeat": "should be greater than 0, not 0",
         "attention.kernel_sizes.1": "should be odd, so that the window has a centre, not 4; take 3 or 5",
         "attention.num_head": "toy-attention has no such option; did you mean 'num_heads'?",
@@ -144,7 +144,7 @@ def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (
             lambda: ToyAttention.Spec(num_heads=0),
@@ -170,14 +170,14 @@ def test_all_form_errors_come_at_once_with_paths_and_cures() -> None:
         (lambda: ToyLayer.Spec(notes={"{a}": 1}), "notes.{a}   should be a valid string, not 1"),
     ],
 )
-def test_a_wrong_argument_is_a_form_error_in_plain_words(make: Any, said: str) -> None:
+def test_an_invalid_argument_is_a_plain_validation_error(make: Any, message: str) -> None:
     with pytest.raises(SpecValidationError) as caught:
         make()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "input_type" not in str(caught.value)
 
 
-def test_a_misfit_names_the_parameter_through_all_slots() -> None:
+def test_an_incompatible_option_is_named_through_all_slots() -> None:
     with pytest.raises(IncompatibleError) as caught:
         ToyLayer(18, 8, parts=["toy-norm", "toy-attention"])
     assert str(caught.value) == (
@@ -186,7 +186,7 @@ def test_a_misfit_names_the_parameter_through_all_slots() -> None:
     )
 
 
-def test_misfits_are_collected_where_a_stand_in_can_take_the_place() -> None:
+def test_incompatible_slots_are_collected_where_a_pass_through_can_replace_them() -> None:
     with collecting() as problems:
         ToyLayer(18, 8, parts=["toy-norm", "toy-attention"])
     assert [problem.location for problem in problems] == ["attention.num_heads", "parts.1.num_heads"]
@@ -197,9 +197,9 @@ def test_an_error_about_missing_context_lists_what_is_available() -> None:
         ToyAttention.Spec().build(dim=16, resolution=None)
 
 
-def test_a_kind_that_arrives_late_is_validated_as_strictly() -> None:
+def test_a_kind_that_is_registered_later_is_validated_as_strictly() -> None:
     class Late(Attention, kind="late"):
-        """Comes after the slot was declared.
+        """Registered after the slot was declared.
 
         Args:
             dim: Channels C of the map.
@@ -222,7 +222,7 @@ def test_a_kind_that_arrives_late_is_validated_as_strictly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signature", "said"),
+    ("signature", "message"),
     [
         ("self, dim: int, *args", "declare each option by name"),
         ("self, dim, *, num_heads: int = 1", "dim has no annotation"),
@@ -230,10 +230,12 @@ def test_a_kind_that_arrives_late_is_validated_as_strictly() -> None:
         ("self, dim: int, *, kind: str = 'x'", "kind is a field of every layer spec"),
     ],
 )
-def test_a_signature_that_breaks_the_rule_of_the_star_fails_when_the_class_is_made(signature: str, said: str) -> None:
+def test_a_signature_that_breaks_the_keyword_only_rule_fails_when_the_class_is_defined(
+    signature: str, message: str
+) -> None:
     names: dict[str, Any] = {}
     exec(f"def __init__({signature}): pass", names)
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(TypeError, match=message):
         type(Layer)("Wrong", (Layer,), {"__init__": names["__init__"], "__module__": __name__}, kind="wrong")
 
 
@@ -245,7 +247,7 @@ def test_a_kind_is_lower_case_words_and_a_family_is_declared_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.yaml", b"kind: [toy-layer\nrepeat: 1", "is neither YAML nor JSON: line 2, column 7"),
         ("a.json", b'{"kind": "toy-layer",}', "is not JSON: line 1, column 22"),
@@ -257,11 +259,11 @@ def test_a_kind_is_lower_case_words_and_a_family_is_declared_once() -> None:
         ("a.yaml", b"kind: toy-layer\nrepeat: yes please", "repeat   should be a valid integer, not 'yes please'"),
     ],
 )
-def test_a_bad_file_is_named_with_the_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_an_invalid_file_is_reported_with_its_position(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SpecValidationError) as caught:
         read(tmp_path / name, Layer)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert name in str(caught.value)
 
 
