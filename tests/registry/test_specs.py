@@ -230,9 +230,7 @@ def test_a_kind_that_is_registered_later_is_validated_as_strictly() -> None:
         ("self, dim: int, *, kind: str = 'x'", "kind is a field of every layer spec"),
     ],
 )
-def test_a_signature_that_breaks_the_keyword_only_rule_fails_when_the_class_is_defined(
-    signature: str, message: str
-) -> None:
+def test_a_signature_that_breaks_the_keyword_only_rule_fails_at_once(signature: str, message: str) -> None:
     names: dict[str, Any] = {}
     exec(f"def __init__({signature}): pass", names)
     with pytest.raises(TypeError, match=message):
