@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from assemblies.gan import ResizeFilter
 from ganblocks.data.captions import Captions
-from ganblocks.data.decode import ResizeFilter, decode
+from ganblocks.data.decode import decode
 from ganblocks.data.locations import Location
 from ganblocks.data.skipped import Skipped, summarize_skipped
 

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Condition
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
+from assemblies.gan import ResizeFilter
 from ganblocks.data.formats import readable_formats
 from ganblocks.data.locations import Location
 from ganblocks.data.skipped import UnreadableError, reason_for
 from ganblocks.malloc import trim_malloc
 
-ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,

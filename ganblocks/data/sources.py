@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from assemblies.gan import ResizeFilter
 from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
-from ganblocks.data.decode import MODES, ResizeFilter
+from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.index import scan
 from ganblocks.data.label_tables import ConditionInput
