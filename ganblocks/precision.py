@@ -1,24 +1,47 @@
-"""Mixed precision: matrix products and convolutions in 16 bits, everything else in float32.
+"""Precision of matrix products and convolutions: float32, TensorFloat-32, or 16 bits with everything else in float32.
 
-Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
+Mixed precision: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740. TensorFloat-32 (TF32) rounds the factors of
+float32 products to 10 bits of mantissa, https://docs.pytorch.org/docs/stable/notes/cuda.html.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ganblocks.errors import RunError
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
+def default_precision(device_type: str) -> Precision:
+    """The precision of a training that names none: tf32 on CUDA, fp32 on other devices."""
+    return "tf32" if device_type == "cuda" else "fp32"
+
+
+@contextmanager
+def apply_precision(precision: Precision, device: torch.device) -> Iterator[None]:
+    """A context in which networks on the device compute in that precision; all settings are restored at its end.
+
+    `fp32` computes products and convolutions in full float32, `tf32` in TF32. On devices other than CUDA both are
+    float32. `bf16` and `fp16` compute them in 16 bits, and what autocast leaves in float32 in full float32.
+
+    Raises:
+        RunError: The precision needs a GPU.
+    """
+    refuse_fp16_on_cpu(precision, on_cpu=device.type == "cpu")
+    with tf32(precision == "tf32", device), autocast(precision, device):
+        yield
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """A context in which networks on the device compute in that precision.
+    """A context in which forward passes on the device run in 16 bits if the precision is `bf16` or `fp16`.
 
     Raises:
         RunError: The precision needs a GPU.
@@ -26,10 +49,27 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     import torch  # here, because it takes seconds, and the command line needs only `Precision`
 
     refuse_fp16_on_cpu(precision, on_cpu=device.type == "cpu")
-    if precision == "fp32":
+    if precision not in DTYPES:
         return nullcontext()
     context: AbstractContextManager[object] = torch.autocast(device.type, getattr(torch, DTYPES[precision]))
     return context
+
+
+@contextmanager
+def tf32(enabled: bool, device: torch.device) -> Iterator[None]:
+    """A context that turns TF32 on or off in matrix products and convolutions; without effect outside CUDA.
+
+    Backward passes run in the setting in which they are computed, not in that of their forward pass.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = _float32_settings()
+    _set_float32(Float32Settings("high" if enabled else "highest", enabled, ("tf32" if enabled else "ieee",) * 3))
+    try:
+        yield
+    finally:
+        _set_float32(before)
 
 
 def refuse_fp16_on_cpu(precision: Precision, *, on_cpu: bool) -> None:
@@ -40,3 +80,43 @@ def refuse_fp16_on_cpu(precision: Precision, *, on_cpu: bool) -> None:
     """
     if precision == "fp16" and on_cpu:
         raise RunError("fp16 needs a GPU; choose precision bf16 or fp32 on a CPU")
+
+
+class Float32Settings(NamedTuple):
+    """PyTorch's two sets of switches for float32 products; None for the older ones if the newer contradict them.
+
+    Reading an older switch is an error while the newer contradict it, and inductor reads it. So both sets are set.
+    """
+
+    matmul: str | None
+    cudnn: bool | None
+    newer: tuple[str, ...]
+
+
+def _newer_switches() -> tuple[Any, ...]:
+    import torch
+
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
+
+
+def _float32_settings() -> Float32Settings:
+    import torch
+
+    older: tuple[str | None, bool | None] = None, None
+    with warnings.catch_warnings(action="ignore"):  # the older switches are deprecated
+        with suppress(RuntimeError):
+            older = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    return Float32Settings(*older, tuple(each.fp32_precision for each in _newer_switches()))
+
+
+def _set_float32(settings: Float32Settings) -> None:
+    import torch
+
+    with warnings.catch_warnings(action="ignore"):
+        if settings.matmul is not None:
+            torch.set_float32_matmul_precision(settings.matmul)
+        if settings.cudnn is not None:
+            torch.backends.cudnn.allow_tf32 = settings.cudnn
+    for switch, value in zip(_newer_switches(), settings.newer, strict=False):
+        switch.fp32_precision = value

@@ -82,7 +82,7 @@ def _accelerator(precision: Precision, on_cpu: bool) -> Accelerator:
 
     # accelerate keeps one state per process, but a second training may use another precision
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+    return Accelerator(mixed_precision=precision if precision in mixed_precision.DTYPES else "no", cpu=on_cpu)
 
 
 def destroy_process_group() -> None:
