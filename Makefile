@@ -2,12 +2,14 @@
 # On the command line one may choose
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu   where PyTorch comes from; this is the CPU build, far smaller
 #   JOBS=4                                             how many processes share the tests
+#   GPU_JOBS=8                                         how many processes share the GPU in its tests
 #   PYTHON=python3.12                                  what makes the environment
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
+GPU_JOBS ?= 8
 NEW_ENOUGH := import sys; assert sys.version_info >= (3, 11)
 CAN_MAKE_VENV := $(NEW_ENOUGH); import ensurepip, venv
 first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do \
@@ -15,11 +17,12 @@ first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do 
 PYTHON ?= $(or $(call first_python,$(CAN_MAKE_VENV)),$(call first_python,$(NEW_ENOUGH)),python3)
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test slow-test lint extras build clean
+.PHONY: help demo test slow-test gpu-test lint extras build clean
 
 help:
 	@echo "make demo    compose a GAN, train it on handwritten digits and look at what it learnt: about five minutes"
 	@echo "make test    run the default tests"
+	@echo "make gpu-test  run the tests that need or can use a CUDA device there"
 	@echo "make lint    check style and types"
 	@echo "make extras  add natten and xformers, faster attention, where they can be built"
 	@echo "make build   make a wheel and a source distribution in dist/"
@@ -36,6 +39,10 @@ test: $(STAMP)
 slow-test: $(STAMP)
 	@echo "== Running the slow tests"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
+
+gpu-test: $(STAMP)
+	@echo "== Running the tests of the GPU in $(GPU_JOBS) processes; without one they are skipped"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "gpu and not slow" --device cuda -n $(GPU_JOBS)
 
 lint: $(STAMP)
 	@echo "== Checking style and types"

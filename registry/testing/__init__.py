@@ -11,7 +11,8 @@ A package that declares families lists their harnesses in its module `testing`, 
 
     HARNESSES = {"attention": Harness(inputs=..., shapes=..., contexts=...)}
 
-A harness can also be passed: `checks(MyBlock, harness=Harness(...))`.
+A harness can also be passed: `checks(MyBlock, harness=Harness(...))`. Blocks are built on torch's default device; under
+`torch.device("cuda")` the checks run there.
 """
 
 from registry.testing.checks import Check, checks

@@ -62,10 +62,13 @@ class Case:
         device = torch.get_default_device()
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
-    def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Inputs:
+    def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> Inputs:
+        """The inputs of a call, by default on the default device, which the module is on."""
         torch.manual_seed(1)
         inputs = self.harness.inputs(module.block, self.values())
-        return {name: None if value is None else value.to(device, dtype) for name, value in inputs.items()}
+        return {
+            name: None if value is None else value.to(device or value.device, dtype) for name, value in inputs.items()
+        }
 
     def run(self, module: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
         """Call the module with a fixed seed."""

@@ -79,7 +79,7 @@ def differentiates_twice(case: Case) -> None:
 def trains_in_mixed_precision(case: Case) -> None:
     """Outputs and gradients are finite under autocast, where matrix products give bfloat16 and the rest float32."""
     module = case.build()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         outputs = case.run(module, case.inputs(module))
         loss = weighted_sum(tuple(output.float() for output in outputs))
     if loss.requires_grad:
@@ -114,5 +114,5 @@ def outputs_and_gradients(case: Case, module: Called, call: Any, inputs: Inputs)
 
 def weighted_sum(outputs: tuple[Tensor, ...]) -> Tensor:
     """A scalar that depends on every element of every output, on each with another weight."""
-    weights = [torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype) for output in outputs]
+    weights = [torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device) for output in outputs]
     return torch.stack([output.flatten() @ weight for output, weight in zip(outputs, weights, strict=True)]).sum()

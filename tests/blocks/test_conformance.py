@@ -7,6 +7,7 @@ import pytest
 from registry import catalogue
 from registry.testing import Check, checks
 
+pytestmark = pytest.mark.usefixtures("device")
 ENTRIES = list(catalogue.entries())
 QUICK = (  # compiled to machine code in the default tests; the rest takes minutes
     "head/class-token/",

@@ -51,8 +51,16 @@ def fill_input(entry: dict[str, Any]) -> np.ndarray:
     return fill(entry["seed_name"], shape, offset, scale)
 
 
+def on_device(array: np.ndarray) -> Tensor:
+    """An array as a tensor on the default device."""
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
 class Fixture:
-    """One fixture in a dtype. `tensors`, `attributes` and `inputs` are leaves that require gradients."""
+    """One fixture in a dtype, on the default device.
+
+    `tensors`, `attributes` and `inputs` are leaves that require gradients.
+    """
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.folder = folder
@@ -70,7 +78,7 @@ class Fixture:
             self.expected = {name: arrays[name] for name in arrays.files}
 
     def _leaf(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = on_device(array)
         return tensor.to(self.dtype).requires_grad_() if tensor.is_floating_point() else tensor
 
     def under(self, prefix: str) -> dict[str, Tensor]:
@@ -94,7 +102,7 @@ class Fixture:
         loss = torch.zeros((), dtype=self.dtype)
         for name in wanted["of"]:
             output = outputs[name]
-            cotangent = torch.from_numpy(fill(f"cotangent:{name}", list(output.shape))).to(self.dtype)
+            cotangent = on_device(fill(f"cotangent:{name}", list(output.shape))).to(self.dtype)
             loss = loss + (output * cotangent).sum() / output.numel()
         names = [name.partition("[")[0] for name in wanted["wrt"]]
         gradients = torch.autograd.grad(loss, [leaves[name] for name in names], allow_unused=True)
@@ -114,5 +122,5 @@ def relative_error(actual: Tensor, expected: np.ndarray) -> float:
     assert tuple(actual.shape) == expected.shape, f"shape {tuple(actual.shape)}, recorded {expected.shape}"
     if expected.size == 0:
         return 0.0
-    difference = np.abs(actual.detach().double().numpy() - expected).max()
+    difference = np.abs(actual.detach().double().cpu().numpy() - expected).max()
     return float(difference / max(np.abs(expected).max(), 1e-30)) if difference > 0 else 0.0

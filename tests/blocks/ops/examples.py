@@ -1,6 +1,7 @@
 """Example calls of every op, and the comparison with a float64 reference that the kernel tests share.
 
-`python -m tests.blocks.ops.examples DTYPE [DEVICE]` compares every kernel in a process with other torch defaults.
+`python -m tests.blocks.ops.examples DTYPE [DEFAULT_DEVICE [DEVICE]]` compares every kernel in a process with other
+defaults of torch, with tensors on DEVICE.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BATCHED = {  # tensors with a batch axis
     "upfirdn2d": "x",
 }
 TOLERANCE = {torch.float32: dict(rtol=1e-3, atol=1e-4), torch.float64: dict(rtol=1e-8, atol=1e-9)}
+HALF = {torch.bfloat16: dict(rtol=3e-2, atol=3e-2), torch.float16: dict(rtol=4e-3, atol=4e-3)}
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Example:
         return replace(self, leaves=(), tensors={name: x.detach() for name, x in self.tensors.items()})
 
 
-def examples(op: str, batch: int = 2, dtype: torch.dtype = torch.float32) -> list[Example]:
+def examples(
+    op: str, batch: int = 2, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> list[Example]:
     """Calls of an op that together every one of its kernels can serve."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(device)
 
     def example(options: dict[str, Any], leaves: str, **tensors: Tensor) -> Example:
         return Example(tensors, options, tuple(leaves.split()), tuple(BATCHED[op].split())).to(dtype)
@@ -108,7 +112,7 @@ def examples(op: str, batch: int = 2, dtype: torch.dtype = torch.float32) -> lis
             calls = [example({}, leaves, q=q, k=k, v=v) for leaves in ("q k v", "q v")]
         case "modulated_conv2d":
             x, weight, style = normal(batch, 8, 5, 6), normal(6, 8, 3, 3), normal(batch, 8) + 2
-            filter = torch.tensor([1, 3, 3, 1], device="cpu")
+            filter = torch.tensor([1, 3, 3, 1], device=device)
             filter = torch.outer(filter, filter).double() / 64
             calls = [
                 example({"flip_kernel": True}, "x weight style", x=x, weight=weight, style=style),
@@ -135,14 +139,17 @@ def ops() -> list[Op]:
     return [Op.ops[name] for name in BATCHED]
 
 
-def cases(batch: int = 2) -> Iterator[tuple[Kernel, Example]]:
+def cases(batch: int = 2, device: torch.device | str = "cpu") -> Iterator[tuple[Kernel, Example]]:
     """Each kernel that runs here with each example that it supports at a batch of 2, in float32."""
     for op in ops():
         for kernel in op.kernels():
-            for small, example in zip(examples(op.name), examples(op.name, batch), strict=True):
+            for small, example in zip(
+                examples(op.name, device=device), examples(op.name, batch, device=device), strict=True
+            ):
                 if kernel.unavailable() is None and not small.unsupported(kernel):
                     yield kernel, example
-    yield from ((EagerFlex(), each.without_gradients()) for each in examples("neighborhood_attention", batch))
+    for example in examples("neighborhood_attention", batch, device=device):
+        yield EagerFlex(), example.without_gradients()
 
 
 class EagerFlex(Flex):
@@ -164,19 +171,20 @@ def compare(kernel: Kernel, example: Example) -> None:
     """
     (dtype,) = {x.dtype for x in example.tensors.values()}
     exact = example.to(torch.float64)
+    tolerance = (TOLERANCE | HALF)[dtype]
     y, expected = example.run(kernel), exact.run(Op.ops[kernel.op].reference)
     assert y.dtype == dtype
-    torch.testing.assert_close(y.double(), expected, **TOLERANCE[dtype])
+    torch.testing.assert_close(y.double(), expected, **tolerance)
     for name, gradient, wanted in zip(example.leaves, example.gradients(y), exact.gradients(expected), strict=True):
         largest = wanted.abs().max().clamp(min=1.0) if wanted.numel() else 1.0
-        close = torch.isclose(gradient.double() / largest, wanted / largest, **TOLERANCE[dtype])
+        close = torch.isclose(gradient.double() / largest, wanted / largest, **tolerance)
         assert close.all(), f"gradient of {name}: {(~close).sum()} of {close.numel()} values differ"
 
 
-def main(dtype: str, device: str = "cpu") -> None:
+def main(dtype: str, default_device: str = "cpu", device: str = "cpu") -> None:
     torch.set_default_dtype(getattr(torch, dtype))
-    torch.set_default_device(device)
-    for kernel, example in cases():
+    torch.set_default_device(default_device)
+    for kernel, example in cases(device=device):
         for _ in range(5):  # a buffer that is too small corrupts the heap, which a later call notices
             compare(kernel, example)
         print(f"{kernel.op} {kernel.name}: ok", flush=True)

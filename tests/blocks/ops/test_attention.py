@@ -9,6 +9,8 @@ from torch import Tensor
 from blocks.ops.attention import attention
 from registry import KernelError, recording, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 TOLERANCE = {
     torch.float64: dict(rtol=1e-10, atol=1e-12),
     torch.float32: dict(rtol=1e-4, atol=1e-5),
@@ -26,7 +28,7 @@ BIASES = pytest.mark.parametrize(
 
 def draw(bias_shape: tuple[int, ...] | None, head_dim: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Queries of 10 pixels, keys and values of 7."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)

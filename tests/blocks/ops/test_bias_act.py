@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from blocks.ops.bias_act import bias_act
 
+pytestmark = pytest.mark.usefixtures("device")
+
 ACTIVATIONS = {
     "linear": lambda x: x,
     "lrelu": lambda x: torch.where(x > 0, x, 0.2 * x) * math.sqrt(2),
@@ -19,7 +21,7 @@ ACTIVATIONS = {
 
 
 def normal(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator(torch.get_default_device()).manual_seed(0), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("kernel", bias_act.kernels(), ids=lambda kernel: kernel.name)

@@ -16,6 +16,8 @@ from blocks.ops.conv2d.winograd import SOURCE, Winograd, transform_weight
 from blocks.ops.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 LANES = {torch.float32: 16, torch.float64: 8}
 TOLERANCE = {torch.float64: dict(rtol=1e-11, atol=1e-11), torch.float32: dict(rtol=1e-4, atol=2e-4)}
 LAYOUTS = {  # memory layouts of a map [B,C,H,W]
@@ -50,7 +52,7 @@ def calls(draw: st.DrawFn) -> dict[str, object]:
 
 
 def leaves(shape, out_channels, with_bias, dtype=torch.float64, layout="channels-last", seed=0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     tensors = [
         torch.randn(each, generator=generator, dtype=torch.float64).to(dtype)
         for each in (shape, (out_channels, shape[1], 3, 3), (out_channels,))
@@ -67,7 +69,9 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(call):
     expected = conv2d.reference.run(*(x.double() for x in tensors), padding=padding)
     actual = winograd.run(*tensors, padding=padding)
     torch.testing.assert_close(actual.double(), expected, **TOLERANCE[call["dtype"]])
-    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = torch.randn(
+        expected.shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=torch.float64
+    )
     expected_gradients = torch.autograd.grad(expected, tensors, direction)
     gradients = torch.autograd.grad(actual, tensors, direction.to(actual.dtype))
     for gradient, expected in zip(gradients, expected_gradients, strict=True):

@@ -9,11 +9,13 @@ from torch import Tensor
 from blocks.ops.grid_sample import grid_sample
 from registry import KernelError, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 KERNELS = pytest.mark.parametrize("kernel", grid_sample.kernels(), ids=lambda kernel: kernel.name)
 
 
 def draw(height: int, width: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     x = torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64)
     relative = torch.rand(2, 4, 5, 2, generator=generator, dtype=torch.float64) * 1.4 - 0.2
     return x, relative * torch.tensor([width, height]) - 0.5

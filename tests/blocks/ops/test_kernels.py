@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from registry import Kernel, Op
-from tests.blocks.ops.examples import BATCHED, TOLERANCE, Example, cases, compare, examples, ops
+from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, Example, cases, compare, examples, ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+pytestmark = [
+    pytest.mark.usefixtures("device"),
+    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
+]
 ROOT = Path(__file__).parents[3]
+DEVICE = torch.get_default_device()  # of the option --device
 NOT_TRACED = {
     "conv2d": {"winograd"},
     "grid_sample": {"linear"},
@@ -28,7 +32,7 @@ NOT_TRACED = {
 def parameters(batch: int = 2) -> list[Any]:
     named: dict[str, int] = {}
     rows = []
-    for kernel, example in cases(batch):
+    for kernel, example in cases(batch, DEVICE):
         name = f"{kernel.op}-{kernel.name}"
         named[name] = named.get(name, 0) + 1
         rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}"))
@@ -48,11 +52,11 @@ def dynamo(run: Any, **options: Any) -> Any:
 def test_every_op_and_every_kernel_that_runs_here_has_an_example():
     assert {name for name, op in Op.ops.items() if type(op.reference).__module__.startswith("blocks.")} == set(BATCHED)
     here = {(op.name, kernel.name) for op in ops() for kernel in op.kernels() if kernel.unavailable() is None}
-    assert here <= {(kernel.op, kernel.name) for kernel, _ in cases()}
+    assert here <= {(kernel.op, kernel.name) for device in {"cpu", DEVICE.type} for kernel, _ in cases(device=device)}
 
 
 @pytest.mark.parametrize(("kernel", "example"), CASES)
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE | HALF, ids=str)
 def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel: Kernel, example: Example, dtype):
     example = example.to(dtype)
     if reasons := example.unsupported(kernel):
@@ -63,7 +67,9 @@ def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel: K
 @pytest.mark.parametrize(("kernel", "example"), parameters(batch=0))
 def test_a_batch_of_zero_gives_a_batch_of_zero(kernel: Kernel, example: Example):
     y = example.run(kernel)
-    assert y.shape[1:] in {each.run(Op.ops[kernel.op].reference).shape[1:] for each in examples(kernel.op)}
+    assert y.shape[1:] in {
+        each.run(Op.ops[kernel.op].reference).shape[1:] for each in examples(kernel.op, device=DEVICE)
+    }
     assert y.shape[0] == 0
     compare(kernel, example)
 
@@ -118,7 +124,7 @@ def test_every_kernel_is_compiled_by_inductor(kernel: Kernel, example: Example):
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in NOT_TRACED.items() for name in sorted(names)])
 def test_a_kernel_that_cannot_be_traced_refuses(op: str, name: str):
     kernel = next(kernel for kernel in Op.ops[op].kernels() if kernel.name == name)
-    example = examples(op)[0]
+    example = examples(op, device=DEVICE)[0]
     reasons: list[str] = []
 
     def run() -> Tensor:
@@ -143,7 +149,7 @@ class Exported(nn.Module):
 @pytest.mark.parametrize("kernel", ["auto", "each"])
 def test_an_exported_op_takes_any_batch(op: str, kernel: str):
     runs = [Op.ops[op].bind()] * len(examples(op))
-    pairs = list(zip(runs, examples(op), strict=True))
+    pairs = list(zip(runs, examples(op, device=DEVICE), strict=True))
     if kernel == "each":
         pairs = [(each.run, example) for each, example in (case.values for case in TRACED) if each.op == op]
     batch = torch.export.Dim("batch", min=0)
@@ -157,9 +163,10 @@ def test_an_exported_op_takes_any_batch(op: str, kernel: str):
             torch.testing.assert_close(program(other.tensors), other.run(run), **TOLERANCE[torch.float32])
 
 
-@pytest.mark.parametrize("default", ["bfloat16", "float64", "float32 meta"])
+@pytest.mark.parametrize("default", ["bfloat16 cpu", "float64 cpu", "float32 meta"])
 def test_results_do_not_depend_on_the_default_dtype_and_device(default: str):
-    command = [sys.executable, "-m", "tests.blocks.ops.examples", *default.split()]
+    command = [sys.executable, "-m", "tests.blocks.ops.examples", *default.split(), str(DEVICE)]
+
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)  # wrong memory can hang
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count(": ok") == len(CASES)

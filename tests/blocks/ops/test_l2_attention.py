@@ -9,6 +9,8 @@ from torch import Tensor
 from blocks.ops.l2_attention import FEWEST_KEYS, l2_attention
 from registry import KernelError, recording, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 TOLERANCE = {
     torch.float64: dict(rtol=1e-10, atol=1e-12),
     torch.float32: dict(rtol=1e-4, atol=1e-5),
@@ -19,7 +21,7 @@ FUSED = pytest.mark.parametrize("name", [kernel.name for kernel in l2_attention.
 
 
 def draw(tokens: int = 7, offset: float = 0.0, keys: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     shapes = ((2, 3, tokens, 5), (2, 3, keys or tokens, 5), (2, 3, keys or tokens, 4))
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) + offset for shape in shapes)
 

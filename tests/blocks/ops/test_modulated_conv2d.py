@@ -13,6 +13,8 @@ from blocks.common.resample import Upsample2d, fir_kernel
 from blocks.ops.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 KERNELS = pytest.mark.parametrize("kernel", modulated_conv2d.kernels(), ids=lambda kernel: kernel.name)
 FIR = fir_kernel((1.0, 3.0, 3.0, 1.0)).double()
 OPTIONS = [
@@ -22,7 +24,7 @@ OPTIONS = [
 
 
 def draw(size: int = 3, batch: int = 2, shape: tuple[int, int] = (4, 5)) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     shapes = ((batch, 4, *shape), (3, 4, size, size), (batch, 4))
     x, weight, style = (torch.randn(each, generator=generator, dtype=torch.float64) for each in shapes)
     return x, weight, style + 1
@@ -62,7 +64,9 @@ def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel, o
     actual, expected = (each.run(*tensors, **options) for each in (kernel, modulated_conv2d.reference))
     assert actual.shape[2:] == (4 * options["up"], 5 * options["up"])
     torch.testing.assert_close(actual, expected)
-    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = torch.randn(
+        expected.shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=torch.float64
+    )
     gradients, expected_gradients = (torch.autograd.grad(y, tensors, direction) for y in (actual, expected))
     torch.testing.assert_close(gradients, expected_gradients)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,21 @@ from blocks.ops.neighborhood_attention.lane_layout import lane_layout
 from registry import recording
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
+ROOT = Path(__file__).parents[3]
 TWICE = 'extern "C" int twice(int x) { return 2 * x; }\n'
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
-    for function in (native.compiler, native.library, native.unavailable):
-        function.cache_clear()
+    forget()
     yield
-    for function in (native.compiler, native.library, native.unavailable):
+    forget()
+
+
+def forget() -> None:
+    """Forget compilers, folders and libraries, as a new process."""
+    for function in (native.compiler, native.library, native.unavailable, native.cache_problem, native._private):
         function.cache_clear()
 
 
@@ -71,10 +78,81 @@ def test_the_error_of_the_compiler_is_the_reason(source):
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_is_the_reason(source, tmp_path, monkeypatch):
+def test_without_a_cache_each_process_compiles_for_itself(source, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "file"))
-    assert "cannot be written to" in native.unavailable(source)
+    with pytest.warns(UserWarning, match=r"not cached, each process compiles them: .*Not a directory"):
+        assert native.library(source).twice(2) == 4
+    assert any("Not a directory" in problem for problem in native.problems())
+
+
+@needs_compiler
+@pytest.mark.parametrize("home", ["", "relative"])
+def test_without_a_home_folder_kernels_are_compiled_too(source, tmp_path, monkeypatch, home):
+    monkeypatch.delenv("GANBLOCKS_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="there is no home folder"):
+        assert native.library(source).twice(2) == 4
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_libraries_in_a_folder_that_others_can_write_to_are_not_loaded(source, tmp_path, mode):
+    native.library(source)
+    folder = tmp_path / "cache" / "compiled"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(mode)
+    forget()
+    with pytest.warns(UserWarning, match=f"can be written by other users .mode {mode:o}.; delete it, or set"):
+        library = native.library(source)
+    assert library.twice(2) == 4
+    assert not library._name.startswith(str(tmp_path))
+
+
+@needs_compiler
+def test_a_library_that_others_can_write_to_is_compiled_again(source, tmp_path):
+    native.library(source)
+    (kept,) = (tmp_path / "cache" / "compiled").iterdir()
+    kept.chmod(0o777)
+    native.library.cache_clear()
+    assert native.library(source).twice(2) == 4
+    assert kept.stat().st_mode & 0o777 == 0o700
+
+
+LOAD = "import sys; from pathlib import Path; from blocks.ops import native; print(native.library(Path(sys.argv[1])).twice(4))"
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: b"", lambda content: content[::-1]])
+def test_a_damaged_library_is_compiled_again(source, tmp_path, damage):
+    native.library(source)
+    (kept,) = (tmp_path / "cache" / "compiled").iterdir()
+    whole = kept.read_bytes()
+    kept.unlink()
+    kept.write_bytes(damage(whole))
+    process = subprocess.run(  # that a truncated library would end by SIGBUS
+        [sys.executable, "-c", LOAD, source], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (process.stdout, process.returncode) == ("8\n", 0), process.stderr
+    assert kept.read_bytes() == whole
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("value", "reason"), [("'g++", "No closing quotation"), ("no-such-compiler -x", "not a program")]
+)
+def test_a_compiler_that_does_not_exist_is_replaced(source, monkeypatch, value, reason):
+    monkeypatch.setenv("CXX", value)
+    assert native.library(source).twice(2) == 4
+    (problem,) = native.problems()
+    assert reason in problem
+
+
+def test_a_program_that_is_no_compiler_is_the_reason(source, monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    assert native.unavailable(source) == "false failed: "
 
 
 @needs_compiler

@@ -14,7 +14,10 @@ from blocks.ops.neighborhood_attention.reference import window_logits
 from registry import Kernel, KernelError, recording, second_order
 from tests.blocks.ops.examples import EagerFlex
 
-pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+pytestmark = [
+    pytest.mark.usefixtures("device"),
+    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
+]
 REFERENCE = neighborhood_attention.reference
 AVAILABLE = [kernel for kernel in neighborhood_attention.kernels() if kernel.unavailable() is None]
 KERNELS = [kernel for kernel in AVAILABLE if kernel is not REFERENCE]
@@ -59,7 +62,7 @@ def calls(draw: st.DrawFn) -> dict[str, object]:
 
 
 def leaves(shape, window, with_bias, dtype=torch.float64, layout="whole", size=1.0, seed=0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     side = 2 * window["kernel_size"] - 1
     tensors = [LAYOUTS[layout](torch.randn(shape, generator=generator, dtype=torch.float64)) for _ in range(3)]
     tensors[0] = tensors[0] * size
@@ -79,7 +82,7 @@ def run(kernel: Kernel, tensors: list[Tensor], window: dict[str, object]) -> Ten
 
 
 def draw(*shape: int, kernel_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     q, k, v = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
     bias = torch.randn(shape[3], 2 * kernel_size - 1, 2 * kernel_size - 1, generator=generator, dtype=torch.float64)
     return q, k, v, bias
@@ -142,7 +145,9 @@ def test_every_kernel_has_values_and_gradients_of_the_reference(kernel, call):
     torch.testing.assert_close(actual.double(), expected, **tolerance)
     if dtype == torch.bfloat16 and call["size"] > 1:
         return  # too few digits to compare gradients of such large logits
-    weights = torch.randn(call["shape"], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights = torch.randn(
+        call["shape"], generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=torch.float64
+    )
     actual_gradients = torch.autograd.grad(actual, tensors, weights.to(dtype))
     for ours, theirs in zip(actual_gradients, torch.autograd.grad(expected, exact, weights), strict=True):
         largest = theirs.abs().max().clamp(min=1.0)

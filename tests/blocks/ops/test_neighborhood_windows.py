@@ -13,12 +13,14 @@ from blocks.ops.neighborhood_attention.reference import window_logits
 from blocks.ops.neighborhood_attention.tiles import tile_axis
 from registry import KernelError, recording, second_order
 
+pytestmark = pytest.mark.usefixtures("device")
+
 AVAILABLE = [kernel for kernel in neighborhood_attention.kernels() if kernel.unavailable() is None]
 KERNELS = pytest.mark.parametrize("kernel", AVAILABLE, ids=lambda kernel: kernel.name)
 
 
 def draw(*shape: int, kernel_size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     q, k, v = torch.randn(3, *shape, generator=generator)
     return q, k, v, torch.randn(shape[3], 2 * kernel_size - 1, 2 * kernel_size - 1, generator=generator)
 
@@ -110,6 +112,8 @@ def test_a_dynamic_graph_serves_all_batches_and_map_sizes():
     attend, counter = neighborhood_attention.bind(), CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda q: attend(q, q, q, kernel_size=3), fullgraph=True, dynamic=True, backend=counter)
     for batch, height, width in ((3, 24, 25), (4, 30, 41), (5, 22, 50)):
-        q = torch.randn(batch, height, width, 2, 16, generator=torch.Generator().manual_seed(batch))
+        q = torch.randn(
+            batch, height, width, 2, 16, generator=torch.Generator(torch.get_default_device()).manual_seed(batch)
+        )
         torch.testing.assert_close(compiled(q), attend(q, q, q, kernel_size=3))
     assert counter.frame_count == 1

@@ -164,7 +164,7 @@ def trainer_with(fixture: Fixture, generator: nn.Module, discriminator: nn.Modul
         "discriminator_optimizer": NO_CHANGE,
         "batch_size": batch,
     }
-    trainer = Trainer(parse(document), DistributedContext("cpu"))
+    trainer = Trainer(parse(document), DistributedContext(str(torch.get_default_device())))
     with_stand_in_tower(trainer.gan.regularizers[0], pool, fixture.dtype)
     for name, network in (("generator", generator), ("discriminator", discriminator.to(fixture.dtype))):
         old = trainer.optimizers[name]

@@ -18,7 +18,7 @@ from blocks.ops.neighborhood_attention import neighborhood_attention
 from blocks.ops.neighborhood_attention.reference import window_logits
 from registry import Spec
 from tests.golden.adapters.networks import with_prefix
-from tests.golden.fixtures import Fixture, Outputs, adapter, fill
+from tests.golden.fixtures import Fixture, Outputs, adapter, fill, on_device
 
 
 @adapter("stylenat", "AdaptiveInstanceNorm")
@@ -42,7 +42,7 @@ def na2d(fixture: Fixture) -> Outputs:
         if case.get("store_logits"):
             outputs[f"c{number}.logits"] = window_logits(q, k, **window)
         # each case has gradients of its own output
-        cotangent = torch.from_numpy(fill(f"cotangent:c{number}.out", list(out.shape))).to(out.dtype) / out.numel()
+        cotangent = on_device(fill(f"cotangent:c{number}.out", list(out.shape))).to(out.dtype) / out.numel()
         gradients = torch.autograd.grad(out, list(leaves.values()), cotangent)
         outputs |= {f"grad:{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
     return outputs

@@ -1,0 +1,54 @@
+"""The option `--device`: tests with the fixture `device` run there, and the marker `gpu` selects them.
+
+`pytest -m gpu --device cuda` runs every test that needs or can use a GPU, which is what `make gpu-test` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+NO_GPU = "needs a CUDA device, and there is none"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device of the tests that can run on each: cpu (default) or cuda")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collect under the device, so that parameters of tests are tensors there."""
+    if (name := session.config.getoption("--device")) == "cpu" or absent(name):
+        return (yield)
+    with torch.device(name):
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    name = config.getoption("--device")
+    for item in items:
+        if name != "cpu" and "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("gpu")
+        if item.get_closest_marker("gpu") and absent("cuda" if name == "cpu" else name):
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The device of the option `--device`, as torch's default device; products in full float32."""
+    name = request.config.getoption("--device")
+    if name == "cpu":  # without a mode, which torch.compile would trace
+        yield torch.device(name)
+        return
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    with torch.device(name) as default:
+        yield default
+
+
+def absent(name: str) -> bool:
+    """Whether this machine has no such device."""
+    return torch.device(name).type == "cuda" and not torch.cuda.is_available()
