@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections import Counter
 from importlib import metadata
 from typing import Any
 
+from blocks.ops import native
 from registry import Op, catalogue
 
 PACKAGES = (
@@ -28,6 +30,7 @@ def diagnose() -> dict[str, Any]:
             {"op": name, "kernels": [kernel | {"op": name} for kernel in _kernels(op)]}
             for name, op in sorted(Op.ops.items())
         ],
+        "problems": [*native.problems(), *_cache_problems()],
     }
 
 
@@ -58,6 +61,15 @@ def _kernels(op: Op) -> list[dict[str, Any]]:
         }
         for kernel in op.kernels()
     ]
+
+
+def _cache_problems() -> list[str]:
+    """What is wrong with the cached choices of kernels."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for op in Op.ops.values():
+            op.bind("tune")
+    return list(dict.fromkeys(str(each.message) for each in caught))
 
 
 def _version(package: str) -> str | None:

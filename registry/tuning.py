@@ -1,7 +1,7 @@
 """Measures which kernel is the fastest for a call, and caches the result on disk.
 
 A result is valid for one combination of processor, devices, threads and library versions; each combination has its own
-file. The files are in GANBLOCKS_CACHE, or in the folder ganblocks of XDG_CACHE_HOME or ~/.cache.
+file in the folder of the cache. A file that is damaged or too large is ignored, with a warning.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -20,19 +21,15 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.cache_folder import folder
+
 if TYPE_CHECKING:
     from registry.kernels import Kernel
 
-CACHE_ENV = "GANBLOCKS_CACHE"
 ROUNDS = 5
 SECONDS = 1.0  # no further round after this time
-
-
-def folder() -> Path:
-    """The folder of the cache."""
-    if path := os.environ.get(CACHE_ENV):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganblocks"
+MAX_BYTES = 2**24  # of a file
+BY, OR = " by ", " or "  # in a key: before the names of the kernels, and between them
 
 
 def identity(libraries: Iterable[str] = ()) -> dict[str, Any]:
@@ -56,7 +53,7 @@ def signature(op: str, names: Sequence[str], second_order: bool, args: Sequence[
     parts = [_describe(value, gradients) for value in args]
     parts += [name + "=" + _describe(kwargs[name], gradients) for name in sorted(kwargs)]
     mode = "twice" if second_order else "once"
-    return op + "(" + ", ".join(parts) + ") differentiated " + mode + " by " + " or ".join(names)
+    return op + "(" + ", ".join(parts) + ") differentiated " + mode + BY + OR.join(names)
 
 
 def measurable(args: Sequence[Any]) -> bool:
@@ -79,10 +76,19 @@ class Choices:
     def __init__(self, libraries: Iterable[str] = ()) -> None:
         self.identity = identity(libraries)
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
-        self.path = folder() / f"kernels-{digest}.json"
+        self.file_name = f"kernels-{digest}.json"
         self.kernels: dict[str, str] = {}
         self.seconds: dict[str, dict[str, float]] = {}
         self._read()
+
+    @property
+    def path(self) -> Path:
+        """The file.
+
+        Raises:
+            OSError: There is no folder for a cache.
+        """
+        return folder() / self.file_name
 
     def choose(
         self,
@@ -102,26 +108,57 @@ class Choices:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_text())
-            if content["identity"] != self.identity:
-                return
-            seconds = {key: dict(entry["seconds"]) for key, entry in content["choices"].items()}
-            kernels = {key: str(entry["kernel"]) for key, entry in content["choices"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return  # no file yet, or a damaged one: measuring again is cheap
-        self.seconds, self.kernels = seconds | self.seconds, kernels | self.kernels
+            entries = _entries(self.path, self.identity)
+        except OSError:
+            return  # no file yet, or none that can be read: measuring again is cheap
+        except (ValueError, RecursionError) as error:
+            warnings.warn(f"{self.path} is ignored, and kernels are measured again: {error}", stacklevel=2)
+            return
+        self.seconds = {key: seconds for key, (seconds, _) in entries.items()} | self.seconds
+        self.kernels = {key: kernel for key, (_, kernel) in entries.items()} | self.kernels
 
     def _write(self) -> None:
         """Replace the file, with the entries that other processes have added; readers get the old file or the new."""
         self._read()
         choices = {key: {"kernel": name, "seconds": self.seconds[key]} for key, name in self.kernels.items()}
+        content = json.dumps({"identity": self.identity, "choices": choices}, indent=1)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, suffix=".part", delete=False) as part:
-                json.dump({"identity": self.identity, "choices": choices}, part, indent=1)
-            os.replace(part.name, self.path)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.path.parent) as scratch:
+                part = Path(scratch) / self.file_name
+                part.write_text(content)
+                os.replace(part, self.path)
         except OSError:
             return  # without a writable folder, the next process measures again
+
+
+def _entries(path: Path, expected: Mapping[str, Any]) -> dict[str, tuple[dict[str, float], str]]:
+    """Seconds and choice of each call in a file; none if the file is of another identity.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged or too large.
+        RecursionError: Its JSON is nested too deep.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"it has {size:,} bytes, and the limit is {MAX_BYTES:,}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("choices"), dict):
+        raise ValueError("it has no choices of kernels")
+    if content.get("identity") != expected:
+        return {}
+    entries = {}
+    for key, entry in content["choices"].items():
+        names = key.rpartition(BY)[2].split(OR)
+        seconds, kernel = (entry.get("seconds"), entry.get("kernel")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(seconds, dict) or kernel not in names or not {*seconds} <= {*names}:
+            raise ValueError(f"its entry {key[:80]!r} does not choose one of the kernels {', '.join(names)[:80]}")
+        if not all(isinstance(each, int | float) for each in seconds.values()):
+            raise ValueError(f"its entry {key[:80]!r} has other seconds than numbers")
+        entries[key] = seconds, kernel
+    return entries
 
 
 def measure(

@@ -3,10 +3,14 @@
 A source includes no library but <stdint.h> and headers beside it (*.h): it compiles in seconds and needs nothing but
 `c++` (or the compiler named by CXX). The OpenMP runtime is the one that torch has already loaded; a second one would
 compete with it for the cores.
+
+A library is loaded only from a folder that nobody else can write to, and if it has the hash in its file name: a
+truncated one would end the process by SIGBUS. Without such a folder each process compiles into one of its own.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -14,16 +18,19 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 
 import torch  # noqa: F401  (loads the OpenMP runtime that the compiled code calls)
 
-from registry.tuning import folder, identity
+from registry.cache_folder import folder, why_untrusted
+from registry.tuning import identity
 
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-w")
 TIMEOUT = 120  # seconds
 ENABLE = "sudo apt install g++"
+USUAL = ("c++", "g++", "clang++")
 
 
 class CompileError(RuntimeError):
@@ -33,9 +40,20 @@ class CompileError(RuntimeError):
 @cache
 def compiler() -> tuple[str, ...] | None:
     """The command of the C++ compiler: that of CXX, or the first of c++, g++ and clang++; None without one."""
-    from_environment = shlex.split(os.environ.get("CXX", ""))
-    candidates = [from_environment] if from_environment else [["c++"], ["g++"], ["clang++"]]
-    return next((tuple(command) for command in candidates if shutil.which(command[0])), None)
+    named = () if compiler_problem() else tuple(shlex.split(os.environ.get("CXX", "")))
+    return named or next(((name,) for name in USUAL if shutil.which(name)), None)
+
+
+def compiler_problem() -> str | None:
+    """Why the compiler that CXX names is not used; None if it is, or if CXX names none."""
+    text = os.environ.get("CXX", "")
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        return f"CXX={text!r} is not a command ({error}); another compiler is used if there is one"
+    if command and not shutil.which(command[0]):
+        return f"CXX={text!r} is not a program here; another compiler is used if there is one"
+    return None
 
 
 @cache
@@ -51,14 +69,26 @@ def library(source: Path) -> ctypes.CDLL:
     version = _run([*command, "--version"])
     headers = sorted(source.parent.glob("*.h"))
     key = [*(file.read_text() for file in (source, *headers)), *FLAGS, *command, version, str(identity()["processor"])]
-    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
-    target = folder() / "compiled" / f"{source.stem}-{digest}.so"
-    if not target.exists():
-        _compile(command, source, target)
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:16]}"
     try:
-        return ctypes.CDLL(str(target))
+        path = _find(name) or _compile(command, source, name)
+        return ctypes.CDLL(str(path))
     except OSError as error:
-        raise CompileError(f"the compiled library cannot be loaded: {error}") from error
+        raise CompileError(f"the compiled library cannot be written or loaded: {error}") from error
+
+
+@cache
+def cache_problem() -> str | None:
+    """Why compiled libraries are not cached; None if they are."""
+    try:
+        cached = _cached()
+        cached.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if reason := why_untrusted(cached):
+            return f"{reason}; delete it, or set its owner and mode 700"
+        with tempfile.TemporaryFile(dir=cached):
+            return None
+    except OSError as error:
+        return str(error)
 
 
 @cache
@@ -71,22 +101,58 @@ def unavailable(source: Path) -> str | None:
     return None
 
 
-def _compile(command: tuple[str, ...], source: Path, target: Path) -> None:
+def problems() -> list[str]:
+    """What keeps kernels from being compiled as configured, or from being cached."""
+    return [problem for problem in (compiler_problem(), cache_problem()) if problem]
+
+
+@cache
+def _private() -> Path:
+    """A folder of this process alone, removed at its end."""
+    warnings.warn(f"compiled kernels are not cached, each process compiles them: {cache_problem()}", stacklevel=2)
+    private = Path(tempfile.mkdtemp(prefix="ganblocks-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return private
+
+
+def _find(name: str) -> Path | None:
+    """The cached library of that name, if it has its hash and nobody else could have written it."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            compiled, linked = Path(scratch) / "code.o", Path(scratch) / target.name
-            _run([*command, *FLAGS, "-c", str(source), "-o", str(compiled)])
-            # linked without -fopenmp, so that its symbols resolve to the runtime that is already loaded
-            _run([*command, "-shared", str(compiled), "-o", str(linked)])
-            os.replace(linked, target)
-    except OSError as error:
-        raise CompileError(f"the compiled library cannot be written to {target.parent}: {error}") from error
+        cached = _cached()
+        paths = [] if why_untrusted(cached) else cached.glob(f"{name}-*.so")
+        return next(
+            (path for path in paths if not why_untrusted(path) and path.stem == f"{name}-{_digest(path)}"), None
+        )
+    except OSError:  # there is no folder yet
+        return None
+
+
+def _cached() -> Path:
+    return folder() / "compiled"
+
+
+def _compile(command: tuple[str, ...], source: Path, name: str) -> Path:
+    """Compile a source; the file appears under its name at once and whole."""
+    target = _private() if cache_problem() else _cached()
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        compiled, linked = Path(scratch) / "code.o", Path(scratch) / f"{name}.so"
+        _run([*command, *FLAGS, "-c", str(source), "-o", str(compiled)])
+        # linked without -fopenmp, so that its symbols resolve to the runtime that is already loaded
+        _run([*command, "-shared", str(compiled), "-o", str(linked)])
+        linked.chmod(0o700)
+        path = target / f"{name}-{_digest(linked)}.so"
+        os.replace(linked, path)
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _run(command: list[str]) -> str:
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(f"{shlex.join(command)}: {error}") from error
     if result.returncode:

@@ -90,6 +90,8 @@ def print_doctor(report: Mapping[str, Any]) -> None:
                 usable,
             )
     out.print(table)
+    for problem in report["problems"]:
+        out.print(_text(problem, style="red"))
 
 
 def print_steps(summary: Mapping[str, Any]) -> None:

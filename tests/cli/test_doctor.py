@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+from blocks.ops import native
 from ganblocks import diagnosis
 from ganblocks.cli.tables import print_doctor
-from registry import catalogue
+from registry import catalogue, tuning
 
 
 def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
@@ -38,3 +39,24 @@ def test_doctor_says_why_a_kernel_cannot_run(capsys):
     }
     print_doctor(report | {"ops": [{"op": "attention", "kernels": [kernel]}]})
     assert "no: needs [cuda]" in capsys.readouterr().out
+
+
+def test_doctor_says_what_is_wrong_with_compiler_and_caches(ganblocks, monkeypatch, tmp_path):
+    for function in (native.compiler, native.library, native.unavailable, native.cache_problem):
+        function.cache_clear()
+    monkeypatch.setenv("CXX", "'g++")
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    code, out, _ = ganblocks("doctor")
+    assert code == 0
+    text = " ".join(out.split())
+    assert 'CXX="\'g++" is not a command (No closing quotation); another compiler is used' in text
+    assert "Not a directory" in text
+    native.cache_problem.cache_clear()
+
+
+def test_doctor_names_a_damaged_file_of_kernel_choices(ganblocks, monkeypatch, tmp_path):
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path))
+    tuning.Choices().path.write_text("[" * 100_000)
+    _, out, _ = ganblocks("doctor", "--json")
+    assert any("is ignored, and kernels are measured again" in each for each in json.loads(out)["problems"])

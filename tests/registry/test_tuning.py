@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blocks.attention.dense import DenseAttention
-from registry import Kernel, KernelError, Op, recording, second_order, tuning
+from registry import Kernel, KernelError, Op, cache_folder, recording, second_order, tuning
 
 RUNS: list[str] = []
 
@@ -51,7 +51,7 @@ triple = Op("triple", Reference(), Slow())
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    monkeypatch.setenv(tuning.CACHE_ENV, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache_folder.CACHE_ENV, str(tmp_path / "cache"))
     RUNS.clear()
     yield tmp_path / "cache"
     torch._dynamo.reset()
@@ -119,13 +119,45 @@ def test_the_versions_of_libraries_with_kernels_are_part_of_the_identity():
     assert set(tuning.identity({"natten"})["versions"]) == {"ganblocks", "torch", "natten"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"choices": {}}', '{"identity": 1, "choices": 3}'])
-def test_a_damaged_file_is_ignored(cache, content):
+def entry(**changes) -> str:
+    """A file with one call, changed."""
+    key = "triple(torch.float32 4 cpu) differentiated once by slow or reference"
+    choice = {"kernel": "slow", "seconds": {"slow": 0.1, "reference": 0.2}} | changes
+    return json.dumps({"identity": tuning.identity(), "choices": {key: choice}})
+
+
+DAMAGED = {
+    "empty": "",
+    "cut": "{",
+    "a list": "[]",
+    "deep": "[" * 100_000,
+    "a long integer": "[" + "1" * 5000 + "]",
+    "no choices": '{"identity": 1, "choices": 3}',
+    "an unknown kernel": entry(kernel="gone"),
+    "a kernel that is a list": entry(kernel=[]),
+    "seconds that are text": entry(seconds={"slow": "fast"}),
+    "seconds that are a number": entry(seconds=1),
+    "seconds of an unknown kernel": entry(seconds={"gone": 1}),
+    "huge": " " * (tuning.MAX_BYTES + 1),
+    "not text": "\udcff",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_ignored_with_the_reason(cache, content):
     triple.bind("tune")(torch.ones(4))
     (path,) = cache.iterdir()
-    path.write_text(content)
-    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
+    path.write_text(content, errors="surrogateescape")
+    with pytest.warns(UserWarning, match=r"kernels-\w+.json is ignored, and kernels are measured again: ."):
+        assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
     assert len(cached(cache)["choices"]) == 1
+
+
+def test_a_choice_that_another_process_made_is_used(cache):
+    cache.mkdir()
+    tuning.Choices().path.write_text(entry())
+    assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "slow"
+    assert RUNS == ["slow"]
 
 
 def test_entries_of_another_process_are_kept(cache):
@@ -138,16 +170,6 @@ def test_entries_of_another_process_are_kept(cache):
 def test_without_a_writable_folder_kernels_are_measured_again(cache):
     cache.write_text("a file where the folder should be")
     assert kernel_that_runs(triple.bind("tune"), torch.ones(4)) == "reference"
-
-
-def test_environment_variables_select_the_folder(monkeypatch):
-    monkeypatch.setenv(tuning.CACHE_ENV, "/somewhere")
-    assert tuning.folder() == Path("/somewhere")
-    monkeypatch.delenv(tuning.CACHE_ENV)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert tuning.folder() == Path("/caches/ganblocks")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert tuning.folder() == Path.home() / ".cache/ganblocks"
 
 
 def test_a_kernel_that_raises_is_not_selected(monkeypatch):

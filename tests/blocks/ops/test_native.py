@@ -121,7 +121,12 @@ def test_a_library_that_others_can_write_to_is_compiled_again(source, tmp_path):
     assert kept.stat().st_mode & 0o777 == 0o700
 
 
-LOAD = "import sys; from pathlib import Path; from blocks.ops import native; print(native.library(Path(sys.argv[1])).twice(4))"
+LOAD = """
+import sys
+from pathlib import Path
+from blocks.ops import native
+print(native.library(Path(sys.argv[1])).twice(4))
+"""
 
 
 @needs_compiler
