@@ -17,10 +17,10 @@ from assemblies.discriminator import Discriminator, LayeredDiscriminator, discri
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.trace import Trace
 from assemblies.trainable import Trainable, TrainableParts
-from blocks.families import Augment, Loss, Probability, Regularizer
+from blocks.families import Augment, Loss, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
 
 
@@ -33,9 +33,10 @@ class Adam(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lr: Annotated[PositiveFloat, Field(description="Learning rate.")] = 0.002
+    lr: Annotated[Scheduled, ScheduledIn(gt=0), Field(description="Learning rate; a number or a schedule.")] = 0.002
     betas: Annotated[
-        tuple[Beta, Beta], Field(description="Decay rates of the running means of the gradient and of its square.")
+        tuple[Beta, Beta],
+        Field(description="Decay rates of the running means of the gradient and of its square; numbers or schedules."),
     ] = (0.0, 0.99)
     eps: Annotated[PositiveFloat, Field(description="Added to the denominator.")] = 1e-8
     warmup_kimg: Annotated[
@@ -55,7 +56,9 @@ class EMA(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_kimg: Annotated[float, Field(ge=0, description="Half-life, in thousands of images.")] = 10.0
+    half_life_kimg: Annotated[
+        Scheduled, ScheduledIn(ge=0), Field(description="Half-life, in thousands of images; a number or a schedule.")
+    ] = 10.0
     start_kimg: Annotated[
         float, Field(ge=0, description="Thousands of images before averaging starts; until then weights are copied.")
     ] = 0.0

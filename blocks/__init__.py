@@ -37,6 +37,7 @@ from blocks.layer.upsample import Upsample
 from blocks.layer.upsample_linear import UpsampleLinear
 from blocks.loss.hinge import Hinge
 from blocks.loss.non_saturating import NonSaturating
+from blocks.loss.relativistic import Relativistic
 from blocks.loss.wasserstein import Wasserstein
 from blocks.mapping.bypass import BypassMapping
 from blocks.mapping.mapping import MappingNetwork
@@ -47,10 +48,17 @@ from blocks.norm.layer_norm import LayerNorm
 from blocks.norm.layer_scale import LayerScale
 from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
+from blocks.regularizer.approximate_r1 import ApproximateR1
+from blocks.regularizer.approximate_r2 import ApproximateR2
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
+from blocks.regularizer.r2 import R2
+from blocks.schedule.constant import ConstantSchedule
+from blocks.schedule.cosine import CosineSchedule
+from blocks.schedule.linear import LinearSchedule
+from blocks.schedule.step import StepSchedule
 from blocks.stem.from_rgb import FromRGB
 from blocks.stem.from_wavelets import FromWavelets
 from blocks.stem.overlapping_patches import OverlappingPatches
@@ -65,15 +73,20 @@ __all__ = [
     "ADA",
     "MLP",
     "R1",
+    "R2",
     "AdaIN",
+    "ApproximateR1",
+    "ApproximateR2",
     "BalancedConsistency",
     "BatchNormLocal",
     "BypassMapping",
     "ClassLabels",
     "ClassTokenHead",
     "Constant",
+    "ConstantSchedule",
     "ContraDHead",
     "Conv",
+    "CosineSchedule",
     "DenseAttention",
     "DiffAugment",
     "Downsample",
@@ -96,6 +109,7 @@ __all__ = [
     "LearnedTokens",
     "LinearHead",
     "LinearPatches",
+    "LinearSchedule",
     "Linformer",
     "MappingNetwork",
     "MinibatchStd",
@@ -109,12 +123,14 @@ __all__ = [
     "PathLength",
     "PixelNorm",
     "PosEmbed",
+    "Relativistic",
     "Residual",
     "ResidualConv",
     "SelfModulatedLayerNorm",
     "ShiftedWindowAttention",
     "SirenPatches",
     "SpectralNorm",
+    "StepSchedule",
     "StyledAttention",
     "ToRGB",
     "TokenConvHead",

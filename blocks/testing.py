@@ -89,7 +89,7 @@ def encode(block: Any) -> Any:
 
 def both_losses(block: Any, real: Tensor, fake: Tensor) -> Any:
     """The generator's and the discriminator's loss."""
-    return block.generator(fake), block.discriminator(real, fake)
+    return block.generator(fake, real), block.discriminator(real, fake)
 
 
 def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_logit: Tensor, to_image: Tensor) -> Any:
@@ -234,6 +234,13 @@ FAMILIES: dict[str, Harness] = {
         call=penalty,
         batched=False,
         traceable=False,  # a penalty differentiates inside the call
+        smooth=False,
+    ),
+    "schedule": Harness(
+        inputs=lambda block, context: {"images": 2000 * torch.rand(BATCH), "number": torch.randn(BATCH)},
+        shapes=same_as("number"),
+        contexts=contexts(option={}),
+        call=lambda block, images, number: number * block(images),
         smooth=False,
     ),
 }

@@ -17,6 +17,7 @@
 | augment | image -> image | - |
 | loss | logits -> scalar; one method for each network | - |
 | regularizer | networks, batch -> scalar | cond_dim |
+| schedule | images shown so far -> value | - |
 
 Axes: B batch, C channels, H x W pixels, K image channels, S style features, D condition features, Z latent features, n
 vectors. Feature maps are [B,C,H,W] in channels-last memory; attention, norms and feed-forward networks get a view
@@ -39,6 +40,7 @@ from blocks.families.networks import (
     WeightNorm,
 )
 from blocks.families.options import OddInt, Pair, Probability, Resolution
+from blocks.families.schedule import Schedule, Scheduled, ScheduledIn, value_at
 from blocks.families.training import Augment, Batch, Loss, Networks, Regularizer
 
 __all__ = [
@@ -60,10 +62,14 @@ __all__ = [
     "Probability",
     "Regularizer",
     "Resolution",
+    "Schedule",
+    "Scheduled",
+    "ScheduledIn",
     "Stem",
     "SynthesisInput",
     "WeightNorm",
     "rows",
     "to_nchw",
     "to_nhwc",
+    "value_at",
 ]

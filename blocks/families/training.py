@@ -40,10 +40,16 @@ class Augment(Block, nn.Module, family="augment"):
 
 
 class Loss(Block, nn.Module, family="loss"):
-    """The adversarial losses of both networks, from logits [B,...] of any shape. No context."""
+    """The adversarial losses of both networks, from logits [B,...] of any shape. No context.
 
-    def generator(self, fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-        """The generator's loss, from the logits of its images."""
+    With `generator_needs_real`, the trainer computes the logits of real images for the generator's loss too, without
+    gradients.
+    """
+
+    generator_needs_real: ClassVar[bool] = False
+
+    def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "n ..."] | None = None) -> Float[Tensor, ""]:
+        """The generator's loss, from the logits of its images, and of real images where the loss needs them."""
         raise NotImplementedError
 
     def discriminator(self, real: Float[Tensor, "b ..."], fake: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
@@ -107,6 +113,9 @@ class Regularizer(Block, nn.Module, family="regularizer"):
     side: ClassVar[Literal["generator", "discriminator"]]
     second_order: ClassVar[bool] = False  # whether it differentiates a network's gradient; it runs in `second_order()`
     synced_buffers: ClassVar[tuple[str, ...]] = ()  # buffers that depend on the batch: averaged over processes
+
+    def at(self, images: int) -> None:
+        """Called before each training step with the number of real images so far."""
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError

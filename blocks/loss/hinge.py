@@ -18,7 +18,7 @@ class Hinge(Loss, kind="hinge"):
     def __init__(self) -> None:
         super().__init__()
 
-    def generator(self, fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "n ..."] | None = None) -> Float[Tensor, ""]:
         return -fake.mean()
 
     def discriminator(self, real: Float[Tensor, "b ..."], fake: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from blocks.families import Batch, Networks, Regularizer
+from blocks.families import Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
+from blocks.regularizer.squared_gradients import squared_gradients
 
 
 class R1(Regularizer, kind="r1"):
@@ -21,16 +20,20 @@ class R1(Regularizer, kind="r1"):
     The gradient is that of the sum of all logits D(T(x)) by the image x before the GAN's augmentation T.
 
     Args:
-        gamma: Weight of the penalty.
+        gamma: Weight of the penalty; a number or a schedule.
     """
 
     side = "discriminator"
     second_order = True
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
 
-    def __init__(self, *, gamma: Annotated[float, Field(ge=0)] = 10.0) -> None:
+    def __init__(self, *, gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0) -> None:
         super().__init__()
-        self.gamma = gamma
+        self.schedule = gamma
+        self.at(0)
+
+    def at(self, images: int) -> None:
+        self.gamma = value_at(self.schedule, images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.real is not None, "R1 needs real images"
@@ -40,7 +43,4 @@ class R1(Regularizer, kind="r1"):
         self, networks: Networks, real: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
     ) -> Float[Tensor, " b"]:
         """Squared gradient norm at each image."""
-        real = real.detach().requires_grad_()
-        logits = networks.discriminator(networks.augment(real), c)
-        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        return gradient.square().sum(dim=(1, 2, 3))
+        return squared_gradients(networks, real, c)

@@ -20,8 +20,8 @@ from blocks.augment.ada.warp import Warp
 from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.shapes import check_nchw
-from blocks.families import Augment
-from registry import incompatible
+from blocks.families import Augment, Scheduled, ScheduledIn, value_at
+from registry import Spec, incompatible
 
 
 class ADA(Augment, kind="ada"):
@@ -34,7 +34,7 @@ class ADA(Augment, kind="ada"):
         policy: Groups of transforms, always applied in this order. blit: xflip, rotate90, xint (shift by whole pixels);
             geometry: scale, rotate, aniso (stretch), xfrac (shift); color: brightness, contrast, lumaflip, hue,
             saturation; filter, noise and cutout are one transform each. The default is the paper's bgc.
-        p: Initial probability of each transform; constant if there is no target.
+        p: Initial probability of each transform; constant if there is no target. A schedule needs `target` null.
         target: Mean sign of the discriminator's logits of real images, in (-1,1), that p is adjusted for; null for a
             constant p.
         kimg: Thousands of images in which p changes by 1.
@@ -67,7 +67,7 @@ class ADA(Augment, kind="ada"):
         self,
         *,
         policy: tuple[Group, ...] = ("blit", "geometry", "color"),
-        p: NonNegativeFloat = 0.0,
+        p: Annotated[Scheduled, ScheduledIn(ge=0)] = 0.0,
         target: Annotated[float, Field(gt=-1, lt=1)] | None = 0.6,
         kimg: PositiveFloat = 500.0,
         interval: PositiveInt = 4,
@@ -78,8 +78,14 @@ class ADA(Augment, kind="ada"):
     ) -> None:
         super().__init__()
         _check_options(policy, {"probability": probability, "magnitude": magnitude})
-        if limit is not None and p > limit:
-            raise incompatible("p", f"starts at {p:g}, above its limit {limit:g}")
+        initial = value_at(p, 0)
+        if limit is not None and initial > limit:
+            raise incompatible("p", f"starts at {initial:g}, above its limit {limit:g}")
+        self.schedule = p if isinstance(p, Spec) else None
+        if self.schedule is not None and target is not None:
+            raise incompatible(
+                "p", f"changes by a schedule and adapts to the target {target:g}; set target: null"
+            )
         self.target, self.kimg, self.interval, self.limit, self.bands = target, kimg, interval, limit, bands
         factors = {name: float(probability.get(name, 1.0)) for group in policy for name in GROUPS[group]}
         self.factors: dict[str, float] = {str(name): factor for name, factor in factors.items() if factor}
@@ -87,12 +93,16 @@ class ADA(Augment, kind="ada"):
         self.warp = Warp() if self.has("blit") or self.has("geometry") else None
         if self.has("filter"):
             computed_buffer(self, "bank", filter_bank)
-        self.register_buffer("p", torch.tensor(float(p)))
+        self.register_buffer("p", torch.tensor(float(initial)))
         for counter in ("signs", "shown", "steps"):  # since p was last adjusted
             self.register_buffer(counter, torch.zeros(()))
 
     def has(self, group: Group) -> bool:
         return any(transform in self.factors for transform in GROUPS[group])
+
+    def at(self, images: int) -> None:
+        if self.schedule is not None:
+            self.p.fill_(value_at(self.schedule, images))
 
     @torch.no_grad()
     def observe(self, sign: Float[Tensor, ""], num_images: int) -> None:

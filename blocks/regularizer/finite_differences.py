@@ -1,0 +1,32 @@
+"""The squared slope of the discriminator along a random direction at each image, without second derivatives.
+
+GAT, https://arxiv.org/abs/2509.24935: to first order its expectation is the squared gradient norm.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.common.autocast import at_least_float32
+from blocks.common.replay import with_same_draws
+from blocks.families import Networks
+
+
+def squared_slopes(
+    networks: Networks, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None, sigma: float
+) -> Float[Tensor, " b"]:
+    """((D(T(x)) - D(T(x + sigma e))) / sigma)^2, e ~ N(0,1); D of several logits is their sum.
+
+    Both calls draw the same random numbers, so that augmentation and noise in the discriminator are the same. Both have
+    gradients.
+    """
+
+    def score(image: Tensor) -> Tensor:
+        logits: Tensor = networks.discriminator(networks.augment(image), c)
+        return at_least_float32(logits).reshape(len(image), -1).sum(dim=1)
+
+    image = image.detach()
+    before, after = with_same_draws(score, image, image + sigma * torch.randn_like(image))
+    return ((before - after) / sigma).square().to(image.dtype)
