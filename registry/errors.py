@@ -6,7 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from registry.text import excerpt
+
 Path = tuple[str | int, ...]
+MAX_SHOWN = 20  # problems in the text of an error
+MAX_NAME = 100  # characters of a wrong name that are compared with valid ones
 
 
 class Problem(NamedTuple):
@@ -18,7 +22,7 @@ class Problem(NamedTuple):
     @property
     def location(self) -> str:
         """The path as text, such as `synthesis.1.attention`."""
-        return ".".join(str(part) for part in self.path) or "(top)"
+        return ".".join(excerpt(part, 60) for part in self.path) or "(top)"
 
     def under(self, *prefix: str | int) -> Problem:
         """The same problem with its path prefixed."""
@@ -41,10 +45,12 @@ class SpecError(ValueError):
         super().__init__(self.problems, subject)
 
     def __str__(self) -> str:
-        count = len(self.problems)
-        width = max((len(problem.location) for problem in self.problems), default=0)
+        count, shown = len(self.problems), self.problems[:MAX_SHOWN]
+        width = max((len(problem.location) for problem in shown), default=0)
         lines = [f"{self.subject or 'The spec'} {self.verdict} ({count} problem{'s' if count != 1 else ''})"]
-        lines += [f"  {problem.location.ljust(width)}   {problem.message}" for problem in self.problems]
+        lines += [f"  {problem.location.ljust(width)}   {problem.message}" for problem in shown]
+        if (more := count - len(shown)) > 0:
+            lines.append(f"  and {more:,} more problem{'s' if more != 1 else ''}; mend these first")
         return "\n".join(lines)
 
     def under(self, *prefix: str | int) -> SpecError:
@@ -83,7 +89,8 @@ def nearest(name: str, valid: Sequence[str]) -> str:
     """The hint of an error message about an unknown name: similar valid names, or all of them."""
     if not valid:
         return "there are none"
-    *others, last = [repr(each) for each in difflib.get_close_matches(name, valid, n=3, cutoff=0.5)] or [""]
+    similar = difflib.get_close_matches(name[:MAX_NAME], valid, n=3, cutoff=0.5)
+    *others, last = [repr(each) for each in similar] or [""]
     if not last:
         return f"valid: {', '.join(sorted(valid))}"
     return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from registry.errors import Problem, SpecValidationError, nearest
+from registry.text import excerpt
 
 # pydantic's names for the members of a union, which are not part of the path in a document
 _UNION_MEMBER = re.compile(
@@ -42,6 +43,17 @@ def in_plain_words(cls: type[BaseModel], error: ValidationError) -> ValidationEr
     return ValidationError.from_exception_data(cls.__name__, details)
 
 
+def as_validation_error(cls: type[BaseModel], problems: Iterable[Problem]) -> ValidationError:
+    """Problems as a pydantic error, so that a validator of pydantic can raise them."""
+    return ValidationError.from_exception_data(
+        cls.__name__,
+        [
+            InitErrorDetails(type=PydanticCustomError("spec", "{message}", {"message": text}), loc=path, input=None)
+            for path, text in problems
+        ],
+    )
+
+
 def _details(error: ValidationError) -> Iterator[Any]:
     """The error's details, without wrong ones: pydantic does not count invalid items, and so calls [4] too short."""
     for detail in error.errors(include_url=False):
@@ -69,8 +81,13 @@ def _message(detail: Any) -> str:
         return str(limits["error"])
     if kind in ("too_long", "too_short"):
         bound, number = ("at most", limits["max_length"]) if kind == "too_long" else ("at least", limits["min_length"])
-        return f"should have {bound} {number} item{'s' if number != 1 else ''}, not {value!r}"
+        return f"should have {bound} {number} item{'s' if number != 1 else ''}, not {shown(value)}"
     message = re.sub(r", unable to parse string as an? \w+", "", str(detail["msg"]))
     message = message.replace("Input should be", "should be").replace("a valid tuple", "a list")
     message = message[0].lower() + message[1:]
-    return f"{message}, not {value!r}" if isinstance(value, str | int | float | list | tuple) else message
+    return f"{message}, not {shown(value)}" if isinstance(value, str | int | float | list | tuple) else message
+
+
+def shown(value: Any) -> str:
+    """A value of a spec in a message."""
+    return excerpt(repr(value), 200)

@@ -14,6 +14,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationIn
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from registry.catalogue import catalogue
+from registry.messages import shown
 from registry.spec import Block, Spec
 
 F = TypeVar("F")
@@ -52,7 +53,9 @@ class SlotOf:
             return value
         options = {"kind": value} if isinstance(value, str) else value
         if not isinstance(options, Mapping) or not isinstance(options.get("kind"), str):
-            raise _wrong(f"should be a block of family {self.name}: its kind, or a mapping with `kind`, not {value!r}")
+            raise _wrong(
+                f"should be a block of family {self.name}: its kind, or a mapping with `kind`, not {shown(value)}"
+            )
         return self.find(options["kind"]).Spec.model_validate(dict(options))
 
     def find(self, kind: str) -> type[Block]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from registry.errors import IncompatibleError, Problem, SpecValidationError, incompatible
-from registry.messages import in_plain_words, validation_error
+from registry.limits import data_problems
+from registry.messages import as_validation_error, in_plain_words, validation_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,10 +68,15 @@ class Spec(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _plain_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        if problems := data_problems(data):
+            raise as_validation_error(cls, problems)
         try:
-            return handler(data)
+            spec = handler(data)
         except ValidationError as error:
             raise in_plain_words(cls, error) from None
+        if problems := data_problems(spec):  # pydantic converts texts such as "inf" and "99999999999" to numbers
+            raise as_validation_error(cls, problems)
+        return spec
 
     def __repr_name__(self) -> str:
         return type(self).__qualname__

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from registry.catalogue import HOW_TO_GET, catalogue
 from registry.errors import Problem, SpecValidationError
+from registry.limits import MAX_INTEGER, data_problems
 from registry.messages import validation_error
+from registry.plain_data import MAX_BYTES, parse
 from registry.slots import SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec
 
@@ -30,11 +32,13 @@ def validate(data: Any, *families: type[Block], subject: str = "") -> Spec:
     Raises:
         SpecValidationError: It is not valid; all problems are listed.
     """
+    if problems := data_problems(data):
+        raise SpecValidationError(problems, subject)
     try:
         return SlotOf(*_fitting(data, families)).validate(data)
     except ValidationError as error:
-        problems = validation_error(error, subject).problems
-        raise SpecValidationError([_with_package(problem, data) for problem in problems], subject) from None
+        translated = validation_error(error, subject).problems
+        raise SpecValidationError([_with_package(problem, data) for problem in translated], subject) from None
     except ValueError as error:  # the slot refuses the top of the document
         raise SpecValidationError([Problem((), str(error))], subject) from None
 
@@ -47,19 +51,9 @@ def read(path: str | Path, *families: type[Block]) -> Spec:
         OSError: The file cannot be read.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except json.JSONDecodeError as error:
-        position = f"line {error.lineno}, column {error.colno}: "
-        raise SpecValidationError([Problem((), f"is not JSON: {position}{error.msg}")], str(path)) from None
-    except UnicodeDecodeError:
-        raise SpecValidationError([Problem((), "is not a text file; a spec is YAML or JSON")], str(path)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise SpecValidationError([Problem((), f"is neither YAML nor JSON: {position}{reason}")], str(path)) from None
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    data = parse(content, "json" if path.suffix == ".json" else "yaml", str(path))
     if not isinstance(data, Mapping):
         raise SpecValidationError(
             [Problem((), f"a spec is a mapping with `kind`, not {type(data).__name__}")], str(path)
@@ -127,6 +121,8 @@ def _with_references(part: Any) -> Any:
         return [_with_references(each) for each in part]
     if not isinstance(part, dict):
         return part
+    if part.get("type") == "integer":
+        part = {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER} | part
     if families := part.get(SLOT_MARKER):
         references = [{"$ref": f"#/$defs/{family}"} for family in families]
         rest = {name: value for name, value in part.items() if name != SLOT_MARKER}

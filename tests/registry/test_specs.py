@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from blocks.families import Attention, Layer
 from registry import IncompatibleError, Slot, SpecValidationError, collecting
+from registry.limits import MAX_INTEGER
 from registry.spec_file import read, validate, write
 from tests.toys import TOYS, Rates, ToyAttention, ToyFeedForward, ToyLayer, ToyNorm, installed
 
 positive = st.floats(min_value=1e-12, max_value=1e12)
+integers = st.integers(-MAX_INTEGER, MAX_INTEGER)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 odd = st.integers(0, 50).map(lambda number: 2 * number + 1)
 attentions = st.builds(
     ToyAttention.Spec,
@@ -34,9 +37,9 @@ layers = st.builds(
     parts=st.lists(attentions | norms, max_size=3),
     mode=st.sampled_from(["first", "second"]),
     rates=st.builds(Rates, fast=positive, slow=positive),
-    reach=st.integers() | st.lists(st.integers(), max_size=3).map(tuple),
+    reach=integers | st.lists(integers, max_size=3).map(tuple),
     gain=st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    notes=st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=2),
+    notes=st.dictionaries(texts, texts, max_size=2),
     repeat=st.integers(1, 9),
 )
 
