@@ -19,13 +19,13 @@ from torch import nn
 
 from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
-from assemblies.excerpt import excerpt
 from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError
 from registry.external_files import external_files
 from registry.spec_file import write_atomically
+from registry.text import excerpt
 
 FORMAT = "ganblocks-1"
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from assemblies.conversion.importer import Conversion, MissingOptionError
 from assemblies.conversion.weight_map import translate
-from assemblies.excerpt import excerpt
 from assemblies.generator import Generator
 from assemblies.model_file import CheckpointError, save_tensors
 from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
 from registry import CheckpointImporter, IncompatibleError, Problem, Spec, SpecError, catalogue
 from registry.errors import nearest
+from registry.text import excerpt
 
 ROLES = ("G_ema", "G", "D")
 MAX_SHARING = 4

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from assemblies.excerpt import excerpt
 from registry import IncompatibleError, Problem
+from registry.text import excerpt
 
 
 def unchanged(tensor: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assemblies.excerpt import excerpt
 from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.records import Record, UnreadableError, fields
+from registry.text import excerpt
 
 ROLES = {"g": "G", "d": "D", "g_ema": "G_ema", "G": "G", "D": "D", "G_ema": "G_ema"}
 SIGMAS = {"multiplier", "w_init_sigma"}  # factors of improved spectral norm in the two ViTGAN implementations

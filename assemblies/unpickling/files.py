@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from assemblies.excerpt import excerpt
 from assemblies.model_file import CheckpointError
 from assemblies.unpickling.limits import check_name
 from assemblies.unpickling.pickles import read_pickle
 from assemblies.unpickling.records import UnreadableError, fields
 from assemblies.unpickling.reducers import INERT, REDUCERS, make_tensor, storage_dtype
+from registry.text import excerpt
 
 ZIP = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch.save before 1.6, and with _use_new_zipfile_serialization=False

@@ -14,11 +14,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from assemblies.excerpt import excerpt
 from assemblies.model_file import CheckpointError
 from assemblies.unpickling.containers import extend, pairs, set_array, set_byte_order, update
 from assemblies.unpickling.limits import Limits, as_key, check_integer, check_name
 from assemblies.unpickling.records import Global, Record, RefusedError, UnreadableError, describe
+from registry.text import excerpt
 
 Reducer = Callable[..., Any]
 DILL_TYPE = "dill._dill._load_type"

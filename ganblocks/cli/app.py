@@ -8,8 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ganblocks.terminal import printable
 from registry import catalogue
+from registry.text import printable
 
 
 def print_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, examples
-from ganblocks.terminal import printable
+from registry.text import printable
 
 
 @examples(

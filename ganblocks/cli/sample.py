@@ -12,7 +12,7 @@ from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
 from ganblocks.cli.tables import print_json
 from ganblocks.errors import UsageError
 from ganblocks.sampling.options import IMAGES, SamplingOptions, parse_ranges
-from ganblocks.terminal import printable
+from registry.text import printable
 
 Seeds = Annotated[str, typer.Option(help="Such as 0-15 or 1,5,8-10.", metavar="SEEDS", rich_help_panel=IMAGES)]
 Picture = Annotated[Path, typer.Option(help="The picture to write.", metavar="FILE", rich_help_panel="Output")]

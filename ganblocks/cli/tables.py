@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 
-from ganblocks.terminal import printable
+from registry.text import printable
 
 PIPE_WIDTH = 160  # columns where standard output is not a terminal
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from ganblocks.cli.options import examples, takes_options
-from ganblocks.terminal import printable
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
+from registry.text import printable
 
 
 @examples(

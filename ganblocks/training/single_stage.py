@@ -14,7 +14,6 @@ from ganblocks.data.dataset import Images
 from ganblocks.data.sources import open_data
 from ganblocks.errors import RunError
 from ganblocks.randomness import fork_rng, seed_step
-from ganblocks.terminal import printable
 from ganblocks.training.checkpoint import load_checkpoint, read_checkpoint_record
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.logs.progress_log import Screen
@@ -36,6 +35,7 @@ from ganblocks.training.run.identity import (
 from ganblocks.training.trainer import Trainer
 from ganblocks.training.warm_start import WarmStart
 from registry import Spec, SpecError
+from registry.text import printable
 
 
 def train_gan(

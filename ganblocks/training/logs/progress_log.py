@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ganblocks.terminal import printable
 from ganblocks.training.run.folder import RunFolder
+from registry.text import printable
 
 
 class Screen(Console):

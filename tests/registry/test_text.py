@@ -6,7 +6,7 @@ import pytest
 
 from ganblocks.cli import tables
 from ganblocks.cli.app import leave
-from ganblocks.terminal import printable
+from registry.text import printable
 
 
 @pytest.mark.parametrize(
