@@ -22,7 +22,7 @@ from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import defer_embedded_weights, list_frozen_modules
-from registry import Block, Spec, SpecError
+from registry import Block, Spec, SpecError, SpecValidationError, plain_data
 from registry.external_files import external_files
 from registry.spec_file import write_atomically
 from registry.text import excerpt
@@ -253,9 +253,10 @@ def _metadata(header: Mapping[str, str], path: str | Path) -> dict[str, Any]:
         fact = "is a .safetensors file without the metadata of a ganblocks model"
         raise CheckpointError(f"{path} {fact}; to convert a checkpoint of another library: ganblocks convert")
     try:
-        metadata = json.loads(header.get("ganblocks", ""))
-    except (ValueError, RecursionError):
-        metadata = None
+        metadata = plain_data.parse(header.get("ganblocks", ""), "json")
+    except SpecValidationError as error:
+        reason = excerpt(error.problems[0].message, 300)
+        raise CheckpointError(f"{path} has damaged metadata ({reason}); save the model again") from None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("spec"), dict):
         raise CheckpointError(f"{path} has damaged metadata: the spec cannot be read; save the model again")
     for name in ("plugins", "frozen", "context", "extra"):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assemblies.conversion.read import Imported, import_network
 from ganblocks.errors import UsageError
+from registry import SpecValidationError, plain_data
+from registry.text import excerpt
 
 
 def convert(
@@ -97,11 +97,13 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator or not name:
-            raise UsageError(f"--set {setting!r} does not have the form NAME=VALUE")
+            raise UsageError(f"--set {excerpt(setting)} does not have the form NAME=VALUE")
         try:
-            options[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise UsageError(f"--set {setting!r}: the value is not YAML, such as 3, true or [[1], [1, 2]]") from None
+            options[name] = plain_data.parse(value)
+        except SpecValidationError as error:
+            reason = error.problems[0].message
+            fact = f"the value is not YAML, such as 3, true or [[1], [1, 2]] ({reason})"
+            raise UsageError(f"--set {excerpt(setting)}: {fact}") from None
     return options
 
 
