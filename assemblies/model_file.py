@@ -21,7 +21,7 @@ from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
 from blocks.common.computed_buffer import reset_buffers
-from blocks.common.pretrained.frozen_module import defer_embedded_weights, list_frozen_modules
+from blocks.common.pretrained.frozen_module import FrozenModule, defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError, SpecValidationError, plain_data
 from registry.external_files import external_files
 from registry.spec_file import write_atomically
@@ -44,6 +44,7 @@ DTYPES = {
 }  # dtypes of tensors in model files, by their names in .safetensors headers
 
 
+MAX_BUFFERS = 2**30  # bytes of buffers that a network computes
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -138,7 +139,9 @@ def _load(
         spec = parse(metadata["spec"], family, subject=str(path))
         with external_files(allowed=allow_external), defer_embedded_weights():
             with torch.device("meta"):
-                _compare(spec.build(**context), _header(path), str(path))
+                shell = spec.build(**context)
+                _compare(shell, _header(path), str(path))
+                _check_buffers(shell, str(path))
             network = spec.build(**context)
     except SpecError as error:
         made_with = ", ".join(f"{name} {version}" for name, version in metadata.get("plugins", {}).items())
@@ -218,6 +221,23 @@ def _compare(module: nn.Module, entries: Mapping[str, Entry], subject: str) -> N
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise CheckpointError(
             f"{subject} does not match its spec ({len(problems)} names)\n  " + "\n  ".join(problems[:20]) + more
+        )
+
+
+def _check_buffers(module: nn.Module, subject: str) -> None:
+    """Refuse a network with large buffers that are not in its file, such as tables of positions.
+
+    Raises:
+        CheckpointError: They have more than `MAX_BUFFERS` bytes.
+    """
+    parts = [part.network if isinstance(part, FrozenModule) else part for part in module.modules()]
+    buffers = {id(buffer): buffer.nbytes for part in parts for buffer in part.buffers()}
+    saved = {id(value) for value in module.state_dict(keep_vars=True).values()}
+    total = sum(num_bytes for key, num_bytes in buffers.items() if key not in saved)
+    if total > MAX_BUFFERS:
+        raise CheckpointError(
+            f"{subject} describes a network with {total / 2**30:.1f} GiB of buffers that are not in the file; at most "
+            f"{MAX_BUFFERS / 2**30:.0f} GiB are possible"
         )
 
 

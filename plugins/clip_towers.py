@@ -21,6 +21,8 @@ from plugins.pretrained import (
     SUFFIXES,
     cached_file,
     check_reachable,
+    check_sizes,
+    check_state_dict,
     download_error,
     find_file,
     find_in_folder,
@@ -36,6 +38,11 @@ from registry.external_files import check_external
 Model = str | dict[str, Any]
 Side = Literal["text", "visual"]
 SECTIONS = {"text": "text_cfg", "visual": "vision_cfg"}
+TINY: Model = {  # for tests
+    "embed_dim": 6,
+    "vision_cfg": {"image_size": 8, "layers": 1, "width": 8, "head_width": 4, "patch_size": 4},
+    "text_cfg": {"context_length": 5, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1},
+}
 HUB_OPTIONS = ("hf_model_name", "hf_tokenizer_name")  # options of a configuration that name repositories
 
 
@@ -82,14 +89,24 @@ def build(side: Side, model: Model, weights: str | None, *, embed_weights: bool 
     tag = library.pretrained.get_pretrained_cfg(model, weights) if isinstance(model, str) and weights else {}
     make = {"text": library.model._build_text_tower, "visual": library.model._build_vision_tower}[side]
     quick_gelu = bool(tag.get("quick_gelu", config.get("quick_gelu", False)))
-    try:
-        network: Any = make(config["embed_dim"], dict(config[SECTIONS[side]]), quick_gelu=quick_gelu)
-    except (TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
-        raise incompatible("model", f"open_clip cannot build its {side} tower: {first_line(error)}") from None
+
+    def make_tower() -> Any:
+        try:
+            return make(config["embed_dim"], dict(config[SECTIONS[side]]), quick_gelu=quick_gelu)
+        except (TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
+            raise incompatible("model", f"open_clip cannot build its {side} tower: {first_line(error)}") from None
+
+    tensors: dict[str, Tensor] | None = None
+    if weights is not None and should_load_weights(embed_weights=embed_weights):
+        path = find(model, weights, tag)
+        tensors = read_tower(side, path)
+        with torch.device("meta"):
+            check_state_dict(make_tower(), tensors, path)
+    network = make_tower()
     if isinstance(getattr(network, "attn_mask", None), Tensor):
         computed_buffer(network, "attn_mask", network.build_causal_mask)
-    if weights is not None and should_load_weights(embed_weights=embed_weights):
-        load(network, side, find(model, weights, tag))
+    if tensors is not None:
+        load_state_dict(network, tensors, path)
     source = {"model": model if isinstance(model, str) else "its configuration", "weights": weights or "random"}
     constants = library.constants
     mean, std = (
@@ -122,7 +139,9 @@ def configuration(model: Model) -> Mapping[str, Any]:
         raise incompatible("model", f"the configuration has no {' and no '.join(missing)}")
     if wrong := [name for name in SECTIONS.values() if not isinstance(config[name], Mapping)]:
         raise incompatible("model", f"{wrong[0]} of the configuration is not a mapping")
+    check_sizes("model", config)
     for section in SECTIONS.values():
+        check_sizes("model", config[section])
         for name in HUB_OPTIONS:
             if repository := config[section].get(name):
                 check_external("model", f"{name} {repository} from the Hugging Face Hub")
@@ -138,10 +157,11 @@ def find(model: Model, weights: str, tag: Mapping[str, Any]) -> Path:
     Raises:
         IncompatibleError: The weights are not available here, or may not be downloaded.
     """
-    if (path := find_file(weights)) is not None:
-        return path
     file_names = [f"{model}.{weights}{suffix}" for suffix in SUFFIXES] if isinstance(model, str) else []
     if (path := find_in_folder(*file_names)) is not None:
+        return path
+    # a file in the working folder is not taken for weights that open_clip knows by the same name
+    if not tag and (path := find_file(weights)) is not None:
         return path
     if not tag:
         tags = open_clip().list_pretrained_tags_by_model(model) if isinstance(model, str) else []
@@ -163,18 +183,17 @@ def find(model: Model, weights: str, tag: Mapping[str, Any]) -> Path:
 CHECKPOINT_NAMES = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
-def load(network: nn.Module, side: Side, path: Path) -> None:
-    """Load one tower's tensors from a checkpoint of both towers.
+def read_tower(side: Side, path: Path) -> dict[str, Tensor]:
+    """One tower's tensors in a checkpoint of both towers.
 
     Raises:
-        IncompatibleError: The file is not of this model.
+        IncompatibleError: The file cannot be read.
     """
     tensors = read_state_dict(path)
     prefix = f"{side}."
     if side == "text" and not any(name.startswith(prefix) for name in tensors):
         tensors = open_clip().model.convert_to_custom_text_state_dict(tensors)
-    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    load_state_dict(network, own, path)
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @lru_cache

@@ -11,16 +11,27 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from assemblies.model_file import CheckpointError
+from assemblies.unpickling.contents import is_state_dict, tensors_in
+from assemblies.unpickling.files import read_file
+from assemblies.unpickling.records import fields
 from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, find_weights_file
 from registry import incompatible
 from registry.external_files import check_external, external_files_allowed
+from registry.text import excerpt
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 HOW_TO_PROVIDE = f"set `weights` to a file, or put it into the folder that the variable {WEIGHTS_ENV} names"
+MAX_SIZE = 2**20
+# of options whose name contains the word; masks and tables of position have the square of a length, or more
+MAX_SIZES = {
+    **dict.fromkeys(("depth", "layers", "blocks"), 1000),
+    **dict.fromkeys(("img_size", "image_size"), 4096),
+    "context_length": 8192,
+    "window": 256,
+}
 NESTED_IN = ("state_dict_ema", "model_ema", "state_dict", "model")  # keys under which trainers save a state dict
 
 
@@ -66,29 +77,25 @@ def check_reachable(url: str | None = None) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a file of torch.save.
+    """The state dict in a .safetensors file or a file of torch.save; nothing in it is run.
 
     Raises:
         IncompatibleError: The file cannot be read, or has other contents.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise incompatible("weights", f"{path} cannot be read as weights: {first_line(error)}") from None
-    for key in NESTED_IN:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        content = fields(read_file(path))
+    except CheckpointError as error:
+        raise incompatible("weights", f"cannot be read: {error}") from None
+    content = next((nested for key in NESTED_IN if (nested := fields(content.get(key)))), content)
+    if not is_state_dict(content):
         raise incompatible("weights", f"{path} has no state dict: names with a tensor each")
-    wrapped = all(name.startswith("module.") for name in content)  # by DistributedDataParallel
-    return {name.removeprefix("module.") if wrapped else name: value for name, value in content.items()}
+    return tensors_in(content)
 
 
-def load_state_dict(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy tensors into a network; names that it does not have, such as a classifier's, are ignored.
+def check_state_dict(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Compare names and shapes with those of a network, which may be on the meta device.
+
+    Names that the network does not have, such as a classifier's, are ignored.
 
     Raises:
         IncompatibleError: Names are missing, or have other shapes.
@@ -103,7 +110,30 @@ def load_state_dict(network: nn.Module, tensors: Mapping[str, Tensor], path: Pat
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise incompatible("weights", f"{path} is not of this network: {'; '.join(problems[:3])}{more}")
-    network.load_state_dict({name: tensors[name].to(value.dtype) for name, value in expected.items()})
+
+
+def load_state_dict(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors into a network; errors are those of `check_state_dict`."""
+    check_state_dict(network, tensors, path)
+    network.load_state_dict({name: tensors[name].to(value.dtype) for name, value in network.state_dict().items()})
+
+
+def check_sizes(parameter: str | tuple[str, ...], options: Mapping[str, Any]) -> None:
+    """Refuse numbers of a library's options that no network has, and that would take hours or the memory.
+
+    Args:
+        parameter: The option that holds them; () if they are options of the block.
+        options: The library's options.
+
+    Raises:
+        IncompatibleError: A number is too large.
+    """
+    path = (parameter,) if isinstance(parameter, str) else parameter
+    for name, value in options.items():
+        limit = min((limit for part, limit in MAX_SIZES.items() if part in name), default=MAX_SIZE)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(number, int | float) and not abs(number) <= limit for number in numbers):
+            raise incompatible((*path, name), f"is {excerpt(value)}; at most {limit:,} is possible")
 
 
 def first_line(error: Exception) -> str:

@@ -9,13 +9,15 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blocks.common.pretrained.frozen_module import should_load_weights
 from plugins.pretrained import (
     SUFFIXES,
     cached_file,
     check_reachable,
+    check_sizes,
+    check_state_dict,
     download_error,
     find_file,
     find_in_folder,
@@ -70,6 +72,8 @@ def build(
     for argument in arguments:
         if argument in RESERVED:
             raise incompatible(("arguments", argument), "is not an argument of the architecture; remove it")
+    check_sizes("arguments", arguments)
+    check_sizes((), {"image_size": image_size or ()})
     options: dict[str, Any] = {**arguments, "num_classes": 0}
     with torch.device("meta"):
         trial = create(name, options)
@@ -82,7 +86,14 @@ def build(
         options["img_size"] = image_size
     if weights is None or not should_load_weights(embed_weights=embed_weights):
         return create(name, options)
-    return load(create(name, options), find(name, weights, trial.pretrained_cfg))
+    path = find(name, weights, trial.pretrained_cfg)
+    tensors = read_state_dict(path)
+    with torch.device("meta"):
+        trial = create(name, options)
+        check_state_dict(trial, adapted(tensors, trial, path), path)
+    network = create(name, options)
+    load_state_dict(network, adapted(tensors, network, path), path)
+    return network
 
 
 def create(name: str, options: dict[str, Any]) -> Any:
@@ -131,20 +142,17 @@ def _download_from_hub(repository: str, files: list[str]) -> Path:
     return Path(hub.hf_hub_download(repository, files[-1]))
 
 
-def load(network: Any, path: Path) -> Any:
-    """The network with the weights in a file, whose names and sizes timm adapts as it does for its own.
+def adapted(tensors: Mapping[str, Tensor], network: Any, path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a file with names and sizes as in the network, which timm adapts as it does for its own files.
 
     Raises:
         IncompatibleError: The file is not of this network.
     """
-    tensors = read_state_dict(path)
     module = import_module(type(network).__module__)
     try:
-        tensors = getattr(module, "checkpoint_filter_fn", lambda state, _: state)(tensors, network)
+        return getattr(module, "checkpoint_filter_fn", lambda state, _: state)(dict(tensors), network)
     except Exception as error:  # written for timm's own files
         raise incompatible("weights", f"{path} is not of this network: {first_line(error)}") from None
-    load_state_dict(network, tensors, path)
-    return network
 
 
 def is_plain_transformer(network: nn.Module) -> bool:

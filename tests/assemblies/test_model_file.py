@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from assemblies import CheckpointError, load_discriminator, load_model, parse, save_model
+from assemblies import CheckpointError, load_discriminator, load_model, model_file, parse, save_model
 from assemblies.model_file import FORMAT, load_tensors, read_metadata
 from plugins import clip_towers, pretrained, timm_networks
 from registry import IncompatibleError, SpecError, SpecValidationError
@@ -200,7 +200,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", never)
     monkeypatch.setattr(socket.socket, "connect", never)
-    monkeypatch.setattr(pretrained, "load_file", never)
+    monkeypatch.setattr(pretrained, "read_file", never)
     for module in (clip_towers, timm_networks):
         monkeypatch.setattr(module, "cached_file", lambda repository, names: None)
     monkeypatch.delenv("GANBLOCKS_WEIGHTS", raising=False)
@@ -214,6 +214,29 @@ def test_towers_that_a_file_names_are_neither_opened_nor_downloaded(
     path = str(tmp_path / "weights.safetensors")
     with_condition(model, **condition | ({"weights": path} if condition["weights"] == "PATH" else {}))
     with pytest.raises(SpecError, match=r"the model file wants .*--allow-external"):
+        load_model(model)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"layers": 10**7}, r"model\.layers   is 10000000; at most 1,000 is possible"),
+        ({"context_length": 50_000}, r"model\.context_length   is 50000; at most 8,192 is possible"),
+        ({"width": 2**30}, "at most 1,048,576 is possible"),
+    ],
+)
+def test_towers_of_impossible_sizes_are_refused(model: Path, section: dict[str, Any], message: str) -> None:
+    config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | section}
+    with_condition(model, model=config, weights=None, embed_weights=True)
+    with pytest.raises(SpecError, match=message):
+        load_model(model)
+
+
+def test_a_network_with_large_buffers_outside_of_its_file_is_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file, "MAX_BUFFERS", 100)
+    with pytest.raises(CheckpointError, match=r"describes a network with .* GiB of buffers that are not in the file"):
         load_model(model)
 
 

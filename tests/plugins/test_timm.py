@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, FrozenModule, li
 from plugins import pretrained, timm_networks
 from plugins.timm import TimmFeatures
 from registry import IncompatibleError, SpecValidationError
+from tests.assemblies.checkpoint_files import Call
 
 TINY = {"embed_dim": 8, "depth": 4, "num_heads": 2, "patch_size": 4}
 SMALL: dict[str, Any] = {"network": "vit_small_patch16_224", "arguments": TINY, "image_size": (16, 20)}
@@ -155,6 +157,9 @@ def test_offline_the_error_says_how_to_provide_weights(monkeypatch: pytest.Monke
         ({"network": "resnet18", "arguments": {}, "depths": (0,)}, "ResNet has depths 1 to 5, not 0"),
         ({"weights": "nowhere.pth"}, "the file 'nowhere.pth' does not exist; give a file, or pretrained"),
         ({"arguments": {"depht": 2}}, "timm cannot build vit_small_patch16_224 with them"),
+        ({"arguments": {"depth": 10**7}}, "arguments.depth   is 10000000; at most 1,000 is possible"),
+        ({"arguments": {"embed_dim": 2**21}}, "arguments.embed_dim   is 2097152; at most 1,048,576 is possible"),
+        ({"image_size": (16, 8192)}, "image_size   is (16, 8192); at most 4,096 is possible"),
     ],
 )
 def test_errors_name_the_fact_and_the_cure(options: dict[str, Any], message: str) -> None:
@@ -170,10 +175,35 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     ):
         tiny(weights=str(tmp_path / "other.safetensors"))
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    with pytest.raises(IncompatibleError, match="cannot be read as weights"):
+    with pytest.raises(IncompatibleError, match=r"cannot be read: .*broken.safetensors is damaged"):
         tiny(weights=str(tmp_path / "broken.safetensors"))
 
 
 def test_images_of_other_channels_are_refused() -> None:
     with pytest.raises(IncompatibleError, match="RGB or grey images, not 4 channels"):
         TimmFeatures(4, weights=None, **SMALL)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save(
+        {"model": Path("x"), "hook": torch.nn.functional.relu, "call": Call(os.system, "true")}, tmp_path / "a.pth"
+    )
+    with pytest.raises(IncompatibleError, match=r"is refused: it would run posix\.system"):
+        tiny(weights=str(tmp_path / "a.pth"))
+
+
+def test_a_network_is_compared_with_its_file_before_memory_is_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights(tmp_path / "weights.safetensors")
+    devices = []
+    create = timm_networks.create
+
+    def recorded(name: str, options: dict[str, Any]) -> Any:
+        devices.append(torch.get_default_device().type)
+        return create(name, options)
+
+    monkeypatch.setattr(timm_networks, "create", recorded)
+    with pytest.raises(IncompatibleError, match="is not of this network"):
+        tiny(weights=str(tmp_path / "weights.safetensors"), arguments=TINY | {"embed_dim": 2**19})
+    assert set(devices) == {"meta"}
