@@ -6,8 +6,9 @@ from typing import Literal
 
 import torch
 
+from assemblies.trace import build_on_meta
 from blocks.condition.class_labels import ClassLabels
-from registry import Spec, build_at, incompatible
+from registry import Spec, incompatible
 
 
 def cond_dim_of(spec: Spec) -> int:
@@ -39,7 +40,7 @@ def condition_size(spec: Spec) -> tuple[int, int]:
     key = condition.model_dump_json()
     if key not in _sizes:
         with torch.device("meta"):
-            block = build_at(("condition",), condition)
+            block = build_on_meta(("condition",), condition, {})
         _sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters())
     features, parameters = _sizes[key]
     return resolve_cond_dim(cond_dim, condition.kind, features), parameters

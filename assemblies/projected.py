@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator
 from assemblies.generator import ValueRange
-from assemblies.trace import Shape, Step, Trace, run_on_meta, trace_once
+from assemblies.trace import Shape, Step, Trace, build_on_meta, check_parameters, run_on_meta, trace_once
 from blocks.common.images.value_range import to_symmetric
 from blocks.families import Backbone, Head, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
@@ -142,6 +142,7 @@ def _trace_networks(
         for index, spec in enumerate(networks):
             try:
                 steps += _trace_network(("networks", index), spec, head, image, c)
+                check_parameters(("networks", index), sum(step.parameters for step in steps))
             except IncompatibleError as error:
                 problems.extend(error.problems)
                 complete = False
@@ -152,7 +153,7 @@ def _trace_network(
     path: tuple[str | int, ...], spec: Any, head_spec: Any, image: Tensor, c: Tensor | None
 ) -> list[Step]:
     context: dict[str, Any] = {"image_channels": image.shape[1], "resolution": tuple(image.shape[2:])}
-    network = build_at(path, spec, **context)
+    network = build_on_meta(path, spec, context)
     tokens, multiply_adds = run_on_meta(path, network, lambda: network(image))
     last = tuple(as_map(tokens[-1]).shape[1:])
     steps = [_step(path, spec, context, last, None, network.num_parameters, multiply_adds)]
@@ -165,7 +166,7 @@ def _trace_network(
 
 
 def _trace_head(spec: Any, context: dict[str, Any], features: Tensor, c: Tensor | None) -> Step:
-    head = build_at(("head",), spec, **context).eval()
+    head = build_on_meta(("head",), spec, context).eval()
     logits, multiply_adds = run_on_meta(("head",), head, lambda: head(features, c))
     parameters = sum(parameter.numel() for parameter in head.parameters())
     outputs = tuple(logits.flatten(1).shape[1:])

@@ -5,6 +5,7 @@ This yields every shape, every parameter count and all problems at once; no bloc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,10 +14,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blocks.families import Layer
-from registry import IncompatibleError, KernelError, Problem, Spec, build_at, collecting
+from registry import IncompatibleError, KernelError, Problem, Spec, SpecValidationError, build_at, collecting
 from registry.kernels import counting
+from registry.text import excerpt
 
 Shape: TypeAlias = tuple[int, ...]
+FAILURES = (ArithmeticError, AssertionError, KernelError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+MAX_VALUES = 2**31 - 1  # of the features, image or logits of one sample: kernels have indices of 32 bits
+MAX_PARAMETERS = 10**11  # of a network; 400 GB in float32
 
 
 class Step(NamedTuple):
@@ -118,7 +123,7 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
         state: The values before the first step, on the meta device.
     """
     steps: list[Step] = []
-    complete = True
+    complete, parameters = True, 0
     with torch.device("meta"), torch.no_grad(), counting(), collecting() as problems:
         for index, spec in enumerate(specs):
             path = (name, index)
@@ -126,6 +131,8 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
                 for repetition in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
                     same = repetition and steps[-1].context == state.context(spec)  # equal context, equal output
                     steps.append(steps[-1] if same else trace_step(path, spec, state))
+                    parameters += steps[-1].parameters
+                    check_parameters(path, parameters)
             except IncompatibleError as error:
                 problems.extend(error.problems)
                 complete = False
@@ -145,20 +152,37 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, state: ForwardState) -> 
         context = state.context(spec)
     except IncompatibleError as error:
         raise error.under(*path) from None
-    block = build_at(path, spec, **context)
+    block = build_on_meta(path, spec, context)
     _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
+    shapes = {name: _shape(getattr(state, name)) for name in ("features", "image", "logits")}
+    _check_shapes(path, shapes)
     return Step(
         path,
         spec,
         context,
         getattr(block, "num_styles", 0),
         getattr(block, "shares_next_style", False),
-        _shape(state.features),
-        _shape(state.image),
-        _shape(state.logits),
+        *shapes.values(),
         sum(parameter.numel() for parameter in block.parameters()),
         multiply_adds,
     )
+
+
+def build_on_meta(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any]) -> Any:
+    """The block of `spec` on the meta device.
+
+    Raises:
+        IncompatibleError: It cannot be built; paths begin with `path`.
+    """
+    try:
+        return build_at(path, spec, **context)
+    except IncompatibleError:
+        raise
+    except SpecValidationError as error:  # the context is not valid
+        raise IncompatibleError([problem.under(*path) for problem in error.problems]) from None
+    except FAILURES as error:
+        fact = f"{spec.block.__name__} cannot be built here: {_reason(error)}"
+        raise IncompatibleError([Problem(path, fact)]) from error
 
 
 def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
@@ -171,10 +195,33 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
     with FlopCounterMode(display=False) as counter:
         try:
             output = run()
-        except (ValueError, RuntimeError, IndexError, TypeError, AssertionError, KernelError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise IncompatibleError([Problem(path, f"{type(block).__name__} cannot run here: {reason}")]) from error
+        except FAILURES as error:
+            fact = f"{type(block).__name__} cannot run here: {_reason(error)}"
+            raise IncompatibleError([Problem(path, fact)]) from error
     return output, counter.get_total_flops() // 2
+
+
+def check_parameters(path: tuple[str | int, ...], parameters: int) -> None:
+    """Refuse a network that no machine can hold, before it is built.
+
+    Raises:
+        IncompatibleError: It has more than `MAX_PARAMETERS` parameters up to the step at `path`.
+    """
+    if parameters > MAX_PARAMETERS:
+        fact = f"the network has {parameters:.3g} parameters up to here, {4 * parameters / 1e9:,.0f} GB in float32"
+        raise IncompatibleError([Problem(path, f"{fact}; at most {MAX_PARAMETERS:.0e} are possible")])
+
+
+def _check_shapes(path: tuple[str | int, ...], shapes: dict[str, Shape | None]) -> None:
+    for name, shape in shapes.items():
+        if shape is not None and (values := math.prod(shape)) > MAX_VALUES:
+            fact = f"makes {name} of {' x '.join(map(str, shape))} = {values:.3g} values for each image"
+            cure = "at most 2^31 - 1 are possible, because kernels have indices of 32 bits; take a smaller size"
+            raise IncompatibleError([Problem(path, f"{fact}; {cure}")])
+
+
+def _reason(error: BaseException) -> str:
+    return excerpt((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
 
 
 def _unchecked(after: int) -> str:
