@@ -15,7 +15,7 @@ from torch import nn
 from assemblies.condition import cond_dim_of, condition_spec
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
 from assemblies.generator import Generator, LayeredGenerator
-from assemblies.trace import Trace
+from assemblies.trace import Trace, build_on_meta
 from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
@@ -235,9 +235,9 @@ def _part_problems(spec: Spec, traces: Mapping[str, Trace]) -> list[Problem]:
         for path, part in parts:
             try:
                 if part is not None:
-                    part.build(**context)
+                    build_on_meta(path, part, context)
             except IncompatibleError as error:
-                problems.extend(problem.under(*path) for problem in error.problems)
+                problems.extend(error.problems)
     return problems
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.condition import condition_size, resolve_cond_dim
-from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps
+from assemblies.trace import ForwardState, Step, Trace, build_on_meta, check_parameters, trace_once, trace_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
@@ -166,7 +166,9 @@ class LayeredGenerator(Generator, kind="layered"):
         parameters = 0
         with torch.device("meta"), collecting():
             try:
-                parameters = sum(p.numel() for p in build_at(("mapping",), spec.mapping, **context).parameters())
+                block = build_on_meta(("mapping",), spec.mapping, context)
+                parameters = sum(parameter.numel() for parameter in block.parameters())
+                check_parameters(("mapping",), parameters)
             except IncompatibleError as error:
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
