@@ -9,6 +9,8 @@ The public API; everything is imported when it is first used, so that `import ga
     load(source)                    the generator of a run folder or model file
     generate(model, seeds)          images from a generator, run folder or model file
     convert(source, target)         a published checkpoint as a model file
+    export(model, folder)           a generator as programs for ONNX, torch.export or AOTInductor
+    from_pretrained(name), save_pretrained(model, folder), push_to_hub(model, repo): the Hugging Face Hub
     blocks(), presets(), doctor()   what is installed, and what can run here
     open_data(source, ...)          a data set; save_grid(images, path), a picture; DigitScore, a metric
 """
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from ganblocks.diagnosis import diagnose as doctor
     from ganblocks.metrics.digit_score import DigitScore as DigitScore
     from ganblocks.networks import build as build
+    from ganblocks.publishing.export import export as export
+    from ganblocks.publishing.hub import from_pretrained as from_pretrained
+    from ganblocks.publishing.hub import push_to_hub as push_to_hub
+    from ganblocks.publishing.hub import save_pretrained as save_pretrained
     from ganblocks.sampling.generate import generate as generate
     from ganblocks.sampling.grids import save_grid as save_grid
     from ganblocks.sampling.load import load as load
@@ -44,12 +50,16 @@ LAZY = {
     "check": "assemblies:check",
     "convert": "ganblocks.conversion:convert",
     "doctor": "ganblocks.diagnosis:diagnose",
+    "export": "ganblocks.publishing.export:export",
+    "from_pretrained": "ganblocks.publishing.hub:from_pretrained",
     "generate": "ganblocks.sampling.generate:generate",
     "load": "ganblocks.sampling.load:load",
     "open_data": "ganblocks.data.sources:open_data",
     "presets": "ganblocks.describe:presets",
+    "push_to_hub": "ganblocks.publishing.hub:push_to_hub",
     "read": "assemblies:read",
     "save_grid": "ganblocks.sampling.grids:save_grid",
+    "save_pretrained": "ganblocks.publishing.hub:save_pretrained",
     "train": "ganblocks.training.train:train",
 }
 
@@ -62,12 +72,16 @@ __all__ = [
     "check",
     "convert",
     "doctor",
+    "export",
+    "from_pretrained",
     "generate",
     "load",
     "open_data",
     "presets",
+    "push_to_hub",
     "read",
     "save_grid",
+    "save_pretrained",
     "train",
 ]
 

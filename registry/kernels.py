@@ -39,6 +39,8 @@ class Kernel:
     """Whether the gradient can be differentiated again."""
     counted: ClassVar[bool] = False
     """Whether a counter of torch operations gets the number of multiplications that the op needs; see `counting`."""
+    portable: ClassVar[bool] = False
+    """Whether exported programs contain it in place of the reference kernel; see `portable_kernels`."""
     library: ClassVar[str | None] = None
     """The distribution that computes, if it is not this project; a measured choice is valid for one version of it."""
     enable: ClassVar[str | None] = None
@@ -117,6 +119,9 @@ class BoundOp:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
             return self.op.reference.run(*args, **kwargs)
+        if _exports:
+            kernel = next((each for each in self.op.kernels() if each.portable), self.op.reference)
+            return kernel.run(*args, **kwargs)
         if _countings:
             kernel = next((each for each in self.op.kernels() if each.counted), self.op.reference)
             return kernel.run(*args, **kwargs)
@@ -188,6 +193,7 @@ _penalties: list[None] = []
 _recordings: list[list[tuple[str, str]]] = []
 _references: list[None] = []
 _countings: list[None] = []
+_exports: list[None] = []
 
 
 @contextmanager
@@ -213,6 +219,16 @@ def reference_kernels() -> Iterator[None]:
         yield
     finally:
         _references.pop()
+
+
+@contextmanager
+def portable_kernels() -> Iterator[None]:
+    """Context manager for exports: only kernels run that are plain PyTorch operations and serve every batch size."""
+    _exports.append(None)
+    try:
+        yield
+    finally:
+        _exports.pop()
 
 
 @contextmanager

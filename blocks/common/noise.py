@@ -45,6 +45,11 @@ def noise_mode(mode: NoiseMode | None) -> Iterator[None]:
         _modes.pop()
 
 
+def current_noise_mode() -> NoiseMode | None:
+    """The mode that `noise_mode` sets; None outside of it."""
+    return _modes[-1] if _modes else None
+
+
 class Noise(nn.Module):
     """Adds the same noise to all channels of a pixel, times a learned strength that is 0 at init.
 
@@ -63,13 +68,18 @@ class Noise(nn.Module):
         self.register_buffer("const", torch.randn(*resolution))
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        noise = self.sample(x)
+        return x if noise is None else x + noise.to(x.dtype)[..., None]
+
+    def sample(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w"] | Float[Tensor, "h w"] | None:
+        """What is added to all channels of the map x, or to those of each image: noise times strength."""
         mode = _modes[-1] if _modes else "random" if self.training else "const"
         if mode == "none":
-            return x
+            return None
         if mode == "random":
             noise = torch.randn(x.shape[:3], dtype=x.dtype, device=x.device)
         else:
-            height, width = self.const.shape
+            height, width = self.const.shape[-2:]
             check_resolution(self, x.shape[1], x.shape[2], (height, width))
             noise = self.const
-        return x + (noise * self.strength).to(x.dtype)[..., None]
+        return noise * self.strength

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ganblocks.cli.blocks import blocks, presets, schema
 from ganblocks.cli.convert import convert
 from ganblocks.cli.doctor import doctor
+from ganblocks.cli.export import export
+from ganblocks.cli.hub import pull, push
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
 from ganblocks.cli.train import train
@@ -20,6 +22,9 @@ def register_commands(register: RegisterCommand) -> None:
     register("interpolate", interpolate)
     register("attention-maps", attention_maps)
     register("convert", convert)
+    register("export", export)
+    register("push", push)
+    register("pull", pull)
     register("show", show)
     register("blocks", blocks)
     register("presets", presets)

@@ -6,10 +6,12 @@ scaling the map, and demodulation equals scaling the result.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from blocks.common.modulation import demodulation_factors
+from blocks.common.weight_cache import WeightCache
 from blocks.ops.modulated_conv2d.convolve_first import ConvolveFirst
 from blocks.ops.modulated_conv2d.reference import Weight, normalize_for_float16
 
@@ -18,6 +20,7 @@ class Scaled(ConvolveFirst):
     """Scales x before the convolution by the style, and the result by the demodulation factors."""
 
     name, priority, counted = "scaled", 10, True
+    portable = True  # the reference's groups depend on the batch size, which ONNX has no convolution for
 
     def run(
         self,
@@ -35,5 +38,12 @@ class Scaled(ConvolveFirst):
         weight, style = normalize_for_float16(x, weight, style, demodulate)
         scaled = x * style.to(x.dtype)[:, :, None, None]
         scales = demodulation_factors(weight, style, eps=eps).to(x.dtype) if demodulate else None
-        weight = weight.to(x.dtype)
+        weight = weight if weight.dtype == x.dtype else _cast(weight, x.dtype)
         return self.convolve(scaled, weight, scales, up=up, filter=filter, padding=padding, flip_kernel=flip_kernel)
+
+
+def _cast_weight(weight: Weight, dtype: torch.dtype) -> Weight:
+    return weight.to(dtype, memory_format=torch.channels_last)
+
+
+_cast = WeightCache(_cast_weight)

@@ -1,0 +1,118 @@
+"""The model card of a generator: what it is, how it was trained and measured, and how to use it.
+
+Mitchell et al. 2019, https://arxiv.org/abs/1810.03993; the front matter is the Hugging Face Hub's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assemblies import Generator, plugins_of
+from registry.text import printable
+
+PIPELINES = {"none": "unconditional-image-generation", "text": "text-to-image", "class": "text-to-image"}
+TRAINING = ("images", "step", "data", "num_images", "seed", "precision", "processes", "device")
+
+
+def model_card(
+    generator: Generator,
+    *,
+    name: str,
+    extra: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]] = (),
+    picture: str | None = None,
+    license: str | None = None,
+) -> str:
+    """The card as Markdown with YAML front matter.
+
+    Args:
+        generator: The model.
+        name: Title, and the repository in the example.
+        extra: What training recorded in the model file: images, steps, data, seed, command.
+        metrics: Records of `ganblocks evaluate`.
+        picture: Name of a file beside the card with samples.
+        license: Identifier of the model's licence, as the Hub spells it.
+    """
+    conditioned = "none" if not generator.cond_dim else "text" if _takes_text(generator) else "class"
+    front: dict[str, Any] = {
+        "library_name": "ganblocks",
+        "pipeline_tag": PIPELINES[conditioned],
+        "tags": ["gan", "image-generation", "ganblocks"],
+    }
+    if license:
+        front["license"] = license
+    height, width = generator.resolution
+    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    condition = {"none": "unconditional", "text": "conditioned on captions", "class": f"{generator.cond_dim} classes"}
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {printable(name)}",
+        f"A generator of {width} x {height} px images, {condition[conditioned]}: {parameters:,} parameters, value "
+        f"range `{generator.value_range}`.",
+        f"![Samples of seeds 0, 1, 2, ... without truncation]({picture})" if picture else "",
+        f"## Use\n\n```python\nimport ganblocks\n\ngenerator = ganblocks.from_pretrained({name!r})\n"
+        'images = ganblocks.generate(generator, seeds=range(8))\nganblocks.save_grid(images, "samples.png", '
+        f"value_range={generator.value_range!r})\n```",
+        _section("Training", _training(extra)),
+        _section("Metrics", _metrics(metrics)),
+        "## Specification\n\nThe file `spec.json` holds it, and the metadata of `model.safetensors`.\n\n"
+        f"```yaml\n{yaml.safe_dump(generator.spec.to_dict(), sort_keys=False, width=110)}```",
+        _section("Made with", _table(("package", "version"), _packages(generator))),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def metric_records(path: Path) -> list[dict[str, Any]]:
+    """The records in a `metrics.jsonl`; damaged lines are ignored, and a missing file has none."""
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _takes_text(generator: Generator) -> bool:
+    return generator.condition is not None and generator.condition.kind != "class-labels"
+
+
+def _training(extra: Mapping[str, Any]) -> str:
+    rows = [(name.replace("_", " "), extra[name]) for name in TRAINING if extra.get(name) is not None]
+    return _table(("", ""), rows) if rows else "The model file does not say how the model was trained."
+
+
+def _metrics(records: Sequence[Mapping[str, Any]]) -> str:
+    if not records:
+        return "Not measured. `ganblocks evaluate` measures a model and records how."
+    names = list(dict.fromkeys(name for record in records for name, value in record.items() if not _nested(value)))
+    return _table(names, [[record.get(name, "") for name in names] for record in records])
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _packages(generator: Generator) -> list[tuple[str, str]]:
+    return [("torch", version("torch")), *plugins_of(generator.spec).items()]
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return printable(str(value)).replace("|", "\\|").replace("\n", " ")
