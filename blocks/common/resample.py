@@ -7,9 +7,11 @@ https://arxiv.org/abs/1904.11486.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +20,16 @@ from blocks.ops.upfirdn2d import Padding, Pair, pair, upfirdn2d
 
 Taps = Sequence[float] | Sequence[Sequence[float]]
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)
+
+
+def _with_sum(taps: tuple[float, ...]) -> tuple[float, ...]:
+    if sum(taps) == 0:
+        raise ValueError(f"should have a sum other than 0, which it is divided by, not {list(taps)}")
+    return taps
+
+
+Filter = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_with_sum)]
+"""An option: the taps of a one-dimensional filter."""
 
 
 def fir_kernel(taps: Taps) -> Float[Tensor, "*taps"]:

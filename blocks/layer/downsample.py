@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocks.common.resample import Downsample2d
+from blocks.common.resample import BINOMIAL, Downsample2d, Filter
 from blocks.common.shapes import check_nchw
 from blocks.families import Layer, Resolution
 from registry import incompatible
@@ -21,18 +21,28 @@ class Downsample(Layer, kind="downsample"):
 
     Args:
         resolution: Height and width of the input, at least 2 each.
-        method: "fir" filters by [1,3,3,1] and keeps every second pixel, H // 2 of H; "average" is the mean of 2x2
+        method: "fir" filters by `taps` and keeps every second pixel, H // 2 of H; "average" is the mean of 2x2
             pixels and needs even sizes.
+        taps: The filter of "fir", on each axis; it is divided by its sum.
         kernel: Kernel of the upfirdn2d op; "auto" takes the best one that supports each call, "tune" the fastest.
 
     Raises:
         IncompatibleError: The map is too small, or of odd size with method average.
     """
 
-    examples: ClassVar = ({"spec": {"method": "fir"}}, {"spec": {"method": "average"}})
+    examples: ClassVar = (
+        {"spec": {"method": "fir"}},
+        {"spec": {"taps": [1.0, 2.0, 1.0]}},
+        {"spec": {"method": "average"}},
+    )
 
     def __init__(
-        self, resolution: Resolution, *, method: Literal["fir", "average"] = "fir", kernel: str = "auto"
+        self,
+        resolution: Resolution,
+        *,
+        method: Literal["fir", "average"] = "fir",
+        taps: Filter = BINOMIAL,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         height, width = resolution
@@ -40,7 +50,7 @@ class Downsample(Layer, kind="downsample"):
             raise incompatible((), f"a map of {height}x{width} pixels cannot be halved; remove this step")
         if method == "average" and (height % 2 or width % 2):
             raise incompatible("method", f"{height}x{width} pixels do not split into squares of 2x2; take method: fir")
-        self.resample = Downsample2d(kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
+        self.resample = Downsample2d(taps=taps, kernel=kernel) if method == "fir" else nn.AvgPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"], ws: Tensor | None = None) -> Float[Tensor, "b c i j"]:
         check_nchw(self, x)
