@@ -126,8 +126,8 @@ def _write(name: str, program: Program, path: Path, format: Format) -> None:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the exporter about its own internals
-                names = {"input_names": list(program.inputs), "output_names": [program.output]}
-                onnx = torch.onnx.export(exported, **names, optimize=True, verbose=False)
+                names, output = list(program.inputs), [program.output]
+                onnx = torch.onnx.export(exported, input_names=names, output_names=output, verbose=False)
             assert onnx is not None
             onnx.save(path)
     except Exception as error:  # the exporters raise errors of many classes

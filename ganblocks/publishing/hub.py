@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from assemblies import Generator, save_model
 from assemblies.model_file import read_metadata
@@ -25,6 +25,9 @@ from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import MODEL, load
 
 SAMPLES = 24
+CONNECTION = cast(
+    type[Exception], HfHubHTTPError.__mro__[1]
+)  # base of the errors of the HTTP library, which differs between versions
 FILES = (MODEL, "spec.json", "README.md", "samples.png", "metrics.jsonl")
 
 
@@ -233,5 +236,5 @@ def _hub_errors(name: str) -> Iterator[None]:
             404: "check the name and the revision",
         }.get(status, "try again later")
         raise HubError(f"{name}: the Hub answered {status}; {cure}") from None
-    except HTTPError as error:  # of the connection
+    except CONNECTION as error:
         raise HubError(f"{name}: the Hub cannot be reached ({type(error).__name__}); check the network") from None
