@@ -39,7 +39,7 @@ from blocks.families.networks import (
     SynthesisInput,
     WeightNorm,
 )
-from blocks.families.options import OddInt, Pair, Probability, Resolution
+from blocks.families.options import Count, OddInt, Pair, Probability, Resolution
 from blocks.families.schedule import Schedule, Scheduled, ScheduledIn, value_at
 from blocks.families.training import Augment, Batch, Loss, Networks, Regularizer
 
@@ -49,6 +49,7 @@ __all__ = [
     "Backbone",
     "Batch",
     "Condition",
+    "Count",
     "FeedForward",
     "Head",
     "ImageHead",

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from jaxtyping import Float, Int64
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from blocks.families.options import Count
 from registry import Block
 from registry import Spec as BlockSpec
 
@@ -115,7 +116,7 @@ class Layer(Block, nn.Module, family="layer"):
     """
 
     class Spec(BlockSpec):
-        repeat: PositiveInt = Field(1, description="Number of copies in a row, each with its own weights.")
+        repeat: Count = Field(1, description="Number of copies in a row, each with its own weights.")
 
     missing_context = NO_STYLES
     num_styles: int = 0  # number n of style vectors that the block uses

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
+from registry.limits import AtMost
+
 
 def _pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -19,8 +21,11 @@ def _odd(value: int) -> int:
     return value
 
 
+Count = Annotated[PositiveInt, AtMost(1000, "each of them has weights and takes time of its own")]
+"""Number of layers, copies or passes."""
+Side = Annotated[PositiveInt, AtMost(2**16, "kernels have indices of 32 bits, and a map has its square of pixels")]
 Pair = tuple[PositiveInt, PositiveInt]
-Resolution = Annotated[Pair, BeforeValidator(_pair, json_schema_input_type=PositiveInt | Pair)]
+Resolution = Annotated[tuple[Side, Side], BeforeValidator(_pair, json_schema_input_type=Side | tuple[Side, Side])]
 """Height and width in pixels; one number for a square."""
 OddInt = Annotated[PositiveInt, AfterValidator(_odd)]
 Probability = Annotated[float, Field(ge=0, le=1)]

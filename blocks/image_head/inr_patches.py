@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ from blocks.common.noise import Noise
 from blocks.common.position import LearnedFourier
 from blocks.common.resample import SkipSum
 from blocks.common.shapes import check_nchw, check_resolution
-from blocks.families import ImageHead, Resolution, to_nchw, to_nhwc
+from blocks.families import Count, ImageHead, Resolution, to_nchw, to_nhwc
 from blocks.image_head.to_rgb import ToRGB
 from blocks.ops.bias_act import GAINS, SLOPE
 from registry import incompatible
@@ -83,7 +83,7 @@ class INRPatches(ImageHead, kind="inr-patches"):
         patch_size: PositiveInt = 4,
         hidden_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512,),
         fourier_dim: PositiveInt | None = None,
-        mapping_layers: NonNegativeInt = 0,
+        mapping_layers: Count | Literal[0] = 0,
         mapping_lr_multiplier: PositiveFloat = 0.01,
         noise: bool = False,
         rgb_every: PositiveInt | None = None,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from blocks.common.autocast import no_autocast
 from blocks.common.equalized import EqualLinear
 from blocks.common.shapes import check_condition, check_vectors
-from blocks.families import Mapping
+from blocks.families import Count, Mapping
 from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
 
@@ -57,7 +57,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         num_styles: int,
         cond_dim: int = 0,
         *,
-        num_layers: PositiveInt = 2,
+        num_layers: Count = 2,
         layer_dim: PositiveInt | None = None,
         lr_multiplier: PositiveFloat = 0.01,
         w_avg_beta: Annotated[float, Field(ge=0, lt=1)] = 0.995,

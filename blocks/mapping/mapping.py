@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from blocks.common.equalized import EqualLinear
 from blocks.common.shapes import check_condition, check_vectors
-from blocks.families import Mapping
+from blocks.families import Count, Mapping
 from blocks.mapping.truncation import truncate, update_mean
 from registry import incompatible
 
@@ -57,7 +57,7 @@ class MappingNetwork(Mapping, kind="mapping"):
         num_styles: int,
         cond_dim: int = 0,
         *,
-        num_layers: PositiveInt = 8,
+        num_layers: Count = 8,
         layer_dim: PositiveInt | None = None,
         embed_dim: PositiveInt | None = None,
         lr_multiplier: PositiveFloat = 0.01,

@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
 from blocks.common.recompute import is_recomputing
 from blocks.common.weight_cache import WeightCache
-from blocks.families import WeightNorm
+from blocks.families import Count, WeightNorm
 from blocks.weight_norm.spectral import initial_vectors, power_iteration, singular_vectors
 
 
@@ -49,7 +49,7 @@ class ImprovedSpectralNorm(WeightNorm, kind="improved-spectral-norm"):
         weight: Tensor,
         *,
         sigma: Literal["exact", "tracked", "power-iteration"] = "exact",
-        power_iterations: PositiveInt = 1,
+        power_iterations: Count = 1,
         eps: Annotated[float, Field(gt=0)] = 1e-4,
     ) -> None:
         super().__init__()
