@@ -6,14 +6,20 @@ were drawn between steps, for sample images or plots, therefore never matter.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ganblocks.errors import RunError
+
+WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # with which cuBLAS is deterministic
 
 
 @contextmanager
@@ -26,6 +32,37 @@ def fork_rng() -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    """A context in which the same inputs and seeds give the same bits on a GPU too. Open it before CUDA starts.
+
+    Ops take their kernels without atomic additions. `CUBLAS_WORKSPACE_CONFIG` stays set, because cuBLAS reads it once.
+
+    Raises:
+        RunError: CUDA has started with another workspace of cuBLAS, or an operation has no deterministic algorithm.
+    """
+    if os.environ.setdefault(WORKSPACE, WORKSPACES[0]) not in WORKSPACES:
+        raise RunError(f"--deterministic: {WORKSPACE} is {os.environ[WORKSPACE]!r}; unset it, or set {WORKSPACES[0]}")
+    memory: Any = torch.utils.deterministic
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        memory.fill_uninitialized_memory,
+    )
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # no kernel reads such memory
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        reason = str(error).partition(". ")[0].partition(", but you set")[0]
+        raise RunError(f"--deterministic: {reason}; train without --deterministic, or with another block") from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = before[2]
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

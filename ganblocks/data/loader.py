@@ -23,6 +23,7 @@ from ganblocks.data.dataset import Images, ImagesInMemory
 from ganblocks.data.decode import pixel_budget
 from ganblocks.data.decode_workers import batches_of_workers, keep_running
 from ganblocks.data.skipped import Skipped, UnreadableError
+from ganblocks.data.transfer import Prefetcher, to_device
 from ganblocks.errors import DataError
 
 MAX_FAILURES = 1000  # unreadable files in a row after which loading stops
@@ -166,8 +167,8 @@ def _from_memory(
     pixels = images.pixels.to(device)
     labels = None if images.labels is None else images.labels.to(device)
     for requests in parts:
-        indices = torch.tensor([request.number for request in requests], device=device)
-        flips = torch.tensor([request.flip for request in requests], device=device)
+        indices = to_device(torch.tensor([request.number for request in requests]), device)
+        flips = to_device(torch.tensor([request.flip for request in requests]), device)
         batch = pixels[indices]
         if any(request.flip for request in requests):
             batch = torch.where(flips[:, None, None, None], batch.flip(-1), batch)
@@ -191,12 +192,13 @@ def _from_files(
         generator=torch.Generator(),  # the loader draws a seed for its workers; not from the training's randomness
         pin_memory=device.type == "cuda",
     )
+    copied = Prefetcher(device)
     for batch in batches_of_workers(loader, stopped) if workers else loader:
         if isinstance(batch, DataError):
             raise batch
         yield RealBatch(
-            batch.images.to(device, non_blocking=True),
-            None if batch.labels is None else batch.labels.to(device, non_blocking=True),
+            copied(batch.images),
+            None if batch.labels is None else copied(batch.labels),
             tuple(batch.skipped),
             None if batch.captions is None else tuple(batch.captions),
         )

@@ -14,6 +14,7 @@ from assemblies import Generator
 from blocks.families import Condition
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch
+from ganblocks.data.transfer import to_device
 from ganblocks.errors import DataError
 from ganblocks.sampling.conditions import one_hot
 
@@ -63,7 +64,7 @@ class ConditionEncoder:
                 raise DataError("the generator takes captions, but the images have none")
             if not self.rows:
                 return self.embed(list(batch.captions))
-            return self.table[[self.rows[caption] for caption in batch.captions]]
+            return self.table[to_device(torch.tensor([self.rows[caption] for caption in batch.captions]), self.device)]
         if batch.labels is None:
             return None
         if self.condition is not None:
@@ -77,14 +78,14 @@ class ConditionEncoder:
         if not self.trains_condition:
             return None
         assert self.condition is not None
-        return batch.labels if batch.captions is None else self.condition.read(batch.captions).to(self.device)
+        return batch.labels if batch.captions is None else to_device(self.condition.read(batch.captions), self.device)
 
     @torch.no_grad()
     def embed(self, captions: list[str]) -> Float[Tensor, "n d"]:
         """Embeddings of captions, in their order, a bounded number at a time."""
         assert self.condition is not None
         parts = [captions[first : first + CHUNK] for first in range(0, len(captions), CHUNK)]
-        return torch.cat([self.condition(self.condition.read(part).to(self.device)) for part in parts])
+        return torch.cat([self.condition(to_device(self.condition.read(part), self.device)) for part in parts])
 
 
 def _condition_of(generator: Generator) -> Condition | None:

@@ -26,35 +26,42 @@ class DistributedContext:
 
     Args:
         device: Device of this process; None for its accelerator, or the CPU if there is none.
-        precision: Mixed precision of the forward passes.
+        precision: Precision of the forward passes; None for the device's default.
 
     Raises:
         RunError: The device cannot be used, or the precision needs a GPU.
     """
 
-    def __init__(self, device: str | torch.device | None = None, precision: Precision = "fp32") -> None:
+    def __init__(self, device: str | torch.device | None = None, precision: Precision | None = None) -> None:
         try:
             chosen = torch.device(device) if device is not None else None
             torch.zeros(1, device=chosen)
         except (RuntimeError, AssertionError) as error:
             raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
         on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
-        mixed_precision.refuse_fp16_on_cpu(precision, on_cpu=on_cpu)
+        if precision is not None:
+            mixed_precision.refuse_fp16_on_cpu(precision, on_cpu=on_cpu)
         self.accelerator = _accelerator(precision, on_cpu)
         self.device = chosen or self.accelerator.device
-        self.precision: Precision = precision
+        self.precision = precision or mixed_precision.default_precision(self.device.type)
         self.shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = self.accelerator.scaler
+        # its tensors are on the CPU, so that an exchange of flags does not wait for the device
+        self.host_group = distributed.new_group(backend="gloo") if self.shard.world > 1 else None
 
     @property
     def is_main(self) -> bool:
         return self.shard.rank == 0
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
-        """The mixed precision of the training; `enabled=False` turns it off inside."""
+        """The mixed precision of the training's forward passes; `enabled=False` turns it off inside."""
         if enabled:
             return mixed_precision.autocast(self.precision, self.device)
         return torch.autocast(self.device.type, enabled=False)
+
+    def tf32(self, enabled: bool = True) -> AbstractContextManager[object]:
+        """TF32 if that is the training's precision, in forward and backward passes; `enabled=False` turns it off."""
+        return mixed_precision.tf32(enabled and self.precision == "tf32", self.device)
 
     def all_reduce_mean(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over all processes."""
@@ -68,15 +75,16 @@ class DistributedContext:
         """Whether the flag is true in any process."""
         if self.shard.world == 1:
             return flag
-        count = self.accelerator.reduce(torch.tensor(float(flag), device=self.device))
-        return bool(count.item())
+        count = torch.tensor(int(flag))
+        distributed.all_reduce(count, group=self.host_group)
+        return bool(count)
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
         self.accelerator.wait_for_everyone()
 
 
-def _accelerator(precision: Precision, on_cpu: bool) -> Accelerator:
+def _accelerator(precision: Precision | None, on_cpu: bool) -> Accelerator:
     from accelerate import Accelerator  # here, because they take seconds to import
     from accelerate.state import AcceleratorState
 

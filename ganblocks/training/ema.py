@@ -7,14 +7,13 @@ Karras et al. 2020, https://arxiv.org/abs/2006.06676.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from assemblies import EMA
+from blocks.families import value_at
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -31,7 +30,7 @@ def decay(ema: EMA, batch_size: int, images: int) -> float:
     """
     if images < ema.start_kimg * 1000:
         return 0.0
-    half_life = ema.half_life_kimg * 1000
+    half_life = value_at(ema.half_life_kimg, images) * 1000
     if ema.ramp_up is not None:
         half_life = min(half_life, images * ema.ramp_up)
     return float(0.5 ** (batch_size / max(half_life, 1e-8)))
@@ -40,7 +39,6 @@ def decay(ema: EMA, batch_size: int, images: int) -> float:
 @torch.no_grad()
 def update(target: nn.Module, source: nn.Module, beta: float) -> None:
     """target <- beta target + (1 - beta) source for parameters; buffers, such as w_avg, are copied."""
-    mix: Callable[..., None] = get_ema_multi_avg_fn(beta)  # type: ignore[no-untyped-call]
-    mix(list(target.parameters()), list(source.parameters()), torch.tensor(0))
-    for kept, new in zip(target.buffers(), source.buffers(), strict=True):
-        kept.copy_(new)
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - beta)
+    if buffers := list(target.buffers()):
+        torch._foreach_copy_(buffers, list(source.buffers()))

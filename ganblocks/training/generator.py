@@ -6,6 +6,8 @@ StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 3.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,11 +23,20 @@ class TrainingGenerator(nn.Module):
         style_mixing: Probability that a batch takes its styles from two latents, all images from the same style on.
         trains_condition: Whether the generator's own condition is trained. `c` is then what that condition encodes,
             class indices [B] or token ids [B,n], and gradients reach it. Otherwise `c` is a condition vector [B,D].
+        compile: Compiles a network; the mapping and the synthesis are compiled, the choices between them are not.
     """
 
-    def __init__(self, generator: Generator, *, style_mixing: float = 0.0, trains_condition: bool = False) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        style_mixing: float = 0.0,
+        trains_condition: bool = False,
+        compile: Callable[[nn.Module], Callable[..., Tensor]] = lambda network: network,
+    ) -> None:
         super().__init__()
         self.generator = generator
+        self._mapping, self._synthesis = compile(generator.mapping), compile(generator.synthesis)
         self.style_mixing = style_mixing
         self.trains_condition = trains_condition
 
@@ -48,18 +59,22 @@ class TrainingGenerator(nn.Module):
     def mapping(self, z: Float[Tensor, "b z"], c: Tensor | None = None) -> Float[Tensor, "b n w"]:
         """Style vectors, mixed with those of random latents if `style_mixing` says so."""
         c = self._encode(c)
-        ws: Tensor = self.generator.mapping(z, c)
-        # drawn on the CPU, so that no device has to be waited for
-        if not self.style_mixing or torch.rand(()) >= self.style_mixing:
+        ws = self._mapping(z, c)
+        first = self.draw_crossover(ws.shape[1])
+        if first is None:
             return ws
-        first = int(torch.randint(1, ws.shape[1], ()))
-        others: Tensor = self.generator.mapping(torch.randn_like(z), c, update_w_avg=False)
+        others = self._mapping(torch.randn_like(z), c, update_w_avg=False)
         return torch.cat([ws[:, :first], others[:, first:]], dim=1)
+
+    def draw_crossover(self, num_ws: int) -> int | None:
+        """The first style that a second latent gives; None for no mixing. Drawn on the CPU: no device is waited for."""
+        if not self.style_mixing or torch.rand(()) >= self.style_mixing:
+            return None
+        return int(torch.randint(1, num_ws, ()))
 
     def synthesis(self, ws: Float[Tensor, "b n w"]) -> Float[Tensor, "b k h w"]:
         """The images of style vectors."""
-        image: Tensor = self.generator.synthesis(ws)
-        return image
+        return self._synthesis(ws)
 
     def forward(self, z: Float[Tensor, "b z"], c: Tensor | None = None) -> Float[Tensor, "b k h w"]:
         """The images of latents."""

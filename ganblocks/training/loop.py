@@ -106,6 +106,7 @@ class TrainingLoop:
                     if self.distributed.any(stop.received or batch is None) or batch is None:
                         break
                     self.step(batch)
+                self.stop_if_diverged()
                 self.save(force=True)
             if len(self.skipped) > len(self.images.skipped):
                 skipped = [Skipped(*item) for item in self.skipped.items()]
@@ -156,36 +157,36 @@ class TrainingLoop:
         seed_step(self.identity.seed, trainer.step, self.distributed.shard.rank)
         real = from_bytes(batch.images, trainer.generator.value_range)
         arguments = (real, self.conditions.encode(batch), self.conditions.tokens(batch))
-        if before == self.first:
+        if before == self.first and not self.identity.compile:  # recorded calls would be compiled anew
             self.record_kernels(*arguments)
         else:
-            self.train_step(*arguments)
+            trainer.train_step(*arguments)
         self.log.advance(trainer.images)
         interval = max(1, round(self.options.log_every_kimg * 1000))
         if trainer.images // interval > before // interval:
+            self.stop_if_diverged()
             self.tick()
             self.draw_samples()
             self.save()
 
-    def train_step(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
-        try:
-            self.trainer.train_step(real, c, tokens)
-        except DivergedError as error:
-            self.tick()
-            self.log.write("diverged", reason=str(error), images=self.trainer.images)
-            raise
+    def stop_if_diverged(self) -> None:
+        if (reason := self.trainer.divergence()) is None:
+            return
+        self.tick()
+        self.log.write("diverged", reason=reason, images=self.trainer.images)
+        raise DivergedError(reason)
 
     def record_kernels(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
         """A training step that logs which kernels ran, and how often."""
         with recording() as calls:
-            self.train_step(real, c, tokens)
+            self.trainer.train_step(real, c, tokens)
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
         self.log.write("kernels", images=self.first, kernels=kernels)
 
     def tick(self) -> None:
         """Log the means since the last log line, and the optimizer steps that were skipped."""
         trainer = self.trainer
-        means, non_finite = trainer.losses.read(), trainer.losses.read_non_finite()
+        means, non_finite = trainer.losses.read(), trainer.non_finite.read()
         self.log.tick(
             trainer.images,
             trainer.step,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from assemblies import Adam
-from blocks.families import Regularizer
+from blocks.families import Regularizer, value_at
 
 NetworkName = Literal["generator", "discriminator"]
 
@@ -47,42 +47,36 @@ class NetworkOptimizer:
         network: The network; parameters that do not require gradients are never trained.
         adam: Adam's options, before the correction for lazy regularizers.
         regularizers: The network's regularizers.
-        device: Device of the parameters.
     """
 
-    def __init__(
-        self,
-        name: NetworkName,
-        network: nn.Module,
-        adam: Adam,
-        regularizers: list[NamedRegularizer],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, name: NetworkName, network: nn.Module, adam: Adam, regularizers: list[NamedRegularizer]) -> None:
         self.name: NetworkName = name
         self.network = network
         self.parameters = {key: value for key, value in network.named_parameters() if value.requires_grad}
         self.main = [each for each in regularizers if each.every == 1]
         self.lazy = [each for each in regularizers if each.every > 1]
-        self.lr, betas = corrected(adam, [each.every for each in self.lazy])
+        self.options, self.intervals = adam, [each.every for each in self.lazy]
+        lr, betas = corrected(adam, self.intervals)
         self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
-        fused = device.type in ("cpu", "cuda")
-        self.adam = torch.optim.Adam(self.parameters.values(), lr=self.lr, betas=betas, eps=adam.eps, fused=fused)
+        self.adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=betas, eps=adam.eps, fused=True)
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
         """The lazy regularizers that run in a step."""
         return [each for each in self.lazy if step % each.every == 0]
 
-    def set_lr(self, kimg: float, kimg_left: float) -> None:
-        """Set the learning rate of a step: warm-up over the first `warmup_kimg`, decay over the last `decay_kimg`.
+    def set_rates(self, kimg: float, kimg_left: float, images: int = 0) -> None:
+        """Set learning rate and betas of a step: schedules, warm-up over `warmup_kimg`, decay over `decay_kimg`.
 
         Args:
             kimg: Thousands of images at the end of the step.
             kimg_left: Thousands of images from the start of the step to the end of training.
+            images: Images at the start of the step, which schedules depend on.
         """
+        lr, betas = corrected(self.options, self.intervals, images)
         warmup = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
         decay = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
         for group in self.adam.param_groups:
-            group["lr"] = self.lr * warmup * decay
+            group["lr"], group["betas"] = lr * warmup * decay, betas
 
     @contextmanager
     def trainable(self) -> Iterator[None]:
@@ -108,6 +102,12 @@ class NetworkOptimizer:
             gradients[name] = parameter.grad
         return gradients
 
+    def step(self, finite: Tensor) -> None:
+        """Take an Adam step with the gradients, or none if `finite` is false, without waiting for the device."""
+        # the switch of fused optimizers that `torch.amp.GradScaler` uses
+        self.adam.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        self.adam.step()
+
     def moments(self) -> Mapping[str, Tensor]:
         """Adam's state by parameter: `NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq`."""
         states = ((name, self.adam.state.get(parameter, {})) for name, parameter in self.parameters.items())
@@ -122,11 +122,14 @@ class NetworkOptimizer:
             state = {
                 key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")
             }
-            fused = self.adam.defaults["fused"]
-            self.adam.state[parameter] = {"step": step.to(parameter.device) if fused else step, **state}
+            self.adam.state[parameter] = {"step": step.to(parameter.device), **state}
 
 
-def corrected(adam: Adam, intervals: list[int]) -> tuple[float, tuple[float, float]]:
-    """Learning rate and betas of a network that takes 1 + sum(1/k) optimizer steps per training step: lr c, betas^c."""
+def corrected(adam: Adam, intervals: list[int], images: int = 0) -> tuple[float, tuple[float, float]]:
+    """Learning rate and betas of a network that takes 1 + sum(1/k) optimizer steps per training step: lr c, betas^c.
+
+    Those of schedules are taken after `images` images.
+    """
     c = 1 / (1 + sum(1 / interval for interval in intervals))
-    return adam.lr * c, (adam.betas[0] ** c, adam.betas[1] ** c)
+    first, second = (value_at(beta, images) ** c for beta in adam.betas)
+    return value_at(adam.lr, images) * c, (first, second)

@@ -57,9 +57,11 @@ class TrainOptions(Options):
     ] = None
     precision: Annotated[
         Precision | None,
-        Field(description="Mixed precision; fp16 needs a GPU."),
-        Flag(HARDWARE, default="fp32"),
+        Field(description="fp32, tf32, bf16 or fp16."),
+        Flag(HARDWARE, metavar="PRECISION", default="tf32 on CUDA, fp32 elsewhere"),
     ] = None
+    compile: Annotated[bool, Field(description="torch.compile both networks."), Flag(HARDWARE)] = False
+    deterministic: Annotated[bool, Field(description="Exact resume on a GPU; slower."), Flag(HARDWARE)] = False
     command: Annotated[str, Field(description="Command line, for the log and the files' metadata.")] = ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.sources import open_data
 from ganblocks.errors import RunError
-from ganblocks.randomness import fork_rng, seed_step
+from ganblocks.randomness import deterministic_algorithms, fork_rng, seed_step
 from ganblocks.training.checkpoint import load_checkpoint, read_checkpoint_record
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.logs.progress_log import Screen
@@ -67,12 +67,19 @@ def train_gan(
         traces = check(document)
     except SpecError as error:
         raise error.about(subject) from None
-    distributed = DistributedContext(options.device, chosen["precision"])
-    if document.batch_size % distributed.shard.world:
-        raise RunError(
-            f"--batch-size: {document.batch_size} images do not split evenly over {distributed.shard.world} processes"
-        )
-    with folder.locked() if distributed.is_main else nullcontext(), fork_rng():
+    with ExitStack() as stack:
+        if chosen["deterministic"]:
+            stack.enter_context(deterministic_algorithms())
+        distributed = DistributedContext(options.device, chosen["precision"])
+        chosen["precision"] = distributed.precision
+        if document.batch_size % distributed.shard.world:
+            raise RunError(
+                f"--batch-size: {document.batch_size} images do not split evenly over "
+                f"{distributed.shard.world} processes"
+            )
+        if distributed.is_main:
+            stack.enter_context(folder.locked())
+        stack.enter_context(fork_rng())
         if record is not None and record.images >= num_target_images(document):
             return _finished(document, folder, record, distributed, options)
         progress = not options.quiet and distributed.is_main
@@ -87,7 +94,7 @@ def train_gan(
             overrides=replaced,
         )
         seed_step(identity.seed, -1)
-        trainer = Trainer(document, distributed)
+        trainer = Trainer(document, distributed, compile=identity.compile)
         if folder.checkpoint.exists():
             load_checkpoint(folder.checkpoint, trainer)
         else:

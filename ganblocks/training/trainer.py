@@ -16,11 +16,12 @@ from assemblies import GAN
 from blocks.common.autocast import at_least_float32
 from blocks.common.images.value_range import in_symmetric
 from blocks.families import Augment, Batch, Networks
-from ganblocks.errors import DivergedError
 from ganblocks.training import ema
+from ganblocks.training.compilation import compiled
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
 from ganblocks.training.logs.meter import Meter
+from ganblocks.training.non_finite import NonFiniteSteps
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
 from registry import Spec, second_order
 
@@ -33,9 +34,10 @@ class Trainer:
     Args:
         spec: A `GAN.Spec`.
         distributed: Device, precision and processes.
+        compile: Whether torch.compile compiles both networks; phases with second derivatives stay eager.
     """
 
-    def __init__(self, spec: Spec, distributed: DistributedContext) -> None:
+    def __init__(self, spec: Spec, distributed: DistributedContext, *, compile: bool = False) -> None:
         self.spec = spec
         self.distributed = distributed
         self.batch_size = int(spec.batch_size) // distributed.shard.world  # images per process
@@ -48,6 +50,7 @@ class Trainer:
             self.generator, style_mixing=spec.style_mixing, trains_condition=spec.trainable.condition
         )
         self.networks = Networks(training_generator, self.discriminator, self.augment, self.generator.value_range)
+        self.main_networks = compiled(self.networks) if compile else self.networks
         regularizers = named_regularizers(self.gan.regularizers)
         self.optimizers = {
             name: NetworkOptimizer(
@@ -55,7 +58,6 @@ class Trainer:
                 getattr(self.gan, name),
                 getattr(spec, f"{name}_optimizer"),
                 [each for each in regularizers if each.regularizer.side == name],
-                distributed.device,
             )
             for name in ("discriminator", "generator")
         }
@@ -63,7 +65,7 @@ class Trainer:
             optimizer.set_trainable(False)
         self.step = 0
         self.losses, self.signals = Meter(), Meter()
-        self.non_finite_in_a_row = 0
+        self.non_finite = NonFiniteSteps(distributed.device)
 
     @property
     def images(self) -> int:
@@ -71,30 +73,28 @@ class Trainer:
         return self.step * int(self.spec.batch_size)
 
     def train_step(self, real: Tensor, c: Tensor | None, tokens: Tensor | None = None) -> None:
-        """One training step.
+        """One training step. It never waits for the device.
 
         Args:
             real: Real images [B,K,H,W] in the generator's value range.
             c: Their condition vectors [B,D]; None for an unconditional GAN.
             tokens: What a trained condition of the generator encodes; None without one.
-
-        Raises:
-            DivergedError: Gradients have not been finite for many optimizer steps.
         """
         discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
         for optimizer in self.optimizers.values():
-            optimizer.set_lr((self.images + self.spec.batch_size) / 1000, self.spec.kimg - self.images / 1000)
-        for augment in self.augments:
-            augment.at(self.images)
-        with discriminator.trainable():
+            done = (self.images + self.spec.batch_size) / 1000
+            optimizer.set_rates(done, self.spec.kimg - self.images / 1000, self.images)
+        for part in (*self.augments, *self.gan.regularizers):
+            part.at(self.images)
+        with self.distributed.tf32(), discriminator.trainable():
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
             with torch.no_grad(), self.distributed.autocast():
-                fake = at_least_float32(self.networks.generator(batch.z, batch.generator_c))
+                fake = at_least_float32(self.main_networks.generator(batch.z, batch.generator_c))
             batch = batch._replace(fake=fake)
             self.main_phase(discriminator, batch)
             for regularizer in discriminator.due_at(self.step):
                 self.regularizer_phase(discriminator, regularizer, batch)
-        with generator.trainable():
+        with self.distributed.tf32(), generator.trainable():
             self.main_phase(generator, Batch(real=real, z=self.draw_z(), c=c, tokens=tokens))
             for regularizer in generator.due_at(self.step):
                 batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
@@ -108,24 +108,31 @@ class Trainer:
         with self.distributed.autocast():
             batch, loss = self.adversarial_loss(optimizer, batch)
         penalties = {each.name: self.penalty(each, batch) for each in optimizer.main}
-        norm = self.optimizer_step(optimizer, {optimizer.name: loss} | penalties, clip_norm=optimizer.clip_norm)
-        if norm is not None:
-            self.signals.add({f"gradient/{optimizer.name}": norm})
+        second = any(each.regularizer.second_order for each in optimizer.main)
+        with self.distributed.tf32(not second):
+            norm = self.optimizer_step(optimizer, {optimizer.name: loss} | penalties, clip_norm=optimizer.clip_norm)
+        self.signals.add({f"gradient/{optimizer.name}": norm}, where=norm.isfinite())
 
     def regularizer_phase(self, optimizer: NetworkOptimizer, regularizer: NamedRegularizer, batch: Batch) -> None:
         """An optimizer step of a lazy regularizer; its gradient is multiplied by `every`."""
         with ExitStack() as stack:
             if regularizer.regularizer.second_order:
                 stack.enter_context(second_order())
+                stack.enter_context(self.distributed.tf32(False))
             penalties = {regularizer.name: self.penalty(regularizer, batch)}
             self.optimizer_step(optimizer, penalties, weight=regularizer.every)
 
     def adversarial_loss(self, optimizer: NetworkOptimizer, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with the logits that the loss of a network depends on, and the loss."""
         if optimizer.name == "generator":
-            fake = self.networks.generator(batch.z, batch.generator_c)
+            fake = self.main_networks.generator(batch.z, batch.generator_c)
             logits = self.logits(fake, batch.c)
-            return batch._replace(fake=fake, fake_logits=logits), self.gan.loss.generator(logits)
+            batch = batch._replace(fake=fake, fake_logits=logits)
+            if not self.gan.loss.generator_needs_real:
+                return batch, self.gan.loss.generator(logits)
+            with torch.no_grad():
+                real_logits = self.logits(batch.real, batch.c)
+            return batch._replace(real_logits=real_logits), self.gan.loss.generator(logits, real_logits)
         real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
         self.losses.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
         self.observe_overfitting(real_logits.detach())
@@ -143,7 +150,7 @@ class Trainer:
     def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
         """The discriminator's logits of augmented images."""
         assert images is not None
-        logits: Tensor = self.discriminator(self.augment(images), c)
+        logits: Tensor = self.main_networks.discriminator(self.augment(images), c)
         return at_least_float32(logits)
 
     def penalty(self, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
@@ -152,8 +159,9 @@ class Trainer:
         with ExitStack() as stack:
             if block.second_order:
                 stack.enter_context(second_order())
+                stack.enter_context(self.distributed.tf32(False))
             stack.enter_context(self.distributed.autocast(enabled=not block.second_order))
-            value: Tensor = block(self.networks, batch)
+            value: Tensor = block(self.networks if block.second_order else self.main_networks, batch)
         self.distributed.all_reduce_mean([getattr(block, name) for name in block.synced_buffers])
         return value
 
@@ -163,7 +171,7 @@ class Trainer:
         losses: Mapping[str, Tensor],
         weight: float = 1.0,
         clip_norm: float | None = None,
-    ) -> Tensor | None:
+    ) -> Tensor:
         """One optimizer step on the sum of the losses; skipped if a gradient is not finite.
 
         Args:
@@ -173,7 +181,7 @@ class Trainer:
             clip_norm: Maximum norm of the gradients of all parameters together; None for no maximum.
 
         Returns:
-            The norm of the gradients before clipping; None for a skipped step.
+            The norm of the gradients before clipping; not finite for a skipped step.
         """
         self.losses.add(losses)
         total = torch.stack([at_least_float32(loss) for loss in losses.values()]).sum() * weight
@@ -183,37 +191,28 @@ class Trainer:
         self.distributed.all_reduce_mean(list(gradients.values()))
         if scaler is not None:
             scaler.unscale_(optimizer.adam)
-        norm = nn.utils.get_total_norm(gradients.values())
-        finite = bool(norm.isfinite())
-        if finite:
-            if clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(optimizer.parameters.values(), clip_norm, norm)
-            optimizer.adam.step()
-            self.non_finite_in_a_row = 0
-        else:
-            self.count_non_finite(optimizer, "+".join(losses), gradients)
+        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+        norm: Tensor = torch.linalg.vector_norm(norms)
+        finite = norm.isfinite()
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(optimizer.parameters.values(), clip_norm, norm)
+        optimizer.step(finite)
+        self.non_finite.add(f"{optimizer.name} ({'+'.join(losses)})", list(gradients), norms, finite)
         if scaler is not None:
             scaler.update()
         optimizer.adam.zero_grad(set_to_none=True)
-        return norm if finite else None
+        return norm
 
-    def count_non_finite(self, optimizer: NetworkOptimizer, phase: str, gradients: Mapping[str, Tensor]) -> None:
-        """Count a skipped step for the log.
-
-        Raises:
-            DivergedError: Too many steps in a row were skipped.
-        """
-        names = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        where = f"{', '.join(names[:3])}{more}" or "their total norm only"
-        self.losses.non_finite[f"{optimizer.name} ({phase}): {where}"] += 1
-        self.non_finite_in_a_row += 1
-        if self.non_finite_in_a_row >= MAX_NON_FINITE:
-            raise DivergedError(
-                f"gradients were not finite {MAX_NON_FINITE} times in a row, at step {self.step} "
-                f"({self.images} images), last in the {optimizer.name}'s phase {phase}, in {where}. Training stops; "
-                "the last checkpoint is older than this. Try a lower learning rate, a larger gamma, or precision fp32"
-            )
+    def divergence(self) -> str | None:
+        """Why training should stop, if optimizer steps were skipped too often in a row since the last log line."""
+        in_a_row = self.non_finite.read_longest()
+        if in_a_row < MAX_NON_FINITE:
+            return None
+        return (
+            f"gradients were not finite {in_a_row} times in a row, before step {self.step} ({self.images} images). "
+            "Training stops; the last checkpoint is older than this. Try a lower learning rate, a larger gamma, or "
+            "precision fp32"
+        )
 
     def read_signals(self) -> dict[str, float]:
         """Gradient norms, signs of logits and the strength of the augmentation since the last call."""

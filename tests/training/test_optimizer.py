@@ -12,7 +12,7 @@ from tests import tiny
 
 
 def optimizer_of(network, adam=None):
-    return NetworkOptimizer("generator", network, adam or Adam(), [], torch.device("cpu"))
+    return NetworkOptimizer("generator", network, adam or Adam(), [])
 
 
 def test_frozen_parameters_stay_frozen():
@@ -36,7 +36,7 @@ def test_the_learning_rate_falls_to_zero_over_the_last_images():
     optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, decay_kimg=10))
     rates = []
     for left in (100, 10, 5, 0, -1):
-        optimizer.set_lr(1, left)
+        optimizer.set_rates(1, left)
         rates.append(optimizer.adam.param_groups[0]["lr"])
     assert rates == [0.1, 0.1, 0.05, 0, 0]
 
@@ -45,7 +45,7 @@ def test_the_learning_rate_rises_over_the_first_images():
     optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, warmup_kimg=4))
     rates = []
     for kimg in (1, 2, 4, 8):
-        optimizer.set_lr(kimg, 100)
+        optimizer.set_rates(kimg, 100)
         rates.append(optimizer.adam.param_groups[0]["lr"])
     assert rates == [0.025, 0.05, 0.1, 0.1]
 
@@ -70,3 +70,14 @@ def test_adam_receives_gradients_with_the_layout_of_their_parameters():
 def test_regularizers_of_one_kind_are_numbered():
     spec = parse(tiny.gan(regularizers=["r1", {"kind": "r1", "every": 4}, "bcr"]))
     assert [each.name for each in named_regularizers(spec.build().regularizers)] == ["r1-1", "r1-2", "bcr"]
+
+
+def test_learning_rate_and_betas_follow_their_schedules():
+    lr = {"kind": "linear", "init": 0.2, "final": 0.1, "kimg": 1}
+    beta2 = {"kind": "linear", "init": 0.9, "final": 0.99, "kimg": 1}
+    optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=lr, betas=(0, beta2)))
+    rates = []
+    for images in (0, 500, 1000):
+        optimizer.set_rates(images / 1000, 100, images)
+        rates.append((optimizer.adam.param_groups[0]["lr"], *optimizer.adam.param_groups[0]["betas"]))
+    assert rates == [pytest.approx(expected) for expected in ((0.2, 0, 0.9), (0.15, 0, 0.945), (0.1, 0, 0.99))]

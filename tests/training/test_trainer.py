@@ -30,10 +30,10 @@ def test_a_step_with_non_finite_gradients_is_skipped_and_named(trainer):
     before = {name: value.clone() for name, value in trainer.generator.named_parameters()}
     trainer.train_step(real_images(), None)
     assert all(torch.equal(value, before[name]) for name, value in trainer.generator.named_parameters())
-    ((where, times),) = trainer.losses.read_non_finite().items()
+    ((where, times),) = trainer.non_finite.read().items()
     assert times == 1
     assert re.match(r"generator \(generator\): \S+, \S+, \S+ and \d+ more", where)
-    assert trainer.losses.read_non_finite() == {}
+    assert trainer.non_finite.read() == {}
     assert all(value.isfinite().all() for value in trainer.discriminator.parameters())
     assert trainer.optimizers["discriminator"].adam.state
 
@@ -41,7 +41,7 @@ def test_a_step_with_non_finite_gradients_is_skipped_and_named(trainer):
 def test_training_stops_when_gradients_stay_non_finite(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "MAX_NON_FINITE", 5)
     broken = tiny.gan(discriminator_optimizer={"lr": 1e30})
-    with pytest.raises(DivergedError, match="5 times in a row, at step"):
+    with pytest.raises(DivergedError, match=r"\d+ times in a row, before step"):
         run(broken, tmp_path / "run", steps=60, log_every_kimg=1000)
     records = log_records(tmp_path / "run")
     assert records[-1]["event"] == "diverged"
@@ -141,7 +141,9 @@ def test_a_lazy_regularizer_is_weighted_by_its_interval(trainer):
         trainer.optimizer_step(discriminator, {"some": parameter.sum()}, weight=regularizer.every)
     assert torch.equal(gradients[0], torch.full_like(parameter, 2.0))
     weights = []
-    trainer.optimizer_step = lambda _optimizer, _losses, weight=1.0, clip_norm=None: weights.append(weight)
+    trainer.optimizer_step = lambda _optimizer, _losses, weight=1.0, clip_norm=None: (
+        weights.append(weight) or torch.ones(())
+    )
     trainer.train_step(real_images(), None)
     assert weights == [1.0, 2, 1.0]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -13,22 +13,20 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.non_finite: Counter[str] = Counter()
+        self.counts: dict[str, Tensor | int] = {}
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
+    def add(self, values: Mapping[str, Tensor], *, where: Tensor | None = None) -> None:
+        """Add values; those for which `where` is false are left out."""
         for name, value in values.items():
-            value = value.detach().float()
+            value, count = value.detach().float(), 1 if where is None else where.long()
+            if where is not None:
+                value = torch.where(where, value, 0.0)
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+            self.counts[name] = self.counts.get(name, 0) + count
 
     def read(self) -> dict[str, float]:
         """The means since the last call, always in the same order."""
-        means = {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count}
+        counts = {name: int(count) for name, count in self.counts.items()}
+        means = {name: (self.sums[name] / count).item() for name, count in counts.items() if count}
         self.sums, self.counts = {}, dict.fromkeys(self.counts, 0)
         return means
-
-    def read_non_finite(self) -> dict[str, int]:
-        """Number of skipped optimizer steps since the last call, by network, phase and parameters."""
-        counts, self.non_finite = dict(self.non_finite), Counter()
-        return counts

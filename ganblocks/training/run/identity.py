@@ -20,7 +20,14 @@ from registry import Spec
 
 FORMAT = "ganblocks-run-1"
 PACKAGES = ("ganblocks", "torch", "numpy", "safetensors", "accelerate")
-DEFAULTS: dict[str, Any] = {"seed": 0, "precision": "fp32", "init_generator": None, "init_discriminator": None}
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "precision": None,  # the device's
+    "compile": False,
+    "deterministic": False,
+    "init_generator": None,
+    "init_discriminator": None,
+}
 IN_DOCUMENT = ("kimg", "batch_size", "flip", "resize_filter")  # options that replace a value of the document
 
 
@@ -29,7 +36,9 @@ class RunIdentity(BaseModel):
 
     Args:
         seed: Random seed.
-        precision: Mixed precision.
+        precision: Precision of matrix products and convolutions.
+        compile: Whether torch.compile compiles the networks.
+        deterministic: Whether only deterministic algorithms run.
         init_generator: Run or model file that initialised the generator.
         init_discriminator: Run or model file that initialised the discriminator.
         data: Name of the data set.
@@ -44,6 +53,8 @@ class RunIdentity(BaseModel):
 
     seed: NonNegativeInt
     precision: Precision
+    compile: bool = False
+    deterministic: bool = False
     init_generator: str | None = None
     init_discriminator: str | None = None
     data: str
@@ -113,19 +124,21 @@ def document_overrides(options: TrainOptions, record: RunRecord | None) -> dict[
 
 
 def fixed_settings(options: TrainOptions, record: RunRecord | None) -> dict[str, Any]:
-    """Seed, precision and initial weights: the options of a new run, the record of a resumed one.
+    """Seed, precision, initial weights and more: the options of a new run, the record of a resumed one.
 
     Raises:
         RunError: An option contradicts the record.
     """
     chosen = {name: getattr(options, name) for name in DEFAULTS}
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+    chosen = {name: None if value is False else value for name, value in chosen.items()}  # a flag that is not given
     if record is None:
         return {name: DEFAULTS[name] if value is None else value for name, value in chosen.items()}
     for name, value in chosen.items():
         if value is not None and value != (recorded := getattr(record, name)):
             flag = f"--{name.replace('_', '-')}"
-            raise RunError(f"{flag}: the run was started with {recorded}, not {value}; omit {flag} to resume it")
+            start = "without it" if value is True else f"with {recorded}, not {value}"
+            raise RunError(f"{flag}: the run was started {start}; omit {flag} to resume it")
     return {name: getattr(record, name) for name in DEFAULTS}
 
 
