@@ -1,13 +1,16 @@
 """Ops and kernels. An op is a computation with one readable reference kernel and any number of faster kernels.
 
 A call runs the kernel of highest priority that supports it; each kernel lists its reasons against a call. Fused kernels
-often have no second derivative, which gradient penalties need: inside `second_order()` such kernels are not used.
+often have no second derivative, which gradient penalties need: inside `second_order()` such kernels are not used. Most
+have no forward-mode derivative either: inside `torch.func.jvp` and `torch.autograd.forward_ad.dual_level` only kernels
+that have one run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, ClassVar
 
 from registry.catalogue import catalogue
@@ -37,6 +40,8 @@ class Kernel:
     """The available kernel of highest priority that supports a call runs; reference kernels have 0."""
     second_order: ClassVar[bool] = False
     """Whether the gradient can be differentiated again."""
+    forward_ad: ClassVar[bool] = False
+    """Whether `torch.func.jvp` and dual tensors can differentiate it."""
     counted: ClassVar[bool] = False
     """Whether a counter of torch operations gets the number of multiplications that the op needs; see `counting`."""
     portable: ClassVar[bool] = False
@@ -52,6 +57,14 @@ class Kernel:
 
     def unsupported(self, *args: Any, **kwargs: Any) -> list[str]:
         """The reasons against a call; empty if the kernel supports it."""
+        return []
+
+    def drawbacks(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Why another kernel is probably faster for a supported call, by measurement on common hardware.
+
+        With `kernel="auto"` a kernel with drawbacks runs only if every kernel that supports the call has some. A named
+        kernel runs anyway, and "tune" measures it like the others.
+        """
         return []
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -115,6 +128,7 @@ class BoundOp:
         self.kernel = kernel
         self.candidates = tuple(each for each in selected if each.unavailable() is None)
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
+        self.dual_numbers = import_module("torch.autograd.forward_ad")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -127,24 +141,30 @@ class BoundOp:
             return kernel.run(*args, **kwargs)
         if self.choices is not None:
             return self._tuned(self.choices, args, kwargs)
+        selected = None
         for kernel in self.candidates:
-            if not _supports(kernel, args, kwargs):
+            if not self._supports(kernel, args, kwargs):
                 continue
-            if _recordings:
-                _recordings[-1].append((self.op.name, kernel.name))
-            return kernel.run(*args, **kwargs)
-        raise KernelError(self.explain(*args, **kwargs))
+            if len(self.candidates) == 1 or not kernel.drawbacks(*args, **kwargs):
+                selected = kernel
+                break
+            selected = selected or kernel
+        if selected is None:
+            raise KernelError(self.explain(*args, **kwargs))
+        if _recordings:
+            _recordings[-1].append((self.op.name, selected.name))
+        return selected.run(*args, **kwargs)
 
     def _tuned(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the fastest kernel that supports the call.
 
         While torch.compile traces nothing is measured: the cached choice runs, or the kernel of highest priority.
         """
-        supporting = [kernel for kernel in self.candidates if _supports(kernel, args, kwargs)]
+        supporting = [kernel for kernel in self.candidates if self._supports(kernel, args, kwargs)]
         if not supporting:
             raise KernelError(self.explain(*args, **kwargs))
-        selected = supporting[0]
-        if len(supporting) > 1:
+        selected = next((kernel for kernel in supporting if not kernel.drawbacks(*args, **kwargs)), supporting[0])
+        if len(supporting) > 1 and not self._differentiates_forward():
             key = signature(self.op.name, [kernel.name for kernel in supporting], bool(_penalties), args, kwargs)
             cached = choices.kernels.get(key)
             if cached is not None:
@@ -167,8 +187,19 @@ class BoundOp:
             reasons = list(kernel.unsupported(*args, **kwargs))
             if _penalties and not kernel.second_order:
                 reasons.append("has no second derivative, and a gradient penalty needs one")
+            if self._differentiates_forward() and not kernel.forward_ad:
+                reasons.append("has no forward-mode derivative, which torch.func.jvp and dual tensors need")
             lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'supports it'}")
         return "\n".join(lines)
+
+    def _supports(self, kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        if (_penalties and not kernel.second_order) or (self._differentiates_forward() and not kernel.forward_ad):
+            return False
+        return not kernel.unsupported(*args, **kwargs)
+
+    def _differentiates_forward(self) -> bool:
+        """Whether `torch.func.jvp` or `dual_level` is open."""
+        return bool(self.dual_numbers._current_level >= 0)
 
     def __deepcopy__(self, _memo: Any) -> BoundOp:
         return self
@@ -178,10 +209,6 @@ class BoundOp:
 
     def __repr__(self) -> str:
         return f"{self.op.name}[{self.kernel}]"
-
-
-def _supports(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return (kernel.second_order or not _penalties) and not kernel.unsupported(*args, **kwargs)
 
 
 def _rebind(op: str, kernel: str) -> BoundOp:
