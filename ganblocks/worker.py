@@ -1,10 +1,12 @@
 """Runs a function in a process of its own with limits on memory and time, for work on files of unknown origin.
 
-A crash or an endless computation then ends that process only. Linux only: the process is forked.
+A crash or an endless computation then ends that process only, also if its parent was killed meanwhile. Linux only: the
+process is forked.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import resource
 import signal
@@ -37,7 +39,7 @@ def run_in_worker(
         function: The function.
         arguments: Its arguments; the first one is the path of a file.
         failure: Beginning of the error's message where the process fails.
-        seconds: Limit on the time.
+        seconds: Limit on the time, and on the time of the processor.
         memory: Limit on the memory that is added, in bytes; by default 8 GiB and 6 times the file.
 
     Raises:
@@ -48,7 +50,7 @@ def run_in_worker(
         memory = MEMORY + SIZES * (path.stat().st_size if path.is_file() else 0)
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, memory, function, arguments), daemon=True)
+    process = context.Process(target=_work, args=(sender, seconds, memory, function, arguments), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which the child does not use
         process.start()
@@ -60,6 +62,8 @@ def run_in_worker(
     except EOFError:
         process.join()
         code = process.exitcode or 0
+        if code == -signal.SIGXCPU:
+            raise CheckpointError(f"{failure}: it takes more than {seconds:.0f} seconds of the processor") from None
         reason = signal.strsignal(-code) if code < 0 else f"exit code {code}"
         raise CheckpointError(f"{failure}: the process that read it ended with: {reason}") from None
     finally:
@@ -75,9 +79,12 @@ def run_in_worker(
     return value
 
 
-def _work(sender: Connection, memory: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _work(
+    sender: Connection, seconds: float, memory: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     limit = memory + _data_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _limit_processor_time(math.ceil(seconds))
     torch.set_num_threads(1)  # the parent's threads do not exist here
     try:
         outcome: tuple[BaseException | None, Any] = None, function(*arguments)
@@ -90,6 +97,12 @@ def _work(sender: Connection, memory: int, function: Callable[..., Any], argumen
     except Exception as error:
         outcome = error, None
     sender.send(outcome)
+
+
+def _limit_processor_time(seconds: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = seconds if hard == resource.RLIM_INFINITY else min(seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
 def _data_bytes() -> int:

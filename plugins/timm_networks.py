@@ -150,7 +150,10 @@ def adapted(tensors: Mapping[str, Tensor], network: Any, path: Path) -> Mapping[
     """
     module = import_module(type(network).__module__)
     try:
-        return getattr(module, "checkpoint_filter_fn", lambda state, _: state)(dict(tensors), network)
+        renamed: Mapping[str, Tensor] = getattr(module, "checkpoint_filter_fn", lambda state, _: state)(
+            dict(tensors), network
+        )
+        return renamed
     except Exception as error:  # written for timm's own files
         raise incompatible("weights", f"{path} is not of this network: {first_line(error)}") from None
 

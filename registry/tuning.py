@@ -153,7 +153,7 @@ def _entries(path: Path, expected: Mapping[str, Any]) -> dict[str, tuple[dict[st
     for key, entry in content["choices"].items():
         names = key.rpartition(BY)[2].split(OR)
         seconds, kernel = (entry.get("seconds"), entry.get("kernel")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(seconds, dict) or kernel not in names or not {*seconds} <= {*names}:
+        if not isinstance(seconds, dict) or not isinstance(kernel, str) or not {kernel, *seconds} <= {*names}:
             raise ValueError(f"its entry {key[:80]!r} does not choose one of the kernels {', '.join(names)[:80]}")
         if not all(isinstance(each, int | float) for each in seconds.values()):
             raise ValueError(f"its entry {key[:80]!r} has other seconds than numbers")

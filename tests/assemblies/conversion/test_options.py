@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,9 @@ def die(path: Path) -> None:
 def test_the_worker_reports_crashes_and_limits(tmp_path: Path, function: Any, message: str) -> None:
     with pytest.raises(CheckpointError, match=f"it failed: .*{message}"):
         run_in_worker(function, (tmp_path / "x",), "it failed", seconds=2, memory=2**29)
+
+
+def test_the_worker_has_a_limit_on_the_time_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "poll", lambda self, seconds: True)  # as if the parent did not wait
+    with pytest.raises(CheckpointError, match="it failed: it takes more than 1 seconds of the processor"):
+        run_in_worker(wait, (tmp_path / "x",), "it failed", seconds=1, memory=2**29)
