@@ -243,5 +243,20 @@ FAMILIES: dict[str, Harness] = {
         call=lambda block, images, number: number * block(images),
         smooth=False,
     ),
+    "feature-extractor": Harness(
+        inputs=lambda block, context: {"images": 127.5 * (image(context) + 1)},
+        shapes=lambda block, context, inputs: ((BATCH, None),),
+        contexts=contexts(standard={}, odd=ODD),
+        batched=False,  # networks of libraries, which differ in what they can
+        traceable=False,
+        smooth=False,
+    ),
+    "metric": Harness(
+        inputs=lambda block, context: {},
+        shapes=lambda block, context, inputs: (),
+        contexts=contexts(standard={}),
+        traceable=False,
+        computes=False,  # numbers from whole sets of images
+    ),
 }
 HARNESSES = {family: replace(harness, reset_buffers=reset_buffers) for family, harness in FAMILIES.items()}

@@ -21,15 +21,11 @@ from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.common.pretrained.guidance import preprocess, random_crop, spherical_distance
 from blocks.families import Batch, Condition, Networks, Regularizer
-from plugins.clip_towers import Model, build, configuration, tokens
+from plugins.clip_metrics import ClipScore, OpenClipExtractor
+from plugins.clip_towers import TINY, Model, build, configuration, tokens
 from registry import Register, Spec, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
-TINY: Model = {
-    "embed_dim": 6,
-    "vision_cfg": {"image_size": 8, "layers": 1, "width": 8, "head_width": 4, "patch_size": 4},
-    "text_cfg": {"context_length": 5, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1},
-}
 
 
 class OpenClipText(Condition, kind="open-clip-text"):
@@ -177,5 +173,5 @@ def _brief(value: Any) -> str:
 
 @hookimpl
 def register_blocks(register: Register) -> None:
-    for block in (ClipGuidance, OpenClipText):
+    for block in (ClipGuidance, ClipScore, OpenClipExtractor, OpenClipText):
         register(block)

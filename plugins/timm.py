@@ -26,6 +26,7 @@ from blocks.common.computed_buffer import computed_buffer
 from blocks.common.images.value_range import normalization_scale, normalization_shift
 from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.families import Backbone, Resolution
+from plugins.timm_features import TimmExtractor
 from plugins.timm_networks import Arguments, build, is_plain_transformer, native_size, select_depths
 from registry import Register, hookimpl, incompatible
 from registry.kernels import wants_second_order
@@ -149,3 +150,4 @@ class TokenReader(nn.Module):
 @hookimpl
 def register_blocks(register: Register) -> None:
     register(TimmFeatures)
+    register(TimmExtractor)

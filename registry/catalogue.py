@@ -31,7 +31,7 @@ GROUP = "ganblocks"
 COMMANDS_GROUP = "ganblocks.commands"
 PLUGINS_ENV = "GANBLOCKS_PLUGINS"
 HOW_TO_GET = "(if another package provides it: pip install PACKAGE)"
-REQUIRED = ("blocks", "assemblies", "cli")  # plugins of this project that PLUGINS_ENV does not exclude
+REQUIRED = ("blocks", "assemblies", "metrics", "cli")  # plugins of this project that PLUGINS_ENV does not exclude
 
 
 class Origin(NamedTuple):

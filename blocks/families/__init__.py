@@ -17,6 +17,8 @@
 | augment | image -> image | - |
 | loss | logits -> scalar; one method for each network | - |
 | regularizer | networks, batch -> scalar | cond_dim |
+| feature-extractor | images of values 0 to 255 -> features [B,F] | - |
+| metric | features of generated and of real images -> numbers by name | - |
 | schedule | images shown so far -> value | - |
 
 Axes: B batch, C channels, H x W pixels, K image channels, S style features, D condition features, Z latent features, n
@@ -25,6 +27,7 @@ vectors. Feature maps are [B,C,H,W] in channels-last memory; attention, norms an
 """
 
 from blocks.families.layout import rows, to_nchw, to_nhwc
+from blocks.families.metrics import FeatureExtractor, FeatureSet, GeneratedBatch, Metric
 from blocks.families.networks import (
     Attention,
     Backbone,
@@ -50,12 +53,16 @@ __all__ = [
     "Batch",
     "Condition",
     "Count",
+    "FeatureExtractor",
+    "FeatureSet",
     "FeedForward",
+    "GeneratedBatch",
     "Head",
     "ImageHead",
     "Layer",
     "Loss",
     "Mapping",
+    "Metric",
     "Networks",
     "Norm",
     "OddInt",

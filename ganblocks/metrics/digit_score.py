@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies import Generator
+from blocks.metric.frechet import frechet_distance, gaussian_of
 from ganblocks.data.digits import digits
-from ganblocks.metrics.frechet import frechet_distance, gaussian_of
 from ganblocks.pixels import from_bytes, to_symmetric
 from ganblocks.randomness import fork_rng, seed_step
 from ganblocks.sampling.generate import generate

@@ -80,8 +80,10 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
             continue
         selected += [Check(is_documented, case)] if first else []
         selected += [Check(each, case) for each in SPEC_CHECKS if fresh]
-        selected += [Check(each, case) for each in CASE_CHECKS]
         selected += [Check(each, case) for each in case.harness.checks]
+        if not case.harness.computes:
+            continue
+        selected += [Check(each, case) for each in CASE_CHECKS]
         if case.harness.batched:
             selected.append(Check(takes_an_empty_batch, case))
         if case.harness.traceable and fresh:

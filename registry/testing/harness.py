@@ -43,6 +43,7 @@ class Harness:
         batched: Whether the first axis of each input and output is the batch.
         traceable: Whether torch.compile and torch.export must capture a call as one graph.
         smooth: Whether a call must have second derivatives.
+        computes: Whether a call maps tensors to tensors; if not, only the spec and `checks` are tried.
     """
 
     inputs: Callable[[Any, ContextValues], Inputs]
@@ -54,6 +55,7 @@ class Harness:
     batched: bool = True
     traceable: bool = True
     smooth: bool = True
+    computes: bool = True
 
 
 def harness_of(block: type[Block]) -> Harness:

@@ -1,8 +1,6 @@
-"""The digit score tells good digits from bad ones, and the Fréchet distance is what the formula says."""
+"""The digit score tells good digits from bad ones."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ import torch
 from assemblies import parse
 from ganblocks import DigitScore
 from ganblocks.data.digits import digits
-from ganblocks.metrics.frechet import frechet_distance, gaussian_of
 from ganblocks.pixels import from_bytes, from_symmetric
 from tests import tiny
 
@@ -89,43 +86,3 @@ def test_the_score_repeats_itself(judge):
     again = DigitScore(resolution=16)
     assert again.floor == pytest.approx(judge.floor, rel=1e-5)
     assert DigitScore(resolution=16, seed=1).floor != pytest.approx(judge.floor, rel=1e-3)
-
-
-def test_the_distance_of_diagonal_gaussians_has_a_closed_form():
-    draws = torch.Generator().manual_seed(0)
-    mean1, mean2, std1, std2 = (torch.rand(7, generator=draws, dtype=torch.double) for _ in range(4))
-    expected = ((mean1 - mean2) ** 2 + (std1 - std2) ** 2).sum().item()
-    found = frechet_distance(mean1, (std1**2).diag(), mean2, (std2**2).diag())
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_distance_does_not_depend_on_the_axes():
-    draws = torch.Generator().manual_seed(0)
-    mean1, mean2 = torch.rand(2, 6, generator=draws, dtype=torch.double)
-    a, b = torch.rand(2, 6, 6, generator=draws, dtype=torch.double)
-    rotation = torch.linalg.qr(torch.rand(6, 6, generator=draws, dtype=torch.double))[0]
-    expected = frechet_distance(mean1, a @ a.T, mean2, b @ b.T)
-    turned = [rotation @ mean1, rotation @ a @ a.T @ rotation.T, rotation @ mean2, rotation @ b @ b.T @ rotation.T]
-    assert frechet_distance(*turned) == pytest.approx(expected, rel=1e-10)
-    assert frechet_distance(mean2, b @ b.T, mean1, a @ a.T) == pytest.approx(expected, rel=1e-10)
-    # the same by the root of the product itself, whose eigenvalues are real and not negative
-    root = torch.linalg.eigvals(a @ a.T @ b @ b.T).real.clamp(min=0).sqrt().sum()
-    by_product = (mean1 - mean2).square().sum() + (a @ a.T).trace() + (b @ b.T).trace() - 2 * root
-    assert expected == pytest.approx(by_product.item(), rel=1e-8)
-
-
-def test_the_distance_bears_singular_covariances():
-    few = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    mean, cov = gaussian_of(few)
-    assert cov.dtype == torch.double
-    assert frechet_distance(mean, cov, mean, cov) == pytest.approx(0, abs=1e-6)
-    zero = torch.zeros(8, 8)
-    assert frechet_distance(mean, cov, mean, zero) == pytest.approx(cov.trace().item())
-
-
-def test_a_gaussian_is_mean_and_covariance():
-    features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
-    mean, cov = gaussian_of(features)
-    assert mean.tolist() == [3.0, 2.0]
-    assert cov.tolist() == [[4.0, 6.0], [6.0, 12.0]]
-    assert math.isclose(gaussian_of(features[:, :1])[1].item(), 4.0)

@@ -1,0 +1,1 @@
+"""Networks and metrics of torch-fidelity."""
