@@ -17,7 +17,8 @@ def softmax(logits: Float[Tensor, "*b m"], dtype: torch.dtype) -> Float[Tensor, 
 class Reference(Kernel):
     """Two matrix products and a softmax; differentiable any number of times."""
 
-    op, name, second_order = "attention", "reference", True
+    op, name = "attention", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

@@ -9,17 +9,25 @@ from torch.nn import functional as F
 from registry import Kernel
 
 
+def one_dtype(q: Tensor, k: Tensor, v: Tensor) -> list[str]:
+    """The reason against tensors of several dtypes, if there is one."""
+    if q.dtype == k.dtype == v.dtype:
+        return []
+    return [f"q, k and v should have one dtype, not {q.dtype}, {k.dtype} and {v.dtype}"]
+
+
 class Sdpa(Kernel):
-    """PyTorch's scaled_dot_product_attention, fused where the device has a kernel for it; no second derivative."""
+    """PyTorch's scaled_dot_product_attention by the back end that PyTorch chooses; no second derivative.
+
+    On CUDA the back ends `flash`, `cudnn` and `efficient` are kernels of their own, with a higher priority.
+    """
 
     op, name, priority = "attention", "sdpa", 10
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
     ) -> list[str]:
-        if q.dtype == k.dtype == v.dtype:
-            return []
-        return [f"q, k and v should have one dtype, not {q.dtype}, {k.dtype} and {v.dtype}"]
+        return one_dtype(q, k, v)
 
     def run(
         self,

@@ -12,7 +12,8 @@ from registry import Kernel
 class Reference(Kernel):
     """`F.conv2d`, on every device."""
 
-    op, name, second_order = "conv2d", "reference", True
+    op, name = "conv2d", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

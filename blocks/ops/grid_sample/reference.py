@@ -12,7 +12,8 @@ from registry import Kernel
 class Reference(Kernel):
     """The four pixels around each coordinate, weighted; differentiable in both arguments any number of times."""
 
-    op, name, second_order = "grid_sample", "reference", True
+    op, name = "grid_sample", "reference"
+    second_order, forward_ad = True, True
 
     def run(self, x: Float[Tensor, "b c h w"], coordinates: Float[Tensor, "b i j 2"]) -> Float[Tensor, "b c i j"]:
         """Interpolate a map at some coordinates.

@@ -14,7 +14,7 @@ from registry import Kernel
 class DotProduct(Kernel):
     """Base of the kernels that call the op `attention`, by whichever of its kernels can serve."""
 
-    op = "l2_attention"
+    op, forward_ad = "l2_attention", True  # by the kernels of attention that have it
 
     attend: Callable[..., Any] = attention
 

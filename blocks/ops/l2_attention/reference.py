@@ -38,7 +38,8 @@ def safe_sqrt(square: Tensor, magnitude: Tensor) -> Tensor:
 class Reference(Kernel):
     """Distances and a softmax; differentiable any number of times, also at distance zero."""
 
-    op, name, second_order = "l2_attention", "reference", True
+    op, name = "l2_attention", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

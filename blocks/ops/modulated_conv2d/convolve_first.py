@@ -20,7 +20,8 @@ from registry import Kernel
 class ConvolveFirst(Kernel):
     """Base of the kernels that convolve at the input's resolution and filter afterwards."""
 
-    op, second_order = "modulated_conv2d", True
+    op = "modulated_conv2d"
+    second_order, forward_ad = True, True
 
     resample: Callable[..., Any] = upfirdn2d
     conv2d: Callable[..., Any] = conv2d

@@ -22,7 +22,8 @@ MOST_WINDOWS = 64
 class Masked(Kernel):
     """Dense attention with a mask, for maps of few pixels and few windows."""
 
-    op, name, priority, second_order = "neighborhood_attention", "masked", 40, True
+    op, name, priority = "neighborhood_attention", "masked", 40
+    second_order, forward_ad = True, True
 
     def unsupported(self, q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, **_: object) -> list[str]:
         height, width = q.shape[1:3]

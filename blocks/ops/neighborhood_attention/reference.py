@@ -45,7 +45,8 @@ def gather(x: Float[Tensor, "b h w n d"], kernel_size: int, dilation: int) -> Fl
 class Reference(Kernel):
     """Gathers every window; the other kernels have to agree with this one."""
 
-    op, name, second_order = "neighborhood_attention", "reference", True
+    op, name = "neighborhood_attention", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

@@ -21,7 +21,8 @@ def pair(value: Pair) -> tuple[int, int]:
 class Reference(Kernel):
     """Insert zeros, pad, convolve, subsample; a 1-D filter is expanded to its outer product with itself."""
 
-    op, name, second_order = "upfirdn2d", "reference", True
+    op, name = "upfirdn2d", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

@@ -14,7 +14,8 @@ FEWEST_TAPS = 8  # with fewer, one pass with the outer product is as fast
 class Separable(Kernel):
     """Two passes with a 1-D filter instead of one with its outer product."""
 
-    op, name, priority, second_order = "upfirdn2d", "separable", 10, True
+    op, name, priority = "upfirdn2d", "separable", 10
+    second_order, forward_ad = True, True
 
     def unsupported(self, x: Tensor, filter: Tensor, **_: object) -> list[str]:
         if filter.ndim != 1:

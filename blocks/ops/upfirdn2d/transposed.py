@@ -13,7 +13,8 @@ from registry import Kernel
 class Transposed(Kernel):
     """A transposed convolution, which skips the inserted zeros: 2 to 3 times faster on CPUs."""
 
-    op, name, priority, second_order = "upfirdn2d", "transposed", 10, True
+    op, name, priority = "upfirdn2d", "transposed", 10
+    second_order, forward_ad = True, True
 
     def unsupported(self, x: Tensor, filter: Tensor, *, up: Pair = 1, down: Pair = 1, **_: object) -> list[str]:
         reasons = []

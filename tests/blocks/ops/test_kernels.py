@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from registry import Kernel, Op
+from registry import Kernel, KernelError, Op
 from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, Example, cases, compare, examples, ops
+from tests.tensors import normal
 
 pytestmark = [
     pytest.mark.usefixtures("device"),
@@ -97,6 +98,46 @@ def test_a_second_derivative_is_right_or_raises(kernel: Kernel, example: Example
     for gradient, wanted in zip(gradients, expected, strict=True):
         largest = wanted.abs().max()
         torch.testing.assert_close(gradient.double() / largest, wanted / largest, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "example"), DIFFERENTIABLE)
+def test_a_forward_mode_derivative_is_right_or_refused(kernel: Kernel, example: Example):
+    op = Op.ops[kernel.op]
+    example = example.to(torch.float32 if example.to(torch.float64).unsupported(kernel) else torch.float64)
+    if kernel.forward_ad:
+        compare_forward(op.bind(kernel.name), example, op)
+        return
+    with pytest.raises(KernelError, match=rf"{kernel.name}: .*no forward-mode derivative, which torch.func.jvp"):
+        compare_forward(op.bind(kernel.name), example, op)
+
+
+@pytest.mark.parametrize("op", BATCHED)
+def test_every_op_has_a_forward_mode_derivative(op: str):
+    for example in [each for each in examples(op, device=DEVICE) if each.leaves]:
+        for dtype in (torch.float32, torch.float64):
+            compare_forward(Op.ops[op].bind(), example.to(dtype), Op.ops[op])
+
+
+def compare_forward(run: Any, example: Example, op: Op) -> None:
+    """Compare the derivative by dual numbers in one direction with central differences of the reference in float64."""
+    names = example.leaves
+    direction = {name: normal(*example.tensors[name].shape, seed=seed) for seed, name in enumerate(names)}
+    fixed = {name: x.detach() for name, x in example.tensors.items() if name not in names} | example.options
+
+    def moved(step: float) -> Tensor:
+        exact = {name: x.detach().double() for name, x in example.tensors.items()}
+        return op.reference.run(
+            **exact | {name: exact[name] + step * direction[name] for name in names}, **example.options
+        )
+
+    primals = [example.tensors[name].detach() for name in names]
+    tangents = [direction[name].to(primal.dtype) for name, primal in zip(names, primals, strict=True)]
+    _, derivative = torch.func.jvp(
+        lambda *leaves: run(**dict(zip(names, leaves, strict=True)), **fixed), tuple(primals), tuple(tangents)
+    )
+    expected = (moved(1e-5) - moved(-1e-5)) / 2e-5
+    largest = expected.abs().max().clamp(min=1.0)
+    torch.testing.assert_close(derivative.double() / largest, expected / largest, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kernel", "example"), TRACED)

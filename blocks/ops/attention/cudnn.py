@@ -1,0 +1,56 @@
+"""Attention by cuDNN, which compiles a kernel for each shape.
+
+https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.ops.attention.efficient import aligned_bias
+from blocks.ops.attention.fused import Fused
+
+MULTIPLE = 8  # of channels
+LARGEST_HEAD = 128
+
+
+class Cudnn(Fused):
+    """SDPA's cuDNN attention: half precision; a bias without gradient."""
+
+    name, priority = "cudnn", 25
+
+    def unavailable(self) -> str | None:
+        return super().unavailable() or (None if torch.backends.cudnn.is_available() else "torch has no cuDNN here")
+
+    def unsupported(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
+    ) -> list[str]:
+        reasons = super().unsupported(q, k, v, bias=bias, scale=scale)
+        largest = max(q.shape[-1], v.shape[-1])
+        if q.shape[-1] % MULTIPLE or v.shape[-1] % MULTIPLE or largest > LARGEST_HEAD:
+            sizes = f"{q.shape[-1]} and {v.shape[-1]}"
+            reasons.append(f"needs head sizes that are multiples of {MULTIPLE} up to {LARGEST_HEAD}, not {sizes}")
+        if k.shape[-2] < 2:
+            reasons.append("needs two keys or more")
+        gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        if bias is not None and bias.requires_grad and torch.is_grad_enabled():
+            reasons.append("computes no gradient of the bias")
+        if gradients and torch.are_deterministic_algorithms_enabled():
+            reasons.append("its gradients are not deterministic")
+        return reasons
+
+    def run(
+        self,
+        q: Float[Tensor, "b h n d"],
+        k: Float[Tensor, "b h m d"],
+        v: Float[Tensor, "b h m e"],
+        *,
+        bias: Float[Tensor, "*#h #n #m"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b h n e"]:
+        bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
+        attend = torch.ops.aten._scaled_dot_product_cudnn_attention
+        y: Tensor = attend(q, k, v, bias, torch.is_grad_enabled(), scale=scale)[0]  # the statistics are for gradients
+        return y

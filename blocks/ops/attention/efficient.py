@@ -1,0 +1,56 @@
+"""Memory-efficient attention: a running softmax over blocks of keys, also with a bias and in float32.
+
+Rabe and Staats 2021, https://arxiv.org/abs/2112.05682.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from blocks.ops.attention.fused import ALIGNMENT, HALF, Fused, misaligned
+
+ROW = 16  # numbers that the rows of a bias are padded to
+
+
+class Efficient(Fused):
+    """SDPA's memory-efficient attention on CUDA, with the gradient of the bias."""
+
+    name, priority = "efficient", 20
+    dtypes = (*HALF, torch.float32)
+    capability = (5, 0)
+
+    def unsupported(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
+    ) -> list[str]:
+        reasons = super().unsupported(q, k, v, bias=bias, scale=scale)
+        multiple = ALIGNMENT // q.element_size()
+        if q.shape[-1] % multiple or v.shape[-1] % multiple:
+            reasons.append(f"needs head sizes that are multiples of {multiple}, not {q.shape[-1]} and {v.shape[-1]}")
+        elif misaligned(q) or misaligned(k) or misaligned(v):
+            reasons.append(f"needs rows of q, k and v that start at multiples of {ALIGNMENT} bytes")
+        return reasons
+
+    def run(
+        self,
+        q: Float[Tensor, "b h n d"],
+        k: Float[Tensor, "b h m d"],
+        v: Float[Tensor, "b h m e"],
+        *,
+        bias: Float[Tensor, "*#h #n #m"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b h n e"]:
+        bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
+        attend = torch.ops.aten._scaled_dot_product_efficient_attention
+        y: Tensor = attend(q, k, v, bias, torch.is_grad_enabled(), scale=scale)[0]  # the statistics are for gradients
+        return y
+
+
+def aligned_bias(bias: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "b h n m"]:
+    """The bias of each query and key as a view whose rows start at multiples of `ROW` numbers."""
+    keys = k.shape[-2]
+    if keys % ROW or bias.shape[-1] != keys or bias.storage_offset() % ROW or not bias.is_contiguous():
+        bias = F.pad(bias.expand(*bias.shape[:-1], keys).contiguous(), (0, -keys % ROW))[..., :keys]
+    return bias.expand(*q.shape[:-1], keys)

@@ -1,0 +1,59 @@
+"""What the kernels share that are one back end of PyTorch's scaled_dot_product_attention on CUDA.
+
+They call the back end's operator. torch.nn.attention.sdpa_kernel selects a back end too, but by flags of the whole
+process, which threads share.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from registry import Kernel
+
+ALIGNMENT = 16  # bytes that a load of a fused kernel takes at once
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Fused(Kernel):
+    """Base of the fused back ends; their gradients cannot be differentiated again."""
+
+    op = "attention"
+    device: ClassVar[str] = "cuda"
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = HALF
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+    """The lowest compute capability that it is built for."""
+
+    def unavailable(self) -> str | None:
+        if not torch.cuda.is_available():
+            return "needs a CUDA device, and there is none"
+        if torch.version.cuda is None:
+            return "needs a device by NVIDIA"
+        capability = torch.cuda.get_device_capability()
+        if capability < self.capability:
+            needed, present = (".".join(map(str, each)) for each in (self.capability, capability))
+            return f"needs compute capability {needed}, and this device has {present}"
+        return None
+
+    def unsupported(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
+    ) -> list[str]:
+        reasons = []
+        if q.device.type != self.device:
+            reasons.append(f"runs on {self.device} only, not on {q.device.type}")
+        if not (q.dtype == k.dtype == v.dtype and q.dtype in self.dtypes):
+            dtypes, names = f"{q.dtype}, {k.dtype} and {v.dtype}", " or ".join(map(str, self.dtypes))
+            reasons.append(f"q, k and v should have one dtype, {names}, not {dtypes}")
+        if q.numel() == 0 or k.numel() == 0 or v.numel() == 0:
+            reasons.append("takes no empty tensors")
+        if q.stride(-1) != 1 or k.stride(-1) != 1 or v.stride(-1) != 1:
+            reasons.append("needs the channels of a head side by side in memory")
+        return reasons
+
+
+def misaligned(x: Tensor) -> bool:
+    """Whether a row of x [B,heads,N,d] starts at an address that `ALIGNMENT` does not divide."""
+    size = x.element_size()
+    return any(offset * size % ALIGNMENT for offset in (x.storage_offset(), *x.stride()[:-1]))
