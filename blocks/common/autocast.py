@@ -13,6 +13,14 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def to_autocast_dtype(x: Tensor) -> Tensor:
+    """`x` in the dtype of autocast where that is enabled; a layer that begins so keeps its maps in 16 bits."""
+    device = "cpu" if x.is_meta else x.device.type
+    if not torch.is_autocast_enabled(device) or not x.is_floating_point() or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(device))
+
+
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Disable autocast on the device of `x`.
 

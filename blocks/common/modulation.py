@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.common.autocast import at_least_float32
+from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.weight_cache import WeightCache
 
 
@@ -18,8 +18,9 @@ def demodulation_factors(
     weight: Float[Tensor, "o i *k"], style: Float[Tensor, "b i"], *, eps: float = 1e-8
 ) -> Float[Tensor, "b o"]:
     """1 / |row| for each row of each sample's weight W diag(style), computed without the modulated weight."""
-    squares = at_least_float32(style).square() @ _squares(weight).mT
-    return torch.rsqrt(squares + eps).to(style.dtype)
+    with no_autocast(style):
+        squares = at_least_float32(style).square() @ _squares(weight).mT
+        return torch.rsqrt(squares + eps).to(style.dtype)
 
 
 def _sum_of_squares(weight: Float[Tensor, "o i *k"]) -> Float[Tensor, "o i"]:

@@ -29,7 +29,7 @@ class WeightCache:
         """`compute(weight, *others)`."""
         if not _caches or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
             return self.compute(weight, *others)
-        by_weight = _caches[0].setdefault(self, WeakTensorKeyDictionary())
+        by_weight = _caches[-1].setdefault(self, WeakTensorKeyDictionary())
         if weight not in by_weight:
             by_weight[weight] = {}
         results: dict[tuple[Any, ...], Tensor] = by_weight[weight]
@@ -38,13 +38,21 @@ class WeightCache:
         return results[others]
 
 
+Results = dict[WeightCache, WeakTensorKeyDictionary]
+
+
 @contextmanager
-def frozen_weights() -> Iterator[None]:
+def frozen_weights(results: Results | None = None) -> Iterator[None]:
     """Keep the results of every `WeightCache` while this is open. The caller must not change any weight meanwhile.
 
     A change cannot be detected: PyTorch's fused optimisers, for example, do not increment a tensor's version.
+
+    Args:
+        results: Where results are kept and looked up, so that they outlive the context; None for the results of the
+            surrounding `frozen_weights`, or for new ones.
     """
-    _caches.append({})
+    surrounding = _caches[-1] if _caches else {}
+    _caches.append(surrounding if results is None else results)
     try:
         yield
     finally:
@@ -56,4 +64,4 @@ def weights_are_frozen() -> bool:
     return bool(_caches)
 
 
-_caches: list[dict[WeightCache, WeakTensorKeyDictionary]] = []
+_caches: list[Results] = []

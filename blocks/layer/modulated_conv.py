@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from blocks.common.autocast import no_autocast
+from blocks.common.autocast import no_autocast, to_autocast_dtype
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.noise import Noise
 from blocks.common.resample import BINOMIAL, fir_kernel
@@ -97,7 +97,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
         flip_kernel = self.up > 1  # StyleGAN's upsampling layers are true convolutions, the others correlations
         with no_autocast(x):
             style = self.affine(ws[:, 0].to(self.weight.dtype)) * self.scale  # cheaper than scaling the weight
-        y = self.convolve(x, self.weight, style, flip_kernel=flip_kernel, **options)
-        y = self.noise(to_nhwc(y))
-        y = self.bias_act(y, self.bias, activation=self.activation, gain=self.gain, clamp=self.clamp, dim=-1)
-        return to_nchw(y)
+        y = to_nhwc(self.convolve(to_autocast_dtype(x), self.weight, style, flip_kernel=flip_kernel, **options))
+        noise = self.noise.sample(y) if isinstance(self.noise, Noise) else None
+        finish = {"activation": self.activation, "gain": self.gain, "clamp": self.clamp, "dim": -1}
+        return to_nchw(self.bias_act(y, self.bias, noise=noise, **finish))

@@ -82,5 +82,5 @@ class Residual(Layer, kind="residual"):
         if y.shape != x.shape:
             shapes = f"the layer turns {list(x.shape[1:])} into {list(y.shape[1:])}"
             raise ValueError(f"{shapes}; in a residual branch it has to keep the shape")
-        branch = y * (self.scale.gamma * self.gain)[:, None, None]
+        branch = y * (self.scale.gamma * self.gain).to(y.dtype)[:, None, None]
         return torch.add(branch, x if self.raw else normalized, alpha=self.gain)

@@ -101,8 +101,9 @@ class StyledAttention(Layer, kind="styled-attention"):
         attended = self.attend(*self.heads(qkv)).transpose(1, 2).flatten(-2)
         y = scaled_linear(attended, self.proj, demodulation_factors(self.proj, t))
         y = scaled_linear(values, self.residual, demodulation_factors(self.residual, t), plus=y)
-        y = self.noise(torch.unflatten(y, 1, x.shape[2:]))
-        return to_nchw(self.bias_act(y, self.bias, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
+        y = torch.unflatten(y, 1, x.shape[2:])
+        noise = self.noise.sample(y) if isinstance(self.noise, Noise) else None
+        return to_nchw(self.bias_act(y, self.bias, noise=noise, activation="lrelu", gain=1, clamp=self.clamp, dim=-1))
 
     def queries_keys_values(
         self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]

@@ -17,6 +17,7 @@ from blocks.common.autocast import at_least_float32
 from blocks.common.divisors import nearest_divisors
 from blocks.common.shapes import check_nhwc
 from blocks.families import Norm, to_nchw, to_nhwc
+from blocks.norm.moments import channel_moments, reads_once, scale_and_shift
 from registry import incompatible
 
 
@@ -42,7 +43,17 @@ class GroupNorm(Norm, kind="group-norm"):
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         check_nhwc(self, x, self.weight.shape[0])
+        if reads_once(x):
+            return scale_and_shift(x, *self.affine(x))
         wide = at_least_float32(to_nchw(x))
         # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
         normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
         return torch.addcmul(self.bias.to(wide.dtype), normalized, self.weight.to(wide.dtype)).to(x.dtype)
+
+    def affine(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+        """The norm of this x as a gain and a shift of each channel."""
+        mean, variance = (torch.unflatten(each, 1, (self.num_groups, -1)) for each in channel_moments(x))
+        group_mean = mean.mean(2, keepdim=True)
+        group_variance = (variance + (mean - group_mean).square()).mean(2, keepdim=True)
+        gain = (torch.rsqrt(group_variance + self.eps) * self.weight.view(self.num_groups, -1)).flatten(1)
+        return gain, self.bias - group_mean.expand_as(mean).flatten(1) * gain

@@ -7,17 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation
+from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation, by_channel, by_pixel
 from registry import Kernel
 
 
 class InPlace(Kernel):
-    """Adds the bias out of place and applies the other steps to the sum in place."""
+    """Makes the first addition out of place and applies the other steps to the sum in place."""
 
     op, name, priority = "bias_act", "in-place", 10
 
-    def unsupported(self, x: Tensor, bias: Tensor | None = None, **_: object) -> list[str]:
-        if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+    def unsupported(
+        self, x: Tensor, bias: Tensor | None = None, *, noise: Tensor | None = None, **_: object
+    ) -> list[str]:
+        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, bias, noise)):
             return ["overwrites the intermediate results that gradients need"]
         return ["needs a bias: without one the first step would overwrite x"] if bias is None else []
 
@@ -26,13 +28,15 @@ class InPlace(Kernel):
         x: Float[Tensor, "*shape"],
         bias: Float[Tensor, " c"],
         *,
+        noise: Float[Tensor, "*pixels"] | None = None,
         activation: Activation = "linear",
         slope: float = SLOPE,
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
-        y = x + bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
+        shift = by_channel(bias, x, dim)
+        y = x + shift if noise is None else (x + by_pixel(noise, x, dim)).add_(shift)
         if activation == "lrelu":
             F.leaky_relu_(y, slope)
         elif activation != "linear":

@@ -1,4 +1,4 @@
-"""Bias, activation, gain and clamp as separate steps."""
+"""Noise, bias, activation, gain and clamp as separate steps."""
 
 from __future__ import annotations
 
@@ -16,35 +16,50 @@ SLOPE = 0.2
 GAINS: dict[str, float] = {"linear": 1.0, "lrelu": math.sqrt(2), "relu": math.sqrt(2), "swish": math.sqrt(2)}
 
 
-class Reference(Kernel):
-    """The four steps one after the other; differentiable any number of times."""
+def by_channel(bias: Tensor, x: Tensor, dim: int) -> Tensor:
+    """A value per channel in x's dtype, in a shape that broadcasts against x."""
+    return bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
 
-    op, name, second_order = "bias_act", "reference", True
+
+def by_pixel(noise: Tensor, x: Tensor, dim: int) -> Tensor:
+    """A value per pixel in x's dtype, in a shape that broadcasts against x; a missing batch axis is broadcast too."""
+    return noise.to(x.dtype).unsqueeze(dim % x.ndim - x.ndim)
+
+
+class Reference(Kernel):
+    """The steps one after the other; differentiable any number of times."""
+
+    op, name = "bias_act", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,
         x: Float[Tensor, "*shape"],
         bias: Float[Tensor, " c"] | None = None,
         *,
+        noise: Float[Tensor, "*pixels"] | None = None,
         activation: Activation = "linear",
         slope: float = SLOPE,
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
-        """Add a bias per channel, apply the activation, multiply by the gain and clamp.
+        """Add noise per pixel and a bias per channel, apply the activation, multiply by the gain and clamp.
 
         Args:
             x: Any shape with channels on axis `dim`.
             bias: One value per channel.
+            noise: One value per pixel: the axes of x except `dim`, with or without the batch axis.
             activation: "lrelu" is leaky ReLU of slope `slope`; "swish" is x sigmoid(x).
             slope: Slope of "lrelu" below zero.
             gain: Factor after the activation; None for 1 ("linear") or sqrt(2) (all others).
             clamp: Largest magnitude of the result; None for no limit.
             dim: Axis of the channels.
         """
+        if noise is not None:
+            x = x + by_pixel(noise, x, dim)
         if bias is not None:
-            x = x + bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
+            x = x + by_channel(bias, x, dim)
         if activation == "lrelu":
             x = F.leaky_relu(x, slope)
         elif activation != "linear":

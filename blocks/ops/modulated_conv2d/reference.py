@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.modulation import demodulation_factors
+from blocks.common.weight_cache import WeightCache
 from blocks.ops.upfirdn2d import Padding, upfirdn2d
 from registry import Kernel
 
@@ -41,11 +42,16 @@ def normalize_for_float16(x: Tensor, weight: Weight, style: Tensor, demodulate: 
     """Remove the factors of weight and style that demodulation cancels, where float16 would overflow from them."""
     if x.dtype != torch.float16 or not demodulate:
         return weight, style
-    fan_in = weight[0].numel()
-    return (
-        weight / (weight.abs().amax((1, 2, 3), keepdim=True) * fan_in**0.5),
-        style / style.abs().amax(1, keepdim=True),
-    )
+    return normalized_weight(weight), style / style.abs().amax(1, keepdim=True)
+
+
+def _normalized_weight(weight: Weight) -> Weight:
+    """Each output channel's weight divided by its largest magnitude and the root of its size, in float16."""
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).float()
+    return (weight / (largest * weight[0].numel() ** 0.5)).to(torch.float16, memory_format=torch.channels_last)
+
+
+normalized_weight = WeightCache(_normalized_weight)
 
 
 def total_padding(up: int, filter: Tensor | None, padding: int) -> Padding:
@@ -60,7 +66,8 @@ def total_padding(up: int, filter: Tensor | None, padding: int) -> Padding:
 class Reference(Kernel):
     """Upsample and filter the map, then convolve each sample with its own weight w s d."""
 
-    op, name, second_order = "modulated_conv2d", "reference", True
+    op, name = "modulated_conv2d", "reference"
+    second_order, forward_ad = True, True
 
     def run(
         self,

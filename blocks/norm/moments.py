@@ -1,0 +1,34 @@
+"""Mean and variance of maps, and the normalisation by them, with little memory traffic on a GPU."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.common.autocast import no_autocast
+
+
+def reads_once(x: Tensor) -> bool:
+    """Whether the functions of this file serve a map: on a GPU, where memory traffic is the cost, without gradients."""
+    return x.device.type == "cuda" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def channel_moments(x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Mean and variance of each channel over the pixels, in at least float32, without a copy of x in float32."""
+    if x.dtype in (torch.float32, torch.float64):
+        variance, mean = torch.var_mean(x, (1, 2), correction=0)
+        return mean, variance
+    with no_autocast(x):  # it would copy x in float32
+        mean = x.mean((1, 2), dtype=torch.float32)
+        squares = torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float32).square() / (x.shape[1] * x.shape[2])
+    # the rounding error of 16-bit values is larger than that of the difference
+    return mean, (squares - mean.square()).clamp(min=0)
+
+
+def scale_and_shift(
+    x: Float[Tensor, "b h w c"], gain: Float[Tensor, "b c"], shift: Float[Tensor, "b c"]
+) -> Float[Tensor, "b h w c"]:
+    """x gain + shift in x's dtype, computed in that of gain and shift."""
+    with no_autocast(x):
+        return torch.addcmul(shift[:, None, None], x, gain[:, None, None], out=torch.empty_like(x))

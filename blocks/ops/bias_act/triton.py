@@ -1,0 +1,188 @@
+"""Noise, bias, activation, gain and clamp in one pass over the map on a GPU, with first and second derivatives.
+
+The order of the steps follows StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation
+from registry import Kernel
+
+ACTIVATIONS = ("linear", "lrelu", "relu", "swish")  # numbered as in `triton_kernel`
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Options(NamedTuple):
+    """The function f(u) of one value, and the axis of the channels."""
+
+    activation: Activation
+    slope: float
+    gain: float
+    clamp: float | None
+    dim: int
+
+
+def launch(order: int, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options, *factors: Tensor) -> Any:
+    """f(u) (order 0), g f'(u) (order 1) or g h f''(u) (order 2) with u = x + noise + bias and the factors g, h."""
+    from blocks.ops.bias_act import triton_kernel
+
+    y = torch.empty_like(x)
+    if x.numel():
+        activation, slope, gain, clamp, dim = options
+        first, second = (*(_with_strides_of(x, each) for each in factors), None, None)[:2]
+        triton_kernel.launch(
+            y,
+            x,
+            None if bias is None else bias.contiguous(),
+            None if noise is None else noise.contiguous(),
+            first,
+            second,
+            channels=x.shape[dim],
+            channels_last=_channels_last(x, dim),
+            activation=ACTIVATIONS.index(activation),
+            order=order,
+            slope=slope,
+            gain=gain,
+            clamp=clamp,
+        )
+    return y
+
+
+def sums(
+    needed: tuple[bool, ...], gradient: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, dim: int
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, bias and noise from that of their sum u."""
+    dbias = dnoise = None
+    if needed[1] and bias is not None:
+        axes = [axis for axis in range(x.ndim) if axis != dim % x.ndim]
+        dbias = gradient.sum(axes, dtype=torch.float32).to(bias.dtype)
+    if needed[2] and noise is not None:
+        dnoise = gradient.sum(dim, dtype=torch.float32)
+        dnoise = (dnoise if noise.ndim == dnoise.ndim else dnoise.sum(0)).to(noise.dtype)
+    return gradient if needed[0] else None, dbias, dnoise
+
+
+class Value(torch.autograd.Function):
+    """f(u)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options) -> Tensor:
+        ctx.save_for_backward(x, bias, noise)
+        ctx.options = options
+        y: Tensor = launch(0, x, bias, noise, options)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, bias, noise = ctx.saved_tensors
+        du = Slope.apply(gradient, x, bias, noise, ctx.options)
+        return *sums(ctx.needs_input_grad, du, x, bias, noise, ctx.options.dim), None
+
+
+class Slope(torch.autograd.Function):
+    """g f'(u), linear in g."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options) -> Tensor:
+        ctx.save_for_backward(g, x, bias, noise)
+        ctx.options = options
+        y: Tensor = launch(1, x, bias, noise, options, g)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        g, x, bias, noise = ctx.saved_tensors
+        needed, options = ctx.needs_input_grad, ctx.options
+        dg = Slope.apply(gradient, x, bias, noise, options) if needed[0] else None
+        if options.activation != "swish" or not any(needed[1:]):  # the others are linear on both sides of 0
+            return dg, None, None, None, None
+        du = Curvature.apply(gradient, g, x, bias, noise, options)
+        return dg, *sums(needed[1:], du, x, bias, noise, options.dim), None
+
+
+class Curvature(torch.autograd.Function):
+    """g h f''(u)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, h: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options
+    ) -> Tensor:
+        y: Tensor = launch(2, x, bias, noise, options, g, h)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise RuntimeError("bias_act: the kernel triton has no third derivative of swish; take kernel='reference'")
+
+
+class Triton(Kernel):
+    """Reads the map once and writes the result once, in float32 arithmetic; differentiable twice."""
+
+    op, name, priority, second_order = "bias_act", "triton", 20, True
+
+    def unavailable(self) -> str | None:
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        return None if torch.cuda.is_available() or _interpreted() else "needs a CUDA device"
+
+    def unsupported(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+        activation: Activation = "linear",
+        gain: float | None = None,
+        clamp: float | None = None,
+        dim: int = 1,
+        **_: object,
+    ) -> list[str]:
+        if torch.compiler.is_compiling():
+            return ["torch.compile fuses the steps of the reference kernel itself"]
+        reasons = []
+        if x.device.type != "cuda" and not (_interpreted() and x.device.type == "cpu"):
+            reasons.append(f"runs on CUDA devices only, not on {x.device.type}")
+        if x.dtype not in DTYPES:
+            reasons.append("computes in float32, float16 or bfloat16 only")
+        contiguous = x.is_contiguous() and dim % x.ndim == 1
+        if x.ndim < 2 or dim % x.ndim == 0 or not (contiguous or _channels_last(x, dim)):
+            reasons.append("needs a contiguous or channels-last map with channels after the batch")
+        if bias is None and noise is None and activation == "linear" and gain in (None, 1) and clamp is None:
+            reasons.append("has nothing to compute")
+        return reasons
+
+    def run(
+        self,
+        x: Float[Tensor, "*shape"],
+        bias: Float[Tensor, " c"] | None = None,
+        *,
+        noise: Float[Tensor, "*pixels"] | None = None,
+        activation: Activation = "linear",
+        slope: float = SLOPE,
+        gain: float | None = None,
+        clamp: float | None = None,
+        dim: int = 1,
+    ) -> Float[Tensor, "*shape"]:
+        options = Options(activation, slope, GAINS[activation] if gain is None else gain, clamp, dim)
+        y: Tensor = Value.apply(x, bias, noise, options)
+        return y
+
+
+def _channels_last(x: Tensor, dim: int) -> bool:
+    return x.movedim(dim, -1).is_contiguous()
+
+
+def _with_strides_of(x: Tensor, gradient: Tensor) -> Tensor:
+    return gradient if gradient.stride() == x.stride() else torch.empty_like(x).copy_(gradient)
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
