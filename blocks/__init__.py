@@ -12,15 +12,18 @@ from blocks.augment.fading_blur import FadingBlur
 from blocks.common.equalized import EqualConv2d, EqualLinear
 from blocks.common.noise import Noise, noise_mode
 from blocks.condition.class_labels import ClassLabels
+from blocks.feature_extractor.torchscript import TorchScriptExtractor
 from blocks.feed_forward.identity import Identity
 from blocks.feed_forward.mlp import MLP
 from blocks.head.class_token import ClassTokenHead
 from blocks.head.contrad import ContraDHead
+from blocks.head.discriminative_basis import DiscriminativeBasis
 from blocks.head.linear import LinearHead
 from blocks.head.patch import PatchHead
 from blocks.head.token_conv import TokenConvHead
 from blocks.image_head.inr_patches import INRPatches
 from blocks.image_head.linear_patches import LinearPatches
+from blocks.image_head.linear_to_rgb import LinearToRGB
 from blocks.image_head.siren_patches import SirenPatches
 from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.conv import Conv
@@ -28,9 +31,11 @@ from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
 from blocks.layer.modulated_conv import ModulatedConv
 from blocks.layer.norm import Normalize
+from blocks.layer.pointwise import Pointwise
 from blocks.layer.pos_embed import PosEmbed
 from blocks.layer.residual import Residual
 from blocks.layer.residual_conv import ResidualConv
+from blocks.layer.resnext import ResNeXtBlock
 from blocks.layer.styled_attention import StyledAttention
 from blocks.layer.transformer import Transformer
 from blocks.layer.upsample import Upsample
@@ -41,6 +46,9 @@ from blocks.loss.relativistic import Relativistic
 from blocks.loss.wasserstein import Wasserstein
 from blocks.mapping.bypass import BypassMapping
 from blocks.mapping.mapping import MappingNetwork
+from blocks.mapping.no_mapping import NoMapping
+from blocks.metric.frechet import FD, FID
+from blocks.metric.perceptual_path_length import PerceptualPathLength
 from blocks.norm.adain import AdaIN
 from blocks.norm.batch_norm_local import BatchNormLocal
 from blocks.norm.group_norm import GroupNorm
@@ -61,9 +69,11 @@ from blocks.schedule.linear import LinearSchedule
 from blocks.schedule.step import StepSchedule
 from blocks.stem.from_rgb import FromRGB
 from blocks.stem.from_wavelets import FromWavelets
+from blocks.stem.linear_from_rgb import LinearFromRGB
 from blocks.stem.overlapping_patches import OverlappingPatches
 from blocks.synthesis_input.constant import Constant
 from blocks.synthesis_input.fourier_features import FourierFeatures
+from blocks.synthesis_input.generative_basis import GenerativeBasis
 from blocks.synthesis_input.learned_tokens import LearnedTokens
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
@@ -71,6 +81,8 @@ from blocks.weight_norm.spectral import SpectralNorm
 
 __all__ = [
     "ADA",
+    "FD",
+    "FID",
     "MLP",
     "R1",
     "R2",
@@ -89,6 +101,7 @@ __all__ = [
     "CosineSchedule",
     "DenseAttention",
     "DiffAugment",
+    "DiscriminativeBasis",
     "Downsample",
     "EqualConv2d",
     "EqualLinear",
@@ -96,6 +109,7 @@ __all__ = [
     "FourierFeatures",
     "FromRGB",
     "FromWavelets",
+    "GenerativeBasis",
     "GradientPenalty",
     "GroupNorm",
     "Hinge",
@@ -107,23 +121,29 @@ __all__ = [
     "LayerNorm",
     "LayerScale",
     "LearnedTokens",
+    "LinearFromRGB",
     "LinearHead",
     "LinearPatches",
     "LinearSchedule",
+    "LinearToRGB",
     "Linformer",
     "MappingNetwork",
     "MinibatchStd",
     "ModulatedConv",
     "NeighborhoodAttention",
+    "NoMapping",
     "Noise",
     "NonSaturating",
     "Normalize",
     "OverlappingPatches",
     "PatchHead",
     "PathLength",
+    "PerceptualPathLength",
     "PixelNorm",
+    "Pointwise",
     "PosEmbed",
     "Relativistic",
+    "ResNeXtBlock",
     "Residual",
     "ResidualConv",
     "SelfModulatedLayerNorm",
@@ -134,6 +154,7 @@ __all__ = [
     "StyledAttention",
     "ToRGB",
     "TokenConvHead",
+    "TorchScriptExtractor",
     "Transformer",
     "Upsample",
     "UpsampleLinear",

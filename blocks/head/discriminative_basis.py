@@ -48,8 +48,13 @@ class DiscriminativeBasis(Head, kind="discriminative-basis"):
             nn.init.normal_(self.embed.weight, std=1 / math.sqrt(cond_dim * out_dim))
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
+        check_condition(self, c, self.cond_dim, x)
+        y = self.outputs(x)
+        return y if self.embed is None else (y * self.embed(c)).sum(dim=1, keepdim=True)
+
+    def outputs(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o"]:
+        """The outputs of the linear map: the logit, or what the embedded condition is multiplied by."""
         check_nchw(self, x, self.dim)
         check_resolution(self, x.shape[2], x.shape[3], self.resolution)
-        check_condition(self, c, self.cond_dim, x)
         y: Tensor = self.linear((x * self.basis).sum(dim=(2, 3)))
-        return y if self.embed is None else (y * self.embed(c)).sum(dim=1, keepdim=True)
+        return y

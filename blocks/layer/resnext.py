@@ -67,4 +67,5 @@ class ResNeXtBlock(Layer, kind="resnext"):
     ) -> Float[Tensor, "b c h w"]:
         check_nchw(self, x, self.conv1.in_dim)
         y = self.activation2(self.conv2(self.activation1(self.conv1(x))))
-        return x + self.conv3(y)
+        residual: Tensor = self.conv3(y)
+        return x + residual

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from blocks.ops.attention import attention
+from blocks.ops.bias_act import bias_act
 from blocks.ops.conv2d import winograd
 from blocks.ops.l2_attention import l2_attention
 from blocks.ops.neighborhood_attention import neighborhood_attention
@@ -21,6 +22,7 @@ DATA = Path(__file__).parent / "data"
 GENERATORS = ["stylenat/generator-16-legacy", "stylenat/generator-32"]
 DISCRIMINATORS = ["stylenat/discriminator-16-equal", "stylenat/discriminator-32-sn"]
 STYLEFORMER = ["styleformer/disc16_resnet", "styleformer/gen16"]
+R3GAN = ["r3gan/discriminator-loss-conditional", "r3gan/generator-16"]
 FIXTURES = {
     attention: [
         "styleformer/enc_full_const",
@@ -44,7 +46,8 @@ FIXTURES = {
         "stylenat/na2d-rpb",
     ],
     l2_attention: ["vitgan/off-generator-conv-32", "vitgan/paper-dblock", "vitgan/re-attention-l2"],
-    upfirdn2d: [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER],
+    upfirdn2d: [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER, *R3GAN],
+    bias_act: R3GAN,
 }
 CASES = [(op, kernel, name) for op, names in FIXTURES.items() for kernel in op.kernels() for name in names]
 
@@ -63,7 +66,7 @@ def test_every_kernel_reproduces_the_recordings(
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER])
+@pytest.mark.parametrize("name", [*GENERATORS, *DISCRIMINATORS, *STYLEFORMER, *R3GAN])
 @pytest.mark.parametrize("dtype", test_golden.TOLERANCE, ids=["float64", "float32"])
 def test_whole_networks_reproduce_the_recording_by_reference_kernels_alone(name: str, dtype: torch.dtype) -> None:
     with reference_kernels():

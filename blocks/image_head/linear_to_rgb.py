@@ -14,7 +14,7 @@ from blocks.common.shapes import check_nchw
 from blocks.families import ImageHead
 
 
-class PointwiseHead(ImageHead, kind="pointwise"):
+class LinearToRGB(ImageHead, kind="linear-to-rgb"):
     """A 1x1 convolution without bias, added to the image so far; weights N(0, 1 / C) at init.
 
     Args:

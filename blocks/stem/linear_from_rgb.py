@@ -18,7 +18,7 @@ from blocks.families import Stem
 from registry import incompatible
 
 
-class PointwiseStem(Stem, kind="pointwise"):
+class LinearFromRGB(Stem, kind="linear-from-rgb"):
     """A 1x1 convolution of the image without bias and activation; weights N(0, 1 / image channels) at init.
 
     Args:
@@ -35,7 +35,7 @@ class PointwiseStem(Stem, kind="pointwise"):
     def __init__(self, image_channels: int, in_dim: int | None = None, *, dim: PositiveInt) -> None:
         super().__init__()
         if in_dim is not None:
-            fact = f"pointwise must be the first stem, but there are features of {in_dim} channels already"
+            fact = f"linear-from-rgb must be the first stem, but there are features of {in_dim} channels already"
             raise incompatible((), f"{fact}; use from-rgb")
         self.conv = PlainConv2d(image_channels, dim)
 
