@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from assemblies.discriminator import Discriminator
+from assemblies.document_paths import with_settings
 from assemblies.gan import GAN
 from assemblies.generator import Generator
 from assemblies.multi_stage import MultiStage
@@ -18,17 +19,21 @@ from registry.errors import nearest
 FAMILIES: tuple[type[Block], ...] = (GAN, MultiStage, Generator, Discriminator)
 
 
-def read(source: str | Path, *families: type[Block]) -> Spec:
+def read(source: str | Path, *families: type[Block], settings: Sequence[str] = ()) -> Spec:
     """The document in a YAML or JSON file, or the preset of that name.
 
     Args:
         source: A path, or the name of a preset.
         families: Families that the document may belong to; by default gan, multi-stage, generator and discriminator.
+        settings: Changes of the document, each `path=value`, such as "generator.synthesis.3.dim=64".
 
     Raises:
-        SpecValidationError: The document is not valid, or there is no such file or preset.
+        SpecValidationError: The document is not valid, there is no such file or preset, or a setting does not fit.
     """
     families = families or FAMILIES
+    if settings:
+        document = with_settings(read(source, *families).to_dict(), settings)
+        return spec_file.validate(document, *families, subject=f"{source} with --set")
     presets = catalogue.presets()
     if str(source) in presets:
         return spec_file.validate(presets[str(source)](), *families, subject=str(source))

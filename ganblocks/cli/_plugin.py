@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ganblocks.cli.blocks import blocks, presets, schema
 from ganblocks.cli.convert import convert
+from ganblocks.cli.diff import diff
 from ganblocks.cli.doctor import doctor
 from ganblocks.cli.export import export
 from ganblocks.cli.hub import pull, push
@@ -26,6 +27,7 @@ def register_commands(register: RegisterCommand) -> None:
     register("push", push)
     register("pull", pull)
     register("show", show)
+    register("diff", diff)
     register("blocks", blocks)
     register("presets", presets)
     register("schema", schema)

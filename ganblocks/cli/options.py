@@ -20,6 +20,10 @@ ModelArgument: TypeAlias = Annotated[
 SpecArgument: TypeAlias = Annotated[
     str, typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC")
 ]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change the document, such as generator.z_dim=64; repeat.", metavar="PATH=VALUE"),
+]
 
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 

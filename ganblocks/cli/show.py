@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,17 @@ import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, SpecArgument, examples
+from ganblocks.cli.options import Json, Settings, SpecArgument, examples
 from registry import Spec, SpecError
 
 if TYPE_CHECKING:
     from assemblies import Step
 
 
-@examples("ganblocks show stylenat-ffhq-256", "ganblocks show my-gan.yaml --json")
+@examples(
+    "ganblocks show stylenat-ffhq-256",
+    "ganblocks show mini-stylenat --set generator.z_dim=128 --set batch_size=32 --json",
+)
 def show(
     spec: SpecArgument,
     resolution: Annotated[
@@ -25,27 +29,31 @@ def show(
     channels: Annotated[
         int, typer.Option(min=1, help="Channels of the images of a single discriminator.", metavar="N")
     ] = 3,
+    settings: Settings = None,
     json: Json = False,
 ) -> None:
     """Check a spec and show its steps: shapes, style vectors, parameters, multiply-adds."""
-    summary = describe_spec(spec, resolution, channels)
+    summary = describe_spec(spec, resolution, channels, settings or ())
     tables.print_json(summary) if json else tables.print_steps(summary)
 
 
-def describe_spec(source: str | Path, resolution: int | None = None, image_channels: int = 3) -> dict[str, Any]:
+def describe_spec(
+    source: str | Path, resolution: int | None = None, image_channels: int = 3, settings: Sequence[str] = ()
+) -> dict[str, Any]:
     """Steps, totals and training options of a GAN, generator or discriminator.
 
     Args:
         source: A file or a preset's name.
         resolution: Side of the images of a single discriminator, in pixels.
         image_channels: Channels of the images of a single discriminator.
+        settings: Changes of the document, each `path=value`.
 
     Raises:
         SpecError: The spec is not valid; all problems are listed.
     """
     from assemblies import check, read
 
-    spec = read(source)
+    spec = read(source, settings=settings)
     side = None if resolution is None else (resolution, resolution)
     try:
         traces = check(spec, resolution=side, image_channels=image_channels)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 
 from registry.text import printable
+
+if TYPE_CHECKING:
+    from assemblies.document_paths import Difference
 
 PIPE_WIDTH = 160  # columns where standard output is not a terminal
 
@@ -123,6 +126,13 @@ def print_steps(summary: Mapping[str, Any]) -> None:
         for name, text in training.items():
             options.add_row(_strong(name), text)
         out.print(options)
+
+
+def print_differences(rows: Iterable[Difference], names: tuple[str, str]) -> None:
+    table = _table("path", *names)
+    for row in rows:
+        table.add_row(_strong(row.path), _short(row.first), _short(row.second))
+    console().print(table)
 
 
 def print_presets(presets: Iterable[Mapping[str, str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ganblocks.cli.options import examples, takes_options
+from ganblocks.cli.options import Settings, examples, takes_options
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 from registry.text import printable
 
@@ -30,17 +30,23 @@ def train(
         typer.Option(help="Folder, .zip, .tar shards or digits.", metavar="DATA", rich_help_panel=DATA),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.", metavar="FOLDER", rich_help_panel=OUTPUT)] = Path("run"),
+    settings: Settings = None,
     *,
     options: TrainOptions,
 ) -> None:
     """Train a GAN. Ctrl-C saves the state; --resume continues it exactly."""
-    from ganblocks.errors import Interrupted
+    from assemblies import GAN, read
+    from assemblies.multi_stage import MultiStage
+    from ganblocks.errors import Interrupted, UsageError
     from ganblocks.training.distributed import destroy_process_group
     from ganblocks.training.train import train
 
+    if settings and spec is None:
+        raise UsageError("--set changes the document of a new run: give its SPEC too; a resumed run keeps its document")
+    document = read(spec, GAN, MultiStage, settings=settings) if settings and spec else spec
     command = shlex.join(["ganblocks", *sys.argv[1:]])
     try:
-        run = train(spec, data, out, options=options.of(options, {"command": command}))
+        run = train(document, data, out, options=options.of(options, {"command": command}))
     except Interrupted as error:  # here, because typer does not print its message
         destroy_process_group()
         with suppress(OSError):  # the terminal may be closed

@@ -23,7 +23,9 @@ Tiles = Float[Tensor, "b gy gx n rows columns pixels d"]
 class TiledMath(Kernel):
     """Tiles of queries with the keys that they can attend to, for gradient penalties on large maps."""
 
-    op, name, priority, second_order = "neighborhood_attention", "tiled-math", 20, True
+    op, name, priority = "neighborhood_attention", "tiled-math", 20
+    second_order, forward_ad = True, True
+    portable = True  # plain operations like the reference, with a tenth of its memory
 
     def unsupported(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
         return ["compiled code has one derivative only"] if torch.compiler.is_compiling() else []

@@ -1,0 +1,51 @@
+"""The command diff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ganblocks.cli import tables
+from ganblocks.cli.options import Json, examples
+
+IGNORED = ("spec", "command", "fingerprint", "versions", "step", "images")  # of a run's record
+
+
+@examples("ganblocks diff stylenat-ffhq-256 stylenat-church-256", "ganblocks diff runs/first runs/second")
+def diff(
+    first: Annotated[str, typer.Argument(help="A file, a preset's name or a run folder.", metavar="A")],
+    second: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
+    json: Json = False,
+) -> None:
+    """Compare two documents, presets or runs: each path with the values of both."""
+    from assemblies.document_paths import differences
+
+    rows = list(differences(document_of(first), document_of(second)))
+    if json:
+        tables.print_json([row._asdict() for row in rows])
+    elif not rows:
+        typer.echo("no differences")
+    else:
+        tables.print_differences(rows, (first, second))
+
+
+def document_of(source: str) -> dict[str, Any]:
+    """The document of a file, preset or run in plain data; that of a run contains its options as `run`.
+
+    Raises:
+        SpecError: There is no such document, or it is not valid.
+    """
+    from assemblies import read
+
+    folder = Path(source)
+    if not (folder / "gan.yaml").is_file():
+        return read(source).to_dict()
+    document = read(folder / "gan.yaml").to_dict()
+    record = folder / "run.json"
+    if record.is_file():
+        options: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        document["run"] = {name: value for name, value in options.items() if name not in IGNORED}
+    return document
