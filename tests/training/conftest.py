@@ -60,10 +60,10 @@ def run(document, out, steps=6, **options):
     return train(document, options.pop("data"), out, **options)
 
 
-def new_trainer(document=LAZY, seed=0, **options):
-    """A trainer on the CPU with reproducible weights."""
+def new_trainer(document=LAZY, seed=0, device="cpu", precision=None, **options):
+    """A trainer with reproducible weights, on the CPU."""
     seed_step(seed, -1)
-    return Trainer(parse(document), DistributedContext("cpu", **options))
+    return Trainer(parse(document), DistributedContext(device, precision), **options)
 
 
 def real_images(count=8):

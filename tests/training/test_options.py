@@ -59,7 +59,7 @@ def test_wrong_options_are_listed_together():
         TrainOptions.of(changes={"kimg": float("inf"), "precision": "fp8", "batch": 4})
     assert str(error.value).splitlines() == [
         "kimg: input should be a finite number, but it is inf",
-        "precision: input should be 'fp32', 'bf16' or 'fp16', but it is 'fp8'",
+        "precision: input should be 'fp32', 'tf32', 'bf16' or 'fp16', but it is 'fp8'",
         f"batch: no such option; valid: {', '.join(TrainOptions.model_fields)}",
     ]
     assert TrainOptions.of(TrainOptions(kimg=3), {"init_generator": "a"}).init_generator == Path("a")

@@ -1,6 +1,8 @@
-"""Mixed precision in training: what runs in 16 bits, and what stays in float32."""
+"""Precision of trainings: what runs in 16 bits or TF32, and what stays in float32."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ import torch
 from torch import nn
 
 from ganblocks.errors import RunError
-from ganblocks.precision import autocast, refuse_fp16_on_cpu
+from ganblocks.precision import apply_precision, autocast, default_precision, refuse_fp16_on_cpu, tf32
+from ganblocks.training.distributed import DistributedContext
+from registry.kernels import wants_second_order
 from tests import tiny
-from tests.training.conftest import LAZY, new_trainer, real_images, run
+from tests.training.conftest import LAZY, checkpoint_metadata, new_trainer, real_images, run
 
 
 def test_bfloat16_trains(tmp_path):
@@ -56,8 +60,79 @@ def test_float16_is_refused_on_a_cpu():
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 needs a GPU, and there is none")
-def test_float16_trains_and_resumes(tmp_path):
-    run(LAZY, tmp_path / "run", steps=4, precision="fp16", device="cuda")
-    result = run(None, tmp_path / "run", steps=8, device="cuda", resume=True)
-    assert all(np.isfinite(value) for value in result.log[-1]["losses"].values())
+def float32_settings():
+    newer = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    return (
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+        *(each.fp32_precision for each in newer),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize(
+    ("precision", "tf32_is_on"), [("fp32", False), ("tf32", True), ("bf16", False), ("fp16", False)]
+)
+def test_a_precision_decides_about_tf32_on_cuda_and_restores_it(precision, tf32_is_on):
+    before = float32_settings()
+    with apply_precision(precision, torch.device("cuda")):
+        number = "tf32" if tf32_is_on else "ieee"
+        assert float32_settings() == (tf32_is_on, tf32_is_on, "high" if tf32_is_on else "highest", *[number] * 3)
+        with pytest.raises(ZeroDivisionError), apply_precision("tf32", torch.device("cuda")):
+            _ = 1 / 0
+        assert torch.backends.cudnn.allow_tf32 == tf32_is_on
+    assert float32_settings() == before
+
+
+def test_tf32_that_was_set_by_the_newer_switches_alone_is_restored():
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    with tf32(False, torch.device("cuda")):
+        matmul.fp32_precision = conv.fp32_precision = "tf32"  # now the older switches cannot be read
+        with tf32(False, torch.device("cuda")):
+            assert (matmul.fp32_precision, conv.fp32_precision, matmul.allow_tf32) == ("ieee", "ieee", False)
+        assert (matmul.fp32_precision, conv.fp32_precision) == ("tf32", "tf32")
+
+
+def test_a_precision_leaves_a_cpu_as_it_is():
+    before = float32_settings()
+    with apply_precision("tf32", torch.device("cpu")):
+        assert float32_settings() == before
+        assert not torch.is_autocast_enabled("cpu")
+
+
+def test_the_default_is_tf32_on_cuda_and_fp32_elsewhere():
+    assert [default_precision(device) for device in ("cuda", "cpu", "mps")] == ["tf32", "fp32", "fp32"]
+    assert new_trainer().distributed.precision == "fp32"
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_forward_and_backward_passes_of_second_order_run_without_tf32(every, monkeypatch):
+    monkeypatch.setattr(
+        DistributedContext,
+        "tf32",
+        lambda self, enabled=True: tf32(enabled and self.precision == "tf32", torch.device("cuda")),
+    )
+    regularizers = [{"kind": "r1", "every": every}, {"kind": "path-length", "every": every}]
+    trainer = new_trainer(tiny.gan(regularizers=regularizers), precision="tf32")
+    forward, backward = {True: set(), False: set()}, set()
+    for optimizer in trainer.optimizers.values():
+        optimizer.set_trainable(True)  # to register hooks
+        for layer in (each for each in optimizer.network.modules() if isinstance(each, nn.Linear)):
+            layer.register_forward_hook(lambda *_: forward[wants_second_order()].add(matmul.allow_tf32))
+            layer.weight.register_hook(lambda _: backward.add((wants_second_order(), matmul.allow_tf32)))
+        optimizer.set_trainable(False)
+    matmul, before = torch.backends.cuda.matmul, float32_settings()
+    trainer.train_step(real_images(), None)
+    assert forward == {True: {False}, False: {True}}
+    lazy = {(True, False), (False, True)}  # R1 in each step shares a backward pass with the loss
+    assert backward == (lazy if every == 2 else {(False, False), (True, False)} & backward)
+    assert float32_settings() == before
+
+
+def test_the_precision_of_a_run_is_recorded(tmp_path):
+    run(LAZY, tmp_path / "run", steps=1, precision="tf32")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "tf32"
+    with pytest.raises(RunError, match="--precision: the run was started with tf32, not fp32; omit --precision"):
+        run(None, tmp_path / "run", steps=2, resume=True, precision="fp32")
+    assert checkpoint_metadata(run(None, tmp_path / "run", steps=2, resume=True).folder)["precision"] == "tf32"

@@ -64,7 +64,12 @@ def _affine(value_range: str, like: Tensor) -> tuple[Tensor | float, Tensor | fl
         return 0.5, 0.5
     if value_range != "imagenet":
         raise ValueError(f"unknown value range {value_range!r}; valid: symmetric, unit, imagenet")
-    mean, std = like.new_tensor(IMAGENET_MEAN), like.new_tensor(IMAGENET_STD)
+    mean, std = _filled(IMAGENET_MEAN, like), _filled(IMAGENET_STD, like)
     if like.shape[1] != len(mean):  # images that are not RGB are normalised as grey ones
         mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
     return (0.5 / std)[:, None, None], ((0.5 - mean) / std)[:, None, None]
+
+
+def _filled(values: Sequence[float], like: Tensor) -> Float[Tensor, " c"]:
+    """Numbers as a tensor that is made on the device: to copy them there, the host would wait for it."""
+    return torch.stack([like.new_full((), value) for value in values])
