@@ -1,0 +1,97 @@
+"""Training on a CUDA device: each precision, exact resume, compilation, and steps that never wait for the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from assemblies import GAN, check, read
+from ganblocks.training.trainer import Trainer
+from registry import catalogue
+from tests import tiny
+from tests.training.conftest import STYLEGAN2, different_tensors, new_trainer, run
+
+pytestmark = pytest.mark.gpu
+
+MINI = sorted(name for name in catalogue.presets() if name.startswith("mini-"))
+TRAINED = tiny.gan(regularizers=[{"kind": "r1", "every": 2}, {"kind": "path-length", "every": 3}])
+
+
+def with_lazy_regularizers_at_once(preset):
+    """A preset whose lazy regularizers run in every second step, and whose learning rate does not decay."""
+    document = read(preset, GAN).to_dict()
+    for regularizer in document["regularizers"]:
+        regularizer["every"] = min(regularizer["every"], 2)
+    for network in ("generator", "discriminator"):
+        document[f"{network}_optimizer"]["decay_kimg"] = 0
+    return document | {"batch_size": 8}
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def batch_for(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor | None]:
+    channels, height, width = check(trainer.spec)["generator"].image
+    real = torch.rand(trainer.batch_size, channels, height, width, device="cuda") * 2 - 1
+    classes = trainer.generator.cond_dim
+    return real, torch.eye(classes, device="cuda")[: trainer.batch_size] if classes else None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("preset", MINI)
+def test_presets_train_and_resume_in_each_precision(preset, precision, tmp_path):
+    document = with_lazy_regularizers_at_once(preset)
+    run(document, tmp_path / "run", steps=2, precision=precision, device="cuda")
+    result = run(None, tmp_path / "run", steps=4, device="cuda", resume=True)
+    assert len(result.log) == 2
+    for record in result.log:
+        assert record["losses"].keys() >= {"generator", "discriminator"}
+        assert all(math.isfinite(value) for value in record["losses"].values())
+    assert all(value.isfinite().all() for value in result.generator.parameters())
+
+
+@pytest.mark.parametrize("preset", MINI)
+def test_a_step_does_not_wait_for_the_device(preset):
+    trainer = new_trainer(with_lazy_regularizers_at_once(preset), device="cuda")
+    real, c = batch_for(trainer)
+    trainer.train_step(real, c)  # libraries wait while they start
+    for _ in range(2):
+        with waiting_is_an_error():
+            trainer.train_step(real, c)
+    assert all(math.isfinite(value) for value in trainer.losses.read().values())
+
+
+def test_the_default_precision_is_tf32():
+    assert new_trainer(device="cuda").distributed.precision == "tf32"
+
+
+@pytest.mark.parametrize("document", [*MINI, "tiny"])
+def test_a_deterministic_run_resumes_bit_for_bit(document, tmp_path):
+    document = TRAINED if document == "tiny" else with_lazy_regularizers_at_once(document)
+    run(document, tmp_path / "whole", steps=4, device="cuda", deterministic=True)
+    run(document, tmp_path / "parts", steps=2, device="cuda", deterministic=True)
+    run(None, tmp_path / "parts", steps=4, device="cuda", resume=True)
+    assert different_tensors(tmp_path / "parts", tmp_path / "whole") == []
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_compiled_networks_train(precision, tmp_path):
+    result = run(TRAINED, tmp_path / "run", steps=3, device="cuda", compile=True, precision=precision)
+    assert all(math.isfinite(value) for record in result.log for value in record["losses"].values())
+
+
+def test_a_run_that_began_on_a_gpu_continues_on_a_cpu(tmp_path):
+    run(STYLEGAN2, tmp_path / "run", steps=2, device="cuda")
+    result = run(None, tmp_path / "run", steps=4, device="cpu", resume=True)
+    assert all(math.isfinite(value) for value in result.log[-1]["losses"].values())
