@@ -140,16 +140,25 @@ def ops() -> list[Op]:
 
 
 def cases(batch: int = 2, device: torch.device | str = "cpu") -> Iterator[tuple[Kernel, Example]]:
-    """Each kernel that runs here with each example that it supports at a batch of 2, in float32."""
+    """Each kernel that runs here with each example that it supports at a batch of 2, in float32 or else in float16."""
     for op in ops():
         for kernel in op.kernels():
+            if kernel.unavailable() is not None:
+                continue
             for small, example in zip(
                 examples(op.name, device=device), examples(op.name, batch, device=device), strict=True
             ):
-                if kernel.unavailable() is None and not small.unsupported(kernel):
-                    yield kernel, example
+                dtypes = [dtype for dtype in (torch.float32, torch.float16) if not small.to(dtype).unsupported(kernel)]
+                if dtypes:
+                    yield kernel, example.to(dtypes[0])
     for example in examples("neighborhood_attention", batch, device=device):
         yield EagerFlex(), example.without_gradients()
+
+
+def kernels_on_device(op: Op) -> list[Kernel]:
+    """The kernels of an op that support an example of it on the default device."""
+    device = torch.get_default_device()
+    return list(dict.fromkeys(kernel for kernel, _ in cases(device=device) if kernel in op.kernels()))
 
 
 class EagerFlex(Flex):

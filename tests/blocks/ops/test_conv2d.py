@@ -16,8 +16,6 @@ from blocks.ops.conv2d.winograd import SOURCE, Winograd, transform_weight
 from blocks.ops.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
-pytestmark = pytest.mark.usefixtures("device")
-
 LANES = {torch.float32: 16, torch.float64: 8}
 TOLERANCE = {torch.float64: dict(rtol=1e-11, atol=1e-11), torch.float32: dict(rtol=1e-4, atol=2e-4)}
 LAYOUTS = {  # memory layouts of a map [B,C,H,W]

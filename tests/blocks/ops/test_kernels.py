@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from blocks.ops.neighborhood_attention.flex import Flex
 from registry import Kernel, KernelError, Op
 from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, Example, cases, compare, examples, ops
 from tests.tensors import normal
@@ -36,13 +37,20 @@ def parameters(batch: int = 2) -> list[Any]:
     for kernel, example in cases(batch, DEVICE):
         name = f"{kernel.op}-{kernel.name}"
         named[name] = named.get(name, 0) + 1
-        rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}"))
+        marks = [pytest.mark.slow] if type(kernel) is Flex else []  # it compiles each shape anew, for seconds
+        rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}", marks=marks))
     return rows
 
 
 CASES = parameters()
 DIFFERENTIABLE = [case for case in CASES if case.values[1].leaves]
 TRACED = [case for case in CASES if case.values[0].name not in NOT_TRACED.get(case.values[0].op, ())]
+
+
+def exact_where_supported(kernel: Kernel, example: Example) -> Example:
+    """The example in float64 if the kernel supports that, otherwise in its own dtype."""
+    exact = example.to(torch.float64)
+    return example if exact.unsupported(kernel) else exact
 
 
 def dynamo(run: Any, **options: Any) -> Any:
@@ -88,7 +96,7 @@ def test_a_second_derivative_is_right_or_raises(kernel: Kernel, example: Example
         first = example.gradients(example.run(kernel), create_graph=True)
         return example.gradients(torch.stack([gradient.square().sum() for gradient in first]))
 
-    example = example.to(torch.float32 if example.to(torch.float64).unsupported(kernel) else torch.float64)
+    example = exact_where_supported(kernel, example)
     try:
         gradients = second(kernel, example)
     except RuntimeError:
@@ -103,7 +111,7 @@ def test_a_second_derivative_is_right_or_raises(kernel: Kernel, example: Example
 @pytest.mark.parametrize(("kernel", "example"), DIFFERENTIABLE)
 def test_a_forward_mode_derivative_is_right_or_refused(kernel: Kernel, example: Example):
     op = Op.ops[kernel.op]
-    example = example.to(torch.float32 if example.to(torch.float64).unsupported(kernel) else torch.float64)
+    example = exact_where_supported(kernel, example)
     if kernel.forward_ad:
         compare_forward(op.bind(kernel.name), example, op)
         return
@@ -153,13 +161,14 @@ def test_every_kernel_is_traced_as_one_graph(kernel: Kernel, example: Example, d
 @pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "example"), TRACED)
 def test_every_kernel_is_compiled_by_inductor(kernel: Kernel, example: Example):
-    example = example.to(torch.float32)  # tensors of its own: torch may have marked sizes of the shared ones as dynamic
+    (dtype,) = {x.dtype for x in example.tensors.values()}
+    example = example.to(dtype)  # tensors of its own: torch may have marked sizes of the shared ones as dynamic
     actual = dynamo(example.bound_to(kernel), dynamic=False)(**example.tensors)
     expected = example.run(kernel)
-    torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
+    torch.testing.assert_close(actual, expected, **(TOLERANCE | HALF)[dtype])
     for gradient, wanted in zip(example.gradients(actual), example.gradients(expected), strict=True):
         largest = wanted.abs().max()
-        torch.testing.assert_close(gradient / largest, wanted / largest, **TOLERANCE[torch.float32])
+        torch.testing.assert_close(gradient / largest, wanted / largest, **(TOLERANCE | HALF)[dtype])
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in NOT_TRACED.items() for name in sorted(names)])
@@ -201,7 +210,8 @@ def test_an_exported_op_takes_any_batch(op: str, kernel: str):
         program = torch.export.export(module, (example.tensors,), dynamic_shapes=(dynamic,)).module()
         for number in (3, 7):
             other = example.with_batch(number)
-            torch.testing.assert_close(program(other.tensors), other.run(run), **TOLERANCE[torch.float32])
+            (dtype,) = {x.dtype for x in other.tensors.values()}
+            torch.testing.assert_close(program(other.tensors), other.run(run), **(TOLERANCE | HALF)[dtype])
 
 
 @pytest.mark.parametrize("default", ["bfloat16 cpu", "float64 cpu", "float32 meta"])

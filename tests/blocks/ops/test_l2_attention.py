@@ -8,6 +8,7 @@ from torch import Tensor
 
 from blocks.ops.l2_attention import FEWEST_KEYS, l2_attention
 from registry import KernelError, recording, second_order
+from tests.blocks.ops.examples import kernels_on_device
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -16,7 +17,7 @@ TOLERANCE = {
     torch.float32: dict(rtol=1e-4, atol=1e-5),
     torch.bfloat16: dict(rtol=5e-2, atol=5e-2),
 }
-KERNELS = pytest.mark.parametrize("kernel", l2_attention.kernels(), ids=lambda kernel: kernel.name)
+KERNELS = pytest.mark.parametrize("kernel", kernels_on_device(l2_attention), ids=lambda kernel: kernel.name)
 FUSED = pytest.mark.parametrize("name", [kernel.name for kernel in l2_attention.kernels() if not kernel.second_order])
 
 
