@@ -58,8 +58,13 @@ def deterministic_algorithms() -> Iterator[None]:
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
-        reason = str(error).partition(". ")[0].partition(", but you set")[0]
-        raise RunError(f"--deterministic: {reason}; train without --deterministic, or with another block") from error
+        reason, cure = str(error).partition(", but you set")[0], "train without --deterministic, or with another block"
+        if WORKSPACE in reason:  # it was set too late
+            reason, cure = (
+                "cuBLAS has started already",
+                f"set {WORKSPACE}={WORKSPACES[0]} before this process uses CUDA",
+            )
+        raise RunError(f"--deterministic: {reason}; {cure}") from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = before[2]

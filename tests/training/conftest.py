@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from assemblies import parse
 from ganblocks import train
 from ganblocks.data.digits import digits
-from ganblocks.randomness import seed_step
+from ganblocks.randomness import WORKSPACE, WORKSPACES, seed_step
 from ganblocks.sampling.grids import to_picture
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.run.folder import RunFolder
@@ -29,6 +29,7 @@ from plugins.open_clip import TINY
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
+os.environ.setdefault(WORKSPACE, WORKSPACES[0])  # before any test starts cuBLAS
 LAZY = tiny.gan()
 EAGER = tiny.gan(
     loss="wasserstein",
