@@ -56,8 +56,8 @@ def optimized(generator: Generator, batch_size: int | None, precision: Precision
     on_gpu = device.type == "cuda"
     with torch.no_grad():
         cast = _cast_weights(fast, precision, batch_size or 1)
-        fast.mapping.forward = Captured(fast.mapping.forward, "mapping", "fp32", on_gpu)  # type: ignore[method-assign]
-        fast.synthesis.forward = Captured(fast.synthesis.forward, "synthesis", precision, on_gpu)  # type: ignore[method-assign]
+        fast.mapping.forward = Captured(fast.mapping.forward, "mapping", "fp32", on_gpu)
+        fast.synthesis.forward = Captured(fast.synthesis.forward, "synthesis", precision, on_gpu)
         fast.inference = Inference(precision, cast, on_gpu)
         if batch_size is not None and on_gpu:
             for _ in range(2):

@@ -24,7 +24,7 @@ from ganblocks.sampling.attention_maps import BlockAttention, Partition, attenti
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import STILLS, save_picture, text_size, to_picture
-from ganblocks.sampling.load import load
+from ganblocks.sampling.load import inference_device, load
 from ganblocks.sampling.options import SamplingOptions
 
 QUERIES = ((0.25, 0.25), (0.5, 0.5), (0.7, 0.75))  # default queries: x, y as fractions of the image
@@ -59,7 +59,7 @@ def save_attention_maps(
     out = Path(out)
     if out.is_file() or out.suffix.lower() in STILLS:
         raise UsageError(f"--out {out}: attention maps are a folder of pictures; give a name without suffix")
-    generator = load(model, options.device, allow_external=options.allow_external)
+    generator = load(model, inference_device(options.device), allow_external=options.allow_external)
     height, width = generator.resolution
     if outside := [(x, y) for x, y in at if x >= width or y >= height]:
         raise UsageError(f"--at {outside[0][0]},{outside[0][1]}: the image has {width} x {height} pixels")

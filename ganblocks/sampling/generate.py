@@ -6,6 +6,7 @@ StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from assemblies import Generator
 from blocks.common.noise import NoiseMode, noise_mode
 from blocks.common.weight_cache import frozen_weights
-from ganblocks.precision import Precision, autocast
+from ganblocks.precision import Precision, apply_precision
 from ganblocks.randomness import fork_rng, latents, seed_step
 from ganblocks.sampling.conditions import conditions_for
 from ganblocks.sampling.load import load
@@ -55,7 +56,8 @@ def generate(
         truncation_cutoff: Number of style vectors that are truncated; None for all.
         noise: "const", "random" or "none"; None for the constant noise of eval mode. Random noise depends on the seed.
         batch_size: Images per batch; None for as many pixels as 32 images of 64 x 64 have.
-        precision: Precision of the synthesis; the mapping always runs in float32.
+        precision: Precision of the synthesis; the mapping always runs in float32. A generator that
+            `optimize_for_inference` returned has a precision of its own.
 
     Raises:
         CheckpointError: `model` names no model.
@@ -121,15 +123,20 @@ def synthesize(
         RunError: The precision needs a GPU.
     """
     device = next(generator.parameters()).device
+
+    def computing() -> AbstractContextManager[object]:
+        optimized = isinstance(generator, Generator) and generator.inference is not None
+        return nullcontext() if optimized else apply_precision(precision, device)
+
     if noise == "random":  # one image at a time, so that its noise depends on its seed alone
         for seed, each in zip(noise_seeds or range(len(ws)), ws, strict=True):
-            with fork_rng(), noise_mode(noise), autocast(precision, device):
+            with fork_rng(), noise_mode(noise), computing():
                 seed_step(seed, 0)  # torch.manual_seed(seed) would repeat the numbers of the latent
                 image = generator.synthesis(each[None])
             yield image.float().cpu()
         return
     for part in torch.split(ws, batch_size or batch_size_of(generator)):
-        with noise_mode(noise), autocast(precision, device):
+        with noise_mode(noise), computing():
             image = generator.synthesis(part)
         yield image.float().cpu()
 

@@ -23,7 +23,7 @@ from ganblocks.randomness import latents
 from ganblocks.sampling.conditions import conditions_for, resolve_conditions
 from ganblocks.sampling.generate import Truncation, map_latents, synthesize
 from ganblocks.sampling.grids import ANIMATIONS, STILLS, destination, save_animation, save_grid, to_picture
-from ganblocks.sampling.load import load
+from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
 
 Space = Literal["w", "z"]
@@ -129,7 +129,7 @@ def save_interpolation(
     suffix = destination(out, tuple(dict.fromkeys((*ANIMATIONS, *STILLS))))
     if len(seeds) < 2:
         raise UsageError(f"--seeds {seeds[0]}: interpolation needs two seeds or more, such as 0-3")
-    generator = load(model, options.device, allow_external=options.allow_external)
+    generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     if len(conditions.vectors) not in (1, len(seeds)):
         raise UsageError(
@@ -144,7 +144,7 @@ def save_interpolation(
     ws = interpolate_styles(generator, path, steps, space=space, c=c, truncation=truncation)
     if loop:
         ws = ws[:-1]  # the first frame follows the last one
-    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size, precision=options.precision)
+    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size)
     images = (image for batch in batches for image in batch)
     (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
     if not suffix:

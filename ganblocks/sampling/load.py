@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from assemblies import CheckpointError, Generator, load_model
+from ganblocks.precision import refuse_fp16_on_cpu
+from ganblocks.sampling.options import SamplingOptions
 
 MODEL = "model.safetensors"
 
@@ -31,3 +33,24 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, allow_extern
             )
         path = path / MODEL
     return load_model(path, device, allow_external=allow_external)
+
+
+def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
+    """The generator of `load`, optimised for inference on the device and in the precision of the options.
+
+    Raises:
+        CheckpointError: As in `load`.
+        RunError: The precision needs a GPU.
+        SpecError: As in `load`.
+    """
+    device = inference_device(options.device)
+    refuse_fp16_on_cpu(options.precision, on_cpu=device.type == "cpu")
+    generator = load(source, device, allow_external=options.allow_external)
+    return generator.optimize_for_inference(precision=options.precision)
+
+
+def inference_device(name: str | None) -> torch.device:
+    """The named device; for None the accelerator of this machine, or its CPU if there is none."""
+    if name is not None:
+        return torch.device(name)
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

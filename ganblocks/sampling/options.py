@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from ganblocks.options import Flag, Options
+from ganblocks.precision import Precision
 
 IMAGES, CONDITION, HARDWARE = "Images", "Condition", "Hardware"
 
@@ -62,15 +63,15 @@ class SamplingOptions(Options):
     batch_size: Annotated[
         int | None, Field(ge=1, description="Images per batch."), Flag(HARDWARE, default="chosen by resolution")
     ] = None
-    precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], Field(description="Mixed precision; fp16 needs a GPU."), Flag(HARDWARE)
-    ] = "fp32"
-    device: Annotated[str, Field(description="Such as cpu or cuda."), Flag(HARDWARE)] = "cpu"
+    precision: Annotated[Precision, Field(description="fp32, tf32, bf16 or fp16 (on a GPU)."), Flag(HARDWARE)] = "fp32"
+    device: Annotated[
+        str | None, Field(description="Such as cpu or cuda:1."), Flag(HARDWARE, default="a GPU, if any")
+    ] = None
     allow_external: Annotated[
         bool, Field(description="Open files and download weights that the model file names."), Flag(CONDITION)
     ] = False
 
     def synthesis(self) -> dict[str, Any]:
-        """The keyword arguments of `generate`."""
-        names = ("truncation_psi", "truncation_cutoff", "noise", "batch_size", "precision")
+        """The keyword arguments of `generate` for a generator of `load_optimized`, which has its precision."""
+        names = ("truncation_psi", "truncation_cutoff", "noise", "batch_size")
         return {name: getattr(self, name) for name in names}

@@ -13,7 +13,7 @@ from ganblocks.options import accepts
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import batch_size_of, generate
 from ganblocks.sampling.grids import destination, save_grid
-from ganblocks.sampling.load import load
+from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
 
 
@@ -36,7 +36,7 @@ def save_samples(
     """
     out = Path(out)
     suffix = destination(out)
-    generator = load(model, options.device, allow_external=options.allow_external)
+    generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     batch_size = options.batch_size or batch_size_of(generator)
     (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from ganblocks.options import accepts
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import destination, save_grid, scale_for, text_size
-from ganblocks.sampling.load import load
+from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
 
 GROUPS = ("coarse", "middle", "fine")
@@ -140,7 +140,7 @@ def save_style_mixing(
     out = Path(out)
     if not destination(out):
         raise UsageError(f"--out {out}: a style-mixing grid is one picture; give a suffix such as .png")
-    generator = load(model, options.device, allow_external=options.allow_external)
+    generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     if len(conditions.vectors) > 1:
         raise UsageError(f"a style-mixing grid has one condition, not {len(conditions.vectors)}; give one of them")
@@ -152,7 +152,7 @@ def save_style_mixing(
     )
     mixed_ws = [mix(onto, each, group) for group in chosen for onto in destination_ws for each in source_ws]
     ws = torch.stack([*source_ws, *destination_ws, *mixed_ws])
-    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size, precision=options.precision)
+    batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size)
     images = torch.cat(list(batches)).unbind()
     count = len(sources)
     top, left, mixed = images[:count], images[count : count + len(destinations)], images[count + len(destinations) :]

@@ -17,7 +17,7 @@ from ganblocks.options import accepts
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import destination, save_grid, scale_for, text_size
-from ganblocks.sampling.load import load
+from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
 
 
@@ -47,7 +47,7 @@ def save_truncation_sweep(
     out = Path(out)
     if not destination(out):
         raise UsageError(f"--out {out}: a truncation sweep is one picture; give a suffix such as .png")
-    generator = load(model, options.device, allow_external=options.allow_external)
+    generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     images: list[torch.Tensor] = []
     rows: list[str] = []

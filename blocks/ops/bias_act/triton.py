@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +84,7 @@ class Value(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, bias, noise = ctx.saved_tensors
-        du = Slope.apply(gradient, x, bias, noise, ctx.options)
+        du = slope_of(gradient, x, bias, noise, ctx.options)
         return *sums(ctx.needs_input_grad, du, x, bias, noise, ctx.options.dim), None
 
 
@@ -101,10 +102,10 @@ class Slope(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         g, x, bias, noise = ctx.saved_tensors
         needed, options = ctx.needs_input_grad, ctx.options
-        dg = Slope.apply(gradient, x, bias, noise, options) if needed[0] else None
+        dg = slope_of(gradient, x, bias, noise, options) if needed[0] else None
         if options.activation != "swish" or not any(needed[1:]):  # the others are linear on both sides of 0
             return dg, None, None, None, None
-        du = Curvature.apply(gradient, g, x, bias, noise, options)
+        du = curvature_of(gradient, g, x, bias, noise, options)
         return dg, *sums(needed[1:], du, x, bias, noise, options.dim), None
 
 
@@ -121,6 +122,11 @@ class Curvature(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         raise RuntimeError("bias_act: the kernel triton has no third derivative of swish; take kernel='reference'")
+
+
+value_of: Callable[..., Tensor] = Value.apply
+slope_of: Callable[..., Tensor] = Slope.apply
+curvature_of: Callable[..., Tensor] = Curvature.apply
 
 
 class Triton(Kernel):
@@ -172,8 +178,7 @@ class Triton(Kernel):
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
         options = Options(activation, slope, GAINS[activation] if gain is None else gain, clamp, dim)
-        y: Tensor = Value.apply(x, bias, noise, options)
-        return y
+        return value_of(x, bias, noise, options)
 
 
 def _channels_last(x: Tensor, dim: int) -> bool:

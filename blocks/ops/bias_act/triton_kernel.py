@@ -4,6 +4,8 @@ Memory is a matrix of rows and columns: pixels and channels of a channels-last m
 pixels of a contiguous one.
 """
 
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 import triton

@@ -48,7 +48,8 @@ def normalize_for_float16(x: Tensor, weight: Weight, style: Tensor, demodulate: 
 def _normalized_weight(weight: Weight) -> Weight:
     """Each output channel's weight divided by its largest magnitude and the root of its size, in float16."""
     largest = weight.abs().amax((1, 2, 3), keepdim=True).float()
-    return (weight / (largest * weight[0].numel() ** 0.5)).to(torch.float16, memory_format=torch.channels_last)
+    scaled: Tensor = weight / (largest * weight[0].numel() ** 0.5)
+    return scaled.to(torch.float16, memory_format=torch.channels_last)
 
 
 normalized_weight = WeightCache(_normalized_weight)
