@@ -56,13 +56,13 @@ def deterministic_algorithms() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "deterministic" not in str(error):
+        if "deterministic" not in str(error).lower():
             raise
         reason, cure = str(error).partition(", but you set")[0], "train without --deterministic, or with another block"
         if WORKSPACE in reason:  # it was set too late
             reason, cure = (
                 "cuBLAS has started already",
-                f"set {WORKSPACE}={WORKSPACES[0]} before this process uses CUDA",
+                f"set {WORKSPACE}={WORKSPACES[0]} before CUDA is used",
             )
         raise RunError(f"--deterministic: {reason}; {cure}") from error
     finally:

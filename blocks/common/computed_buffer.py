@@ -1,16 +1,17 @@
-"""Buffers that are computed from a block's options and are not in its state dict: filters, positions, window tables.
+"""Constants: buffers that are computed from a block's options and are not in its state dict, and single numbers.
 
 A module that is built on the meta device and then loaded has no values for them; `reset_buffers` computes them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -31,6 +32,11 @@ def computed_buffer(module: nn.Module, name: str, compute: Callable[..., Tensor]
     module.register_buffer(name, compute(*args), persistent=False)
     computed: dict[str, _Computed] = module.__dict__.setdefault("_computed_buffers", {})
     computed[name] = _Computed(partial(compute, *args), torch.get_default_dtype())
+
+
+def filled(values: Sequence[float], like: Tensor) -> Float[Tensor, " n"]:
+    """Numbers as a vector with dtype and device of `like`. `torch.tensor` would wait until they are copied there."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def test_an_operation_without_a_deterministic_algorithm_is_named():
     )
     with pytest.raises(RunError, match=expected), deterministic_algorithms():
         raise RuntimeError(message)
-    with pytest.raises(RunError, match="cuBLAS has started already; set CUBLAS_WORKSPACE_CONFIG=:4096:8 before"):
+    with pytest.raises(RunError, match="cuBLAS has started already; set CUBLAS_WORKSPACE_CONFIG=:4096:8 before CUDA"):
         with deterministic_algorithms():
             raise RuntimeError("Deterministic behavior was enabled, but ... set CUBLAS_WORKSPACE_CONFIG=:4096:8")
     with pytest.raises(RuntimeError, match="out of memory"), deterministic_algorithms():

@@ -83,9 +83,7 @@ class ADA(Augment, kind="ada"):
             raise incompatible("p", f"starts at {initial:g}, above its limit {limit:g}")
         self.schedule = p if isinstance(p, Spec) else None
         if self.schedule is not None and target is not None:
-            raise incompatible(
-                "p", f"changes by a schedule and adapts to the target {target:g}; set target: null"
-            )
+            raise incompatible("p", f"changes by a schedule and adapts to the target {target:g}; set target: null")
         self.target, self.kimg, self.interval, self.limit, self.bands = target, kimg, interval, limit, bands
         factors = {name: float(probability.get(name, 1.0)) for group in policy for name in GROUPS[group]}
         self.factors: dict[str, float] = {str(name): factor for name, factor in factors.items() if factor}

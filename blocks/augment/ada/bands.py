@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.common.computed_buffer import filled
+
 POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of an image's power in each band
 
 
@@ -22,7 +24,7 @@ def amplify_bands(
         log_gains: Binary logarithm of the gain of each band.
         bank: Symmetric filters of the bands, which sum to the identity.
     """
-    power = torch.tensor(POWER, device=image.device, dtype=image.dtype)
+    power = filled(POWER, image)
     gains = torch.ones_like(log_gains)
     for band in range(log_gains.shape[1]):
         gain = torch.ones_like(log_gains)

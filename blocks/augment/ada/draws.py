@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.augment.ada.transforms import NEUTRAL, NUM_VALUES, UNIFORM
+from blocks.common.computed_buffer import filled
 
 Draws = Mapping[str, Tensor]
 ALWAYS = -1.0  # a gate below every probability: the transform is always applied
@@ -71,7 +72,7 @@ def gated_values(
             second = draws["rotate.second_gate"] < probability
             values["rotate.second"] = torch.where(second, draws["rotate.second"], NEUTRAL["rotate"])
         if name == "filter":
-            probability = probability * torch.tensor(bands, device=probability.device)
+            probability = probability * filled(bands, probability)
         applied, value = draws[f"{name}.gate"] < probability, draws[f"{name}.value"]
         applied = applied[:, None] if value.ndim > applied.ndim else applied
         values[name] = torch.where(applied, value, NEUTRAL.get(name, 0.0))

@@ -41,7 +41,8 @@ class ColorTransform:
 
     def rotate_hue(self, angle: Float[Tensor, " b"]) -> None:
         cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
-        cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device, dtype=angle.dtype)
+        shifted = self.identity.roll(1, 0).to(angle.dtype)
+        cross = shifted - shifted.mT  # [[0, -1, 1], [1, 0, -1], [-1, 1, 0]]: the cross product with the grey axis
         self._append(cosine * self.identity + (1 - cosine) * self.grey + sine / math.sqrt(3) * cross)
 
     def saturate(self, factor: Float[Tensor, " b"]) -> None:

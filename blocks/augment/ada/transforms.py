@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blocks.augment.ada.recolor import ColorTransform
 from blocks.augment.ada.warp import quarter_turns, rotation, scaling, translation
+from blocks.common.computed_buffer import filled
 
 Group: TypeAlias = Literal["blit", "geometry", "color", "filter", "noise", "cutout"]
 # fmt: off
@@ -46,7 +47,7 @@ def inverse_matrix(
     image: Float[Tensor, "b k h w"], values: Values, magnitude: Mapping[str, float]
 ) -> Float[Tensor, "b 3 3"]:
     """All geometric transforms as one matrix from output to input positions, in pixels from the image's centre."""
-    size = torch.tensor([image.shape[3], image.shape[2]], device=image.device, dtype=image.dtype)
+    size = filled((image.shape[3], image.shape[2]), image)
     inverse = torch.eye(3, device=image.device, dtype=image.dtype).expand(image.shape[0], -1, -1)
     if "xflip" in values:
         mirrored = 1 - 2 * (2 * values["xflip"]).floor()

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.augment.ada.symlets import SYM6
-from blocks.common.computed_buffer import computed_buffer
+from blocks.common.computed_buffer import computed_buffer, filled
 from blocks.common.resample import fir_kernel
 from blocks.ops.grid_sample import grid_sample
 from blocks.ops.upfirdn2d import upfirdn2d
 
 Matrix = Float[Tensor, "b 3 3"]
 MARGIN = 3  # pixels that the filter reaches to each side
+SMALL = 128**2  # pixels of an image
 
 
 class Warp(nn.Module):
@@ -45,15 +46,16 @@ class Warp(nn.Module):
             left, top, right, bottom = (int(side) for side in self.margins(image, inverse).tolist())
             padded = F.pad(image, (left, right, top, bottom), mode="reflect")
         upsampled = self.resample(padded, self.filter, up=2, padding=(6, 5, 6, 5), gain=4.0)
-        corner = torch.tensor([left, top], device=image.device)
+        corner = filled((left, top), inverse)
         warped = self.sample(upsampled, 2 * (self.sources(image, inverse) + corner))
         result: Tensor = self.resample(warped, self.filter, down=2, padding=(-1, -1, -1, -1), flip_filter=True)
         return result
 
     def margins(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> Float[Tensor, " sides"]:
         """Padding (left, top, right, bottom) that the batch needs, in pixels; reflection allows size - 1 at most."""
-        size = torch.tensor([image.shape[3], image.shape[2]], device=image.device, dtype=inverse.dtype)
-        ends = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], device=image.device, dtype=inverse.dtype)
+        size = filled((image.shape[3], image.shape[2]), inverse)
+        signs = 2 * torch.arange(2, device=image.device, dtype=inverse.dtype) - 1
+        ends = F.pad(torch.cartesian_prod(signs, signs), (0, 1), value=1.0)  # of the diagonals: x, y, 1
         half = (size - 1) / 2
         corners = inverse[:, :2] @ (ends * F.pad(half, (0, 1), value=1)).T  # b 2 4
         reached = torch.cat([(-corners).amax(dim=(0, 2)), corners.amax(dim=(0, 2))])
@@ -79,13 +81,17 @@ class Warp(nn.Module):
             for size, half in ((width, (width - 1) / 2), (height, (height - 1) / 2))
         )
         from_x, from_y, offset = (inverse[:, None, None, :2, axis] for axis in range(3))
-        centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=image.device, dtype=inverse.dtype)
+        centre = filled(((width - 1) / 2, (height - 1) / 2), inverse)
         return x[:, None] * from_x + y[:, None, None] * from_y + (offset + centre)
 
 
 def has_known_values(image: Tensor) -> bool:
-    """Whether shapes may depend on tensor values: not while compiling, and not on the meta device."""
-    return not (torch.compiler.is_compiling() or image.is_meta)
+    """Whether shapes may depend on tensor values: not while compiling, and not on the meta device.
+
+    Nor on CUDA for small images: there a step waits longer for the values than it computes for more padding.
+    """
+    small = image.is_cuda and image.shape[2] * image.shape[3] <= SMALL
+    return not (torch.compiler.is_compiling() or image.is_meta or small)
 
 
 def scaling(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrix:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.common.computed_buffer import filled
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -64,12 +66,7 @@ def _affine(value_range: str, like: Tensor) -> tuple[Tensor | float, Tensor | fl
         return 0.5, 0.5
     if value_range != "imagenet":
         raise ValueError(f"unknown value range {value_range!r}; valid: symmetric, unit, imagenet")
-    mean, std = _filled(IMAGENET_MEAN, like), _filled(IMAGENET_STD, like)
+    mean, std = filled(IMAGENET_MEAN, like), filled(IMAGENET_STD, like)
     if like.shape[1] != len(mean):  # images that are not RGB are normalised as grey ones
         mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
     return (0.5 / std)[:, None, None], ((0.5 - mean) / std)[:, None, None]
-
-
-def _filled(values: Sequence[float], like: Tensor) -> Float[Tensor, " c"]:
-    """Numbers as a tensor that is made on the device: to copy them there, the host would wait for it."""
-    return torch.stack([like.new_full((), value) for value in values])

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.computed_buffer import filled
 from registry import Kernel
 
 
@@ -24,6 +25,8 @@ class Linear(Kernel):
             reasons.append("computes no gradient of the coordinates")
         if x.dtype != coordinates.dtype:
             reasons.append(f"the map is {x.dtype}, the coordinates are {coordinates.dtype}")
+        if x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled():
+            reasons.append("its gradient is not deterministic")
         if x.device.type == "meta":
             reasons.append("does not run on meta tensors")
         if torch.compiler.is_compiling():
@@ -31,7 +34,7 @@ class Linear(Kernel):
         return reasons
 
     def run(self, x: Float[Tensor, "b c h w"], coordinates: Float[Tensor, "b i j 2"]) -> Float[Tensor, "b c i j"]:
-        size = torch.tensor([x.shape[3], x.shape[2]], device=x.device, dtype=x.dtype)
+        size = filled((x.shape[3], x.shape[2]), x)
         return gather(x, (2 * coordinates + 1) / size - 1)  # -1 and 1 are the outer edges of the border pixels
 
 
