@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
+from assemblies.trace import MAX_STEPS, ForwardState, Trace, trace_once, trace_steps
 from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible
@@ -71,7 +72,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         image_channels: int = 3,
         cond_dim: int = 0,
         *,
-        steps: tuple[Slot[Stem | Layer | Head], ...],
+        steps: Annotated[tuple[Slot[Stem | Layer | Head], ...], Field(max_length=MAX_STEPS)],
         weight_norm: Slot[WeightNorm] | None = None,
     ) -> None:
         super().__init__()

@@ -6,10 +6,11 @@ StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.2.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,7 +64,7 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         cond_dim: int = 0,
         value_range: ValueRange = "symmetric",
         *,
-        networks: tuple[Slot[Backbone], ...],
+        networks: Annotated[tuple[Slot[Backbone], ...], Field(max_length=16)],
         head: Slot[Head] = "token-conv",
         crop_probability: Probability = 0.5,
     ) -> None:
@@ -157,11 +158,14 @@ def _trace_network(
     tokens, multiply_adds = run_on_meta(path, network, lambda: network(image))
     last = tuple(as_map(tokens[-1]).shape[1:])
     steps = [_step(path, spec, context, last, None, network.num_parameters, multiply_adds)]
+    heads: dict[torch.Size, Step] = {}  # heads of equal features are equal
     for features in map(as_map, tokens):
         dim = features.shape[1]
         context = {"dim": dim, "in_dim": dim, "resolution": tuple(features.shape[2:])}
         context |= {"cond_dim": 0 if c is None else c.shape[1]}
-        steps.append(_trace_head(head_spec, context, features, c))
+        if features.shape not in heads:
+            heads[features.shape] = _trace_head(head_spec, context, features, c)
+        steps.append(heads[features.shape])
     return steps
 
 

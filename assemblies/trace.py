@@ -21,6 +21,7 @@ from registry.text import excerpt
 Shape: TypeAlias = tuple[int, ...]
 FAILURES = (ArithmeticError, AssertionError, KernelError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 MAX_VALUES = 2**31 - 1  # of the features, image or logits of one sample: kernels have indices of 32 bits
+MAX_STEPS = 256  # of a network; `repeat` counts once
 MAX_PARAMETERS = 10**11  # of a network; 400 GB in float32
 
 
@@ -123,14 +124,23 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
         state: The values before the first step, on the meta device.
     """
     steps: list[Step] = []
+    sound: list[Step] = []  # those without problems
     complete, parameters = True, 0
     with torch.device("meta"), torch.no_grad(), counting(), collecting() as problems:
         for index, spec in enumerate(specs):
             path = (name, index)
             try:
                 for repetition in range(spec.repeat if isinstance(spec, Layer.Spec) else 1):
-                    same = repetition and steps[-1].context == state.context(spec)  # equal context, equal output
-                    steps.append(steps[-1] if same else trace_step(path, spec, state))
+                    known = len(problems)
+                    context = _context(path, spec, state)
+                    equal = _equal_layer(spec, context, [*steps[-1:], *sound] if repetition else sound)
+                    if equal is None:
+                        steps.append(trace_step(path, spec, context, state))
+                    else:
+                        steps.append(equal._replace(path=path))
+                        state.features = torch.empty(1, *equal.features or ())
+                    if equal is None and len(problems) == known:
+                        sound.append(steps[-1])
                     parameters += steps[-1].parameters
                     check_parameters(path, parameters)
             except IncompatibleError as error:
@@ -142,16 +152,12 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
     return Trace(tuple(steps), tuple(dict.fromkeys(problems)), complete)  # a repeated step repeats its problems
 
 
-def trace_step(path: tuple[str | int, ...], spec: Spec, state: ForwardState) -> Step:
+def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any], state: ForwardState) -> Step:
     """Build one step, run it, and record what it outputs; `state` advances.
 
     Raises:
         IncompatibleError: The block does not fit its context or fails to run.
     """
-    try:
-        context = state.context(spec)
-    except IncompatibleError as error:
-        raise error.under(*path) from None
     block = build_on_meta(path, spec, context)
     _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
     shapes = {name: _shape(getattr(state, name)) for name in ("features", "image", "logits")}
@@ -218,6 +224,20 @@ def _check_shapes(path: tuple[str | int, ...], shapes: dict[str, Shape | None]) 
             fact = f"makes {name} of {' x '.join(map(str, shape))} = {values:.3g} values for each image"
             cure = "at most 2^31 - 1 are possible, because kernels have indices of 32 bits; take a smaller size"
             raise IncompatibleError([Problem(path, f"{fact}; {cure}")])
+
+
+def _context(path: tuple[str | int, ...], spec: Spec, state: ForwardState) -> dict[str, Any]:
+    try:
+        return state.context(spec)
+    except IncompatibleError as error:
+        raise error.under(*path) from None
+
+
+def _equal_layer(spec: Spec, context: dict[str, Any], steps: Sequence[Step]) -> Step | None:
+    """The step of an equal layer in an equal context, which has an equal output; None if there is none."""
+    if not isinstance(spec, Layer.Spec):
+        return None
+    return next((step for step in steps if step.context == context and step.spec == spec), None)
 
 
 def _reason(error: BaseException) -> str:
