@@ -6,17 +6,26 @@ The style-based design (mapping, styles, truncation): StyleGAN, Karras et al. 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
-from assemblies.trace import ForwardState, Step, Trace, build_on_meta, check_parameters, trace_once, trace_steps
+from assemblies.trace import (
+    MAX_STEPS,
+    ForwardState,
+    Step,
+    Trace,
+    build_on_meta,
+    check_parameters,
+    trace_once,
+    trace_steps,
+)
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
@@ -150,7 +159,7 @@ class LayeredGenerator(Generator, kind="layered"):
         cond_dim: NonNegativeInt = 0,
         condition: Slot[Condition] | None = None,
         mapping: Slot[Mapping] = "mapping",
-        synthesis: tuple[Slot[SynthesisInput | Layer | ImageHead], ...],
+        synthesis: Annotated[tuple[Slot[SynthesisInput | Layer | ImageHead], ...], Field(max_length=MAX_STEPS)],
         image_channels: PositiveInt = 3,
         value_range: ValueRange = "symmetric",
     ) -> None:

@@ -64,7 +64,7 @@ class MultiStage(Block, nn.Module, family="multi-stage", kind="stages"):
     def __init__(
         self,
         *,
-        stages: Annotated[tuple[Stage, ...], Field(min_length=1)],
+        stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)],
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()

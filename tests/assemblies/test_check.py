@@ -59,9 +59,9 @@ def test_a_checked_document_is_not_traced_again_when_it_is_built(monkeypatch: py
     traced: list[Any] = []
     original = trace.trace_step
 
-    def counted(path: Any, spec: Any, state: Any) -> Any:
+    def counted(path: Any, spec: Any, context: Any, state: Any) -> Any:
         traced.append(spec)
-        return original(path, spec, state)
+        return original(path, spec, context, state)
 
     monkeypatch.setattr(trace, "trace_step", counted)
     spec = parse(tiny.gan(), GAN)
