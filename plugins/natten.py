@@ -2,7 +2,8 @@
 
 Faster neighborhood attention, Hassani et al. 2024, https://arxiv.org/abs/2403.04690.
 
-What natten supports depends on how it was built, so a small call is tried instead of reading its version.
+What natten supports depends on how it was built, so a small call is tried instead of reading its version. Each of its
+wheels is built for one release of torch and of CUDA.
 """
 
 from __future__ import annotations
@@ -18,8 +19,34 @@ from torch import Tensor
 from registry import Kernel, RegisterKernel, hookimpl
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-INSTALL = "pip install natten -f https://whl.natten.org"
-MISSING = "natten is not installed (its fused kernels need a CUDA device)"
+WHEELS = {  # releases of torch: natten's last release with wheels for them, and their releases of CUDA
+    (2, 10): ("0.21.6", ("12.6", "12.8", "13.0")),
+    (2, 11): ("0.21.6", ("12.6", "12.8", "13.0")),
+    (2, 12): ("0.21.7", ("12.6", "13.0", "13.2")),
+    (2, 13): ("0.21.7", ("12.6", "13.0", "13.2")),
+}
+
+
+def install_command(torch_version: str, cuda: str | None) -> tuple[str | None, str]:
+    """The command that installs a wheel for a release of torch, and why there is none.
+
+    Args:
+        torch_version: As in `torch.__version__`.
+        cuda: The release of CUDA that torch is built with; None without CUDA.
+    """
+    major, minor = (int(part) for part in torch_version.split(".")[:2])
+    natten, releases = WHEELS.get((major, minor), ("", ()))
+    if cuda in releases:
+        wheel = f"{natten}+torch{major}{minor}0cu{cuda.replace('.', '')}"
+        return f"pip install natten=={wheel} -f https://whl.natten.org", ""
+    built = f"torch {major}.{minor} {f'with CUDA {cuda}' if cuda else 'without CUDA'}"
+    first, last = (".".join(map(str, release)) for release in (min(WHEELS), max(WHEELS)))
+    others = f"with CUDA {' or '.join(releases)}" if releases else f"for torch {first} to {last}"
+    return None, f"it has no wheel for {built}, only {others}; https://natten.org/install tells how to compile it"
+
+
+INSTALL, NO_WHEEL = install_command(torch.__version__, torch.version.cuda)
+MISSING = "natten is not installed (its fused kernels need a CUDA device)" + (f"; {NO_WHEEL}" if NO_WHEEL else "")
 
 
 class Natten(Kernel):
@@ -48,7 +75,8 @@ class Natten(Kernel):
         except Exception as error:  # a library built for another torch fails in many ways
             return f"natten cannot be imported: {type(error).__name__}: {error}"
         if not getattr(natten, "HAS_LIBNATTEN", True):
-            return f"natten was installed without its compiled library; {INSTALL} installs it"
+            cure = f"{INSTALL} installs it" if INSTALL else NO_WHEEL
+            return f"natten was installed without its compiled library; {cure}"
         if self.device == "cuda" and not torch.cuda.is_available():
             return "natten's fused kernels need a CUDA device, and there is none"
         try:
@@ -83,8 +111,11 @@ class Natten(Kernel):
             reasons.append("needs windows of 2 pixels or more")
         if scale == 0:
             reasons.append("replaces a scale of zero by its default")
-        if torch.are_deterministic_algorithms_enabled():
-            reasons.append("its gradients are not deterministic")
+        gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        if gradients and torch.are_deterministic_algorithms_enabled():
+            reasons.append(
+                "has deterministic gradients only in its back end cutlass-fna, without parallelism over keys"
+            )
         return reasons
 
     def run(

@@ -2,11 +2,14 @@
 
 Rabe and Staats 2021, https://arxiv.org/abs/2112.05682.
 
-xformers can be imported without any compiled kernel, so each kind of call is tried once.
+xformers can be imported without any compiled kernel, so each kind of call is tried once. Its wheel is built with CUDA
+12; beside a torch with CUDA 13 it needs the runtime of CUDA 12 too.
 """
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -19,6 +22,19 @@ from registry import Kernel, RegisterKernel, hookimpl
 
 ALIGNMENT = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}  # 16 bytes
 MISSING = "xformers is not installed (its kernels need a CUDA device)"
+RUNTIME = "nvidia-cuda-runtime-cu12"
+FOLDER = '$(python -c "import nvidia.cuda_runtime as m; print(m.__path__[0])")/lib'
+
+
+def install_command(cuda: str | None) -> str:
+    """The command that installs xformers, and for a torch with CUDA 13 or later the runtime of CUDA 12.
+
+    Args:
+        cuda: The release of CUDA that torch is built with; None without CUDA.
+    """
+    if cuda is None or int(cuda.partition(".")[0]) <= 12:
+        return "pip install xformers"
+    return f"pip install xformers {RUNTIME} && export LD_LIBRARY_PATH={FOLDER}:$LD_LIBRARY_PATH"
 
 
 class MemoryEfficient(Kernel):
@@ -29,7 +45,7 @@ class MemoryEfficient(Kernel):
     """
 
     op, name, priority = "attention", "xformers", 5
-    library, enable = "xformers", "pip install xformers"
+    library, enable = "xformers", install_command(torch.version.cuda)
     device = "cuda"
 
     attend: Callable[..., Any]
@@ -44,12 +60,18 @@ class MemoryEfficient(Kernel):
         return self._unavailable[0]
 
     def _probe(self) -> str | None:
+        log = logging.getLogger("xformers")
+        log.addFilter(_nothing)  # it logs, at every import, what the reason below says
         try:
             self.attend = import_module("xformers.ops").memory_efficient_attention
         except ModuleNotFoundError as error:
             return MISSING if error.name == "xformers" else f"xformers cannot be imported: {error}"
         except Exception as error:  # a library built for another torch fails in many ways
             return f"xformers cannot be imported: {type(error).__name__}: {error}"
+        finally:
+            log.removeFilter(_nothing)
+        if failure := getattr(sys.modules.get("xformers._cpp_lib"), "_cpp_library_load_exception", None):
+            return _unloaded(failure)
         if self.device == "cuda" and not torch.cuda.is_available():
             return "xformers' kernels need a CUDA device, and there is none"
         failure = ""
@@ -79,7 +101,9 @@ class MemoryEfficient(Kernel):
             reasons.append(f"needs head sizes that are multiples of {alignment}, not {q.shape[-1]} and {v.shape[-1]}")
         if bias is not None and k.shape[-2] % alignment:
             reasons.append(f"needs a multiple of {alignment} keys for a bias, not {k.shape[-2]}")
-        if torch.are_deterministic_algorithms_enabled():
+        leaves = (q, k, v) if bias is None else (q, k, v, bias)
+        gradients = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+        if gradients and torch.are_deterministic_algorithms_enabled():
             reasons.append("its gradients are not deterministic")
         return reasons
 
@@ -98,6 +122,22 @@ class MemoryEfficient(Kernel):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b n heads head_dim
         y: Tensor = self.attend(q, k, v, attn_bias=bias, scale=scale)
         return y.transpose(1, 2)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    """A filter that no record passes."""
+    return False
+
+
+def _unloaded(failure: BaseException) -> str:
+    """Why xformers' compiled library is not loaded."""
+    while failure.__cause__ is not None:
+        failure = failure.__cause__
+    cause = str(failure).strip().splitlines()[0]
+    reason = f"xformers' compiled library cannot be loaded: {cause}"
+    if "libcudart.so.12" not in cause:
+        return reason
+    return f"{reason}; it is built with CUDA 12: install {RUNTIME} and add its folder lib to LD_LIBRARY_PATH"
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import plugins.natten
+import plugins.xformers
 from blocks.ops.attention import attention
 from blocks.ops.neighborhood_attention import neighborhood_attention
 from ganblocks import diagnosis as doctor
@@ -118,10 +121,81 @@ def test_the_reason_is_what_keeps_the_library_from_running(kernel, library, modu
     assert kernel().unavailable() == f"{library} cannot be imported: No module named 'triton'"
 
 
-def test_natten_without_its_compiled_library_is_unavailable(natten):
+def test_natten_without_its_compiled_library_is_unavailable(natten, monkeypatch):
     sys.modules["natten"].HAS_LIBNATTEN = False
-    command = "pip install natten -f https://whl.natten.org"
-    assert f"without its compiled library; {command} installs it" in Natten().unavailable()
+    monkeypatch.setattr(plugins.natten, "INSTALL", "pip install natten==1")
+    assert (
+        Natten().unavailable() == "natten was installed without its compiled library; pip install natten==1 installs it"
+    )
+    monkeypatch.setattr(plugins.natten, "INSTALL", None)
+    monkeypatch.setattr(plugins.natten, "NO_WHEEL", "it has no wheel for torch 2.9")
+    assert Natten().unavailable().endswith("without its compiled library; it has no wheel for torch 2.9")
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "cuda", "wheel"),
+    [
+        ("2.10.0+cu128", "12.8", "0.21.6+torch2100cu128"),
+        ("2.11.0+cu130", "13.0", "0.21.6+torch2110cu130"),
+        ("2.12.1+cu126", "12.6", "0.21.7+torch2120cu126"),
+        ("2.13.0+cu132", "13.2", "0.21.7+torch2130cu132"),
+    ],
+)
+def test_the_command_names_nattens_wheel_for_this_torch(torch_version, cuda, wheel):
+    command = f"pip install natten=={wheel} -f https://whl.natten.org"
+    assert plugins.natten.install_command(torch_version, cuda) == (command, "")
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "cuda", "reason"),
+    [
+        ("2.9.1+cu128", "12.8", "it has no wheel for torch 2.9 with CUDA 12.8, only for torch 2.10 to 2.13"),
+        ("2.14.0.dev1+cu132", "13.2", "it has no wheel for torch 2.14 with CUDA 13.2, only for torch 2.10 to 2.13"),
+        ("2.13.0+cu128", "12.8", "it has no wheel for torch 2.13 with CUDA 12.8, only with CUDA 12.6 or 13.0 or 13.2"),
+        ("2.13.0+cpu", None, "it has no wheel for torch 2.13 without CUDA, only with CUDA 12.6 or 13.0 or 13.2"),
+    ],
+)
+def test_the_reason_says_that_natten_has_no_wheel_for_this_torch(torch_version, cuda, reason):
+    command, why = plugins.natten.install_command(torch_version, cuda)
+    assert command is None
+    assert why.startswith(reason)
+
+
+def test_beside_a_torch_with_cuda_13_xformers_needs_the_runtime_of_cuda_12():
+    assert plugins.xformers.install_command(None) == plugins.xformers.install_command("12.8") == "pip install xformers"
+    command = plugins.xformers.install_command("13.0")
+    assert command.startswith("pip install xformers nvidia-cuda-runtime-cu12 && export LD_LIBRARY_PATH=$(python -c ")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            "libcudart.so.12: cannot open shared object file: No such file or directory",
+            "it is built with CUDA 12: install nvidia-cuda-runtime-cu12 and add its folder lib to LD_LIBRARY_PATH",
+        ),
+        ("undefined symbol: _ZN3c10", "xformers' compiled library cannot be loaded: undefined symbol: _ZN3c10"),
+    ],
+)
+def test_a_compiled_library_that_cannot_be_loaded_is_a_reason_and_prints_nothing(
+    xformers, monkeypatch, caplog, error, reason
+):
+    """xformers logs the failure when it is imported, and its operators raise later."""
+    library = ModuleType("xformers._cpp_lib")
+    library._cpp_library_load_exception = RuntimeError("xFormers can't load C++/CUDA extensions.")
+    library._cpp_library_load_exception.__cause__ = RuntimeError("Could not load this library")
+    library._cpp_library_load_exception.__cause__.__cause__ = OSError(error)
+
+    def import_module(name):
+        logging.getLogger("xformers").warning("WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions.")
+        monkeypatch.setitem(sys.modules, "xformers._cpp_lib", library)
+        return sys.modules[name]
+
+    monkeypatch.setattr(plugins.xformers, "import_module", import_module)
+    assert MemoryEfficient().unavailable().endswith(reason)
+    assert not caplog.records
+    logging.getLogger("xformers").warning("other warnings are printed")
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -242,13 +316,18 @@ def test_second_order_mode_refuses_them(natten, xformers, register, op, kernel):
         op.bind(kernel.name)(*tensors, **call)
 
 
-def test_deterministic_algorithms_refuse_them(natten, xformers, register):
+def test_their_gradients_are_refused_with_deterministic_algorithms(natten, xformers, register):
     kernels = register(neighborhood_attention, Natten()), register(attention, MemoryEfficient())
     assert [kernel.unavailable() for kernel in kernels] == [None, None]
     torch.use_deterministic_algorithms(True)
     try:
-        assert kernels[0].unsupported(*maps(1, 4, 4, 1, 8), kernel_size=3) == ["its gradients are not deterministic"]
-        assert kernels[1].unsupported(*maps(1, 1, 4, 8)) == ["its gradients are not deterministic"]
+        for differentiated in (True, False):
+            qkv = [x.requires_grad_(differentiated) for x in maps(1, 4, 4, 1, 8)]
+            reason = "has deterministic gradients only in its back end cutlass-fna, without parallelism over keys"
+            assert kernels[0].unsupported(*qkv, kernel_size=3) == [reason][: int(differentiated)]
+            qkv = [x.requires_grad_(differentiated) for x in maps(1, 1, 4, 8)]
+            reason = "its gradients are not deterministic"
+            assert kernels[1].unsupported(*qkv) == [reason][: int(differentiated)]
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -265,6 +344,6 @@ def test_their_refusals_can_be_traced(natten, xformers, register, op, kernel):
 def test_doctor_reports_the_reason_and_the_install_command():
     kernels = {(op["op"], each["kernel"]): each for op in doctor.diagnose()["ops"] for each in op["kernels"]}
     for key, extra in ((("neighborhood_attention", "natten"), "natten"), (("attention", "xformers"), "xformers")):
-        if kernels[key]["unavailable"]:
+        if kernels[key]["unavailable"] and (extra == "xformers" or plugins.natten.INSTALL):
             assert kernels[key]["enable"].startswith(f"pip install {extra}")
     assert kernels["attention", "sdpa"]["enable"] is None
