@@ -13,7 +13,7 @@ from registry import Op, catalogue
 
 PACKAGES = (
     *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
-    *("open_clip_torch", "pillow", "scikit-learn", "matplotlib", "natten", "xformers"),
+    *("open_clip_torch", "pillow", "scikit-learn", "matplotlib", "triton", "natten", "xformers"),
 )
 
 
@@ -55,6 +55,7 @@ def _kernels(op: Op) -> list[dict[str, Any]]:
             "kernel": kernel.name,
             "priority": kernel.priority,
             "second_order": kernel.second_order,
+            "forward_ad": kernel.forward_ad,
             "package": type(kernel).__module__.partition(".")[0],
             "unavailable": (reason := kernel.unavailable()),
             "enable": kernel.enable if reason else None,

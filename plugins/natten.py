@@ -36,7 +36,7 @@ def install_command(torch_version: str, cuda: str | None) -> tuple[str | None, s
     """
     major, minor = (int(part) for part in torch_version.split(".")[:2])
     natten, releases = WHEELS.get((major, minor), ("", ()))
-    if cuda in releases:
+    if cuda is not None and cuda in releases:
         wheel = f"{natten}+torch{major}{minor}0cu{cuda.replace('.', '')}"
         return f"pip install natten=={wheel} -f https://whl.natten.org", ""
     built = f"torch {major}.{minor} {f'with CUDA {cuda}' if cuda else 'without CUDA'}"

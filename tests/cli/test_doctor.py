@@ -20,6 +20,7 @@ def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
     for kernels in ops.values():
         (reference,) = [kernel for kernel in kernels if kernel["kernel"] == "reference"]
         assert reference["second_order"]
+        assert reference["forward_ad"]
         assert reference["unavailable"] is None
     assert not next(kernel for kernel in ops["attention"] if kernel["kernel"] == "sdpa")["second_order"]
     assert report["versions"]["torch"]
@@ -35,6 +36,7 @@ def test_doctor_says_why_a_kernel_cannot_run(capsys):
         "package": "natten",
         "priority": 9,
         "second_order": False,
+        "forward_ad": False,
         "unavailable": "needs [cuda]",
     }
     print_doctor(report | {"ops": [{"op": "attention", "kernels": [kernel]}]})

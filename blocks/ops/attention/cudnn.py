@@ -22,7 +22,9 @@ class Cudnn(Fused):
     name, priority = "cudnn", 25
 
     def unavailable(self) -> str | None:
-        return super().unavailable() or (None if torch.backends.cudnn.is_available() else "torch has no cuDNN here")
+        if reason := super().unavailable():
+            return reason
+        return None if torch.backends.cudnn.is_available() else "torch has no cuDNN here"  # type: ignore[no-untyped-call]
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
