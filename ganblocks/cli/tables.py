@@ -75,7 +75,7 @@ def print_doctor(report: Mapping[str, Any]) -> None:
     for name, reason in report["failures"].items():
         out.print(_text(f"  {name} failed to load: {reason}", style="red"))
     out.print(_text("kernels, the preferred first", style="bold"))
-    table = _table("op", "kernel", "from", "2nd derivative", "usable here")
+    table = _table("op", "kernel", "from", "2nd derivative", "forward mode", "usable here")
     for op in report["ops"]:
         for kernel in op["kernels"]:
             usable = (
@@ -90,6 +90,7 @@ def print_doctor(report: Mapping[str, Any]) -> None:
                 _strong(kernel["kernel"]),
                 kernel["package"],
                 "yes" if kernel["second_order"] else "no",
+                "yes" if kernel["forward_ad"] else "no",
                 usable,
             )
     out.print(table)
