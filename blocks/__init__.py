@@ -15,6 +15,7 @@ from blocks.condition.class_labels import ClassLabels
 from blocks.feature_extractor.torchscript import TorchScriptExtractor
 from blocks.feed_forward.identity import Identity
 from blocks.feed_forward.mlp import MLP
+from blocks.feed_forward.swiglu import SwiGLU
 from blocks.head.class_token import ClassTokenHead
 from blocks.head.contrad import ContraDHead
 from blocks.head.discriminative_basis import DiscriminativeBasis
@@ -26,6 +27,7 @@ from blocks.image_head.linear_patches import LinearPatches
 from blocks.image_head.linear_to_rgb import LinearToRGB
 from blocks.image_head.siren_patches import SirenPatches
 from blocks.image_head.to_rgb import ToRGB
+from blocks.layer.adaln_transformer import AdaLNTransformer
 from blocks.layer.conv import Conv
 from blocks.layer.downsample import Downsample
 from blocks.layer.minibatch_std import MinibatchStd
@@ -55,6 +57,7 @@ from blocks.norm.group_norm import GroupNorm
 from blocks.norm.layer_norm import LayerNorm
 from blocks.norm.layer_scale import LayerScale
 from blocks.norm.pixel_norm import PixelNorm
+from blocks.norm.rms_norm import RMSNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
 from blocks.regularizer.approximate_r1 import ApproximateR1
 from blocks.regularizer.approximate_r2 import ApproximateR2
@@ -87,6 +90,7 @@ __all__ = [
     "R1",
     "R2",
     "AdaIN",
+    "AdaLNTransformer",
     "ApproximateR1",
     "ApproximateR2",
     "BalancedConsistency",
@@ -142,6 +146,7 @@ __all__ = [
     "PixelNorm",
     "Pointwise",
     "PosEmbed",
+    "RMSNorm",
     "Relativistic",
     "ResNeXtBlock",
     "Residual",
@@ -152,6 +157,7 @@ __all__ = [
     "SpectralNorm",
     "StepSchedule",
     "StyledAttention",
+    "SwiGLU",
     "ToRGB",
     "TokenConvHead",
     "TorchScriptExtractor",

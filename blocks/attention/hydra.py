@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
+from blocks.attention.query_key import query_key
 from blocks.common.linear import linear
 from blocks.common.shapes import check_nhwc
 from blocks.families import Attention, OddInt, Resolution
@@ -34,6 +35,8 @@ class HydraNA(Attention, kind="hydra-na"):
         dilations: Step between attended pixels, one per partition.
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias per relative position in its window.
+        qk_norm: Whether queries and keys are normalised (RMSNorm over a head, with a learned scale).
+        rotary: Whether queries and keys are rotated by row and column (2-D rotary position embedding).
         scale: Factor of the logits q.k; null for head_dim ** -0.5.
         equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of the neighborhood_attention op; "auto" takes the best one that supports each call, "tune"
@@ -49,6 +52,10 @@ class HydraNA(Attention, kind="hydra-na"):
         {"spec": {"num_heads": 4, "kernel_sizes": [3], "dilations": [1, 1, 1], "qkv_bias": False}},
         {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "relative_position_bias": False, "scale": 1}},
         {"spec": {"num_heads": 2, "kernel_sizes": [3], "dilations": [1], "equalized": True}},
+        {
+            "spec": {"num_heads": 4, "kernel_sizes": [3, 5], "dilations": [1, 1], "relative_position_bias": False}
+            | {"qk_norm": True, "rotary": True}
+        },
         {"spec": {"num_heads": 4}, "context": {"dim": 8, "resolution": (29, 28)}},
     )
 
@@ -62,6 +69,8 @@ class HydraNA(Attention, kind="hydra-na"):
         dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 4),
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
+        qk_norm: bool = False,
+        rotary: bool = False,
         scale: PositiveFloat | None = None,
         equalized: bool = False,
         kernel: str = "auto",
@@ -78,6 +87,7 @@ class HydraNA(Attention, kind="hydra-na"):
         self.scale = scale
         self.attend = neighborhood_attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
+        self.query_key = query_key(dim // num_heads, qk_norm=qk_norm, rotary=rotary)
         self.rpb = None
         if relative_position_bias:
             sizes = zip(self.heads, self.windows, strict=True)
@@ -86,7 +96,7 @@ class HydraNA(Attention, kind="hydra-na"):
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         check_nhwc(self, x, self.dim)
-        qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
+        qkv = self.projected(x)
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
         attended = []
         for partition, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
@@ -97,7 +107,12 @@ class HydraNA(Attention, kind="hydra-na"):
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
         """Logits of each head's mean query against each pixel's key, for visualisation."""
-        return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
+        return attention_map(self.projected(x), self.scale)
+
+    def projected(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w 3 n d"]:
+        """Queries, keys and values, normalised and rotated where the options say so."""
+        qkv: Tensor = self.query_key(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)))
+        return qkv
 
 
 def _window_problems(

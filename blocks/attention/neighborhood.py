@@ -26,6 +26,8 @@ class NeighborhoodAttention(HydraNA, kind="na"):
         dilation: Step between attended pixels.
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias per relative position in its window.
+        qk_norm: Whether queries and keys are normalised (RMSNorm over a head, with a learned scale).
+        rotary: Whether queries and keys are rotated by row and column (2-D rotary position embedding).
         scale: Factor of the logits q.k; null for head_dim ** -0.5.
         equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of the neighborhood_attention op; "auto" takes the best one that supports each call, "tune"
@@ -37,6 +39,7 @@ class NeighborhoodAttention(HydraNA, kind="na"):
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {"num_heads": 4, "kernel_size": 5}},
+        {"spec": {"num_heads": 2, "kernel_size": 3, "qk_norm": True, "rotary": True}},
         {"spec": {"num_heads": 2, "kernel_size": 3, "dilation": 2}, "context": {"resolution": (7, 6)}},
     )
 
@@ -50,6 +53,8 @@ class NeighborhoodAttention(HydraNA, kind="na"):
         dilation: PositiveInt = 1,
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
+        qk_norm: bool = False,
+        rotary: bool = False,
         scale: PositiveFloat | None = None,
         equalized: bool = False,
         kernel: str = "auto",
@@ -63,6 +68,8 @@ class NeighborhoodAttention(HydraNA, kind="na"):
                 dilations=(dilation,),
                 qkv_bias=qkv_bias,
                 relative_position_bias=relative_position_bias,
+                qk_norm=qk_norm,
+                rotary=rotary,
                 scale=scale,
                 equalized=equalized,
                 kernel=kernel,

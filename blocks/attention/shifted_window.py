@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from blocks.attention.dense import table_indices
 from blocks.attention.heads import attention_map, head_problems, relative_position_table, split_heads
+from blocks.attention.query_key import query_key
 from blocks.common.linear import linear
 from blocks.common.shapes import check_nhwc, check_resolution
 from blocks.families import Attention, Resolution
@@ -40,6 +41,8 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         shift_sizes: Shift of each partition's windows down and to the right, in pixels.
         qkv_bias: Whether queries, keys and values have a bias.
         relative_position_bias: Whether each head learns a bias per relative position (rows and columns apart).
+        qk_norm: Whether queries and keys are normalised (RMSNorm over a head, with a learned scale).
+        rotary: Whether queries and keys are rotated by row and column (2-D rotary position embedding).
         scale: Factor of the logits q.k; null for head_dim ** -0.5.
         equalized: Whether the linear layers use equalised learning rate, as in the ViTGAN authors' code.
         kernel: Kernel of the attention op; "auto" takes the best one that supports each call, "tune" the fastest,
@@ -61,6 +64,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
             "context": {"resolution": (5, 5)},
         },
         {"spec": {"num_heads": 2, "window_size": 4, "shift_sizes": [2], "relative_position_bias": False}},
+        {"spec": {"num_heads": 2, "window_size": 4, "shift_sizes": [0, 2], "qk_norm": True, "rotary": True}},
     )
 
     def __init__(
@@ -73,6 +77,8 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         shift_sizes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 4),
         qkv_bias: bool = True,
         relative_position_bias: bool = True,
+        qk_norm: bool = False,
+        rotary: bool = False,
         scale: PositiveFloat | None = None,
         equalized: bool = False,
         kernel: str = "auto",
@@ -88,6 +94,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         self.scale = scale
         self.attend = attention.bind(kernel)
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias, equalized=equalized)
+        self.query_key = query_key(dim // num_heads, qk_norm=qk_norm, rotary=rotary)
         self.rpb = None
         if relative_position_bias:
             self.rpb = nn.ParameterList(relative_position_table(n, window_size, window_size) for n in self.heads)
@@ -97,7 +104,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
         check_nhwc(self, x, self.dim)
         if min(x.shape[1:3]) < self.window_size:
             check_resolution(self, x.shape[1], x.shape[2], self.resolution)
-        qkv = self.qkv(x).unflatten(-1, (3, sum(self.heads), -1))  # b h w 3 heads head_dim
+        qkv = self.projected(x)
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
         parts = zip(qkv.split(self.heads, dim=-2), self.shift_sizes, tables, strict=True)
         y: Tensor = self.proj(torch.cat([self.partition(*part) for part in parts], dim=-2).flatten(-2))
@@ -141,7 +148,12 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
         """Logits of each head's mean query against each pixel's key, for visualisation."""
-        return attention_map(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)), self.scale)
+        return attention_map(self.projected(x), self.scale)
+
+    def projected(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w 3 n d"]:
+        """Queries, keys and values, normalised and rotated where the options say so."""
+        qkv: Tensor = self.query_key(self.qkv(x).unflatten(-1, (3, sum(self.heads), -1)))
+        return qkv
 
 
 def window_runs(length: int, window_size: int, shift: int) -> list[Run]:
