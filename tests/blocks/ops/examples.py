@@ -14,10 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 import blocks.ops  # noqa: F401  (registers the ops)
-from blocks.ops.neighborhood_attention.flex import Flex
 from registry import Kernel, Op
 
 BATCHED = {  # tensors with a batch axis
@@ -151,25 +149,12 @@ def cases(batch: int = 2, device: torch.device | str = "cpu") -> Iterator[tuple[
                 dtypes = [dtype for dtype in (torch.float32, torch.float16) if not small.to(dtype).unsupported(kernel)]
                 if dtypes:
                     yield kernel, example.to(dtypes[0])
-    for example in examples("neighborhood_attention", batch, device=device):
-        yield EagerFlex(), example.without_gradients()
 
 
 def kernels_on_device(op: Op) -> list[Kernel]:
     """The kernels of an op that support an example of it on the default device."""
     device = torch.get_default_device()
     return list(dict.fromkeys(kernel for kernel, _ in cases(device=device) if kernel in op.kernels()))
-
-
-class EagerFlex(Flex):
-    """FlexAttention without compilation, which runs on CPUs (forward only)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attend = flex_attention
-
-    def unsupported(self, q: Tensor, *args: Any, **kwargs: Any) -> list[str]:
-        return [] if q.dtype == torch.float32 else ["computes in float32"]
 
 
 def compare(kernel: Kernel, example: Example) -> None:

@@ -12,21 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blocks.ops.neighborhood_attention.flex import Flex
 from registry import Kernel, KernelError, Op
 from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, Example, cases, compare, examples, ops
 from tests.tensors import normal
 
-pytestmark = [
-    pytest.mark.usefixtures("device"),
-    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
-]
+pytestmark = pytest.mark.usefixtures("device")
 ROOT = Path(__file__).parents[3]
 DEVICE = torch.get_default_device()  # of the option --device
 NOT_TRACED = {
     "conv2d": {"winograd"},
     "grid_sample": {"linear"},
-    "neighborhood_attention": {"flex", "tiled-math"},
+    "neighborhood_attention": {"tiled-math"},
     "upfirdn2d": {"linear"},
 }
 
@@ -37,8 +33,7 @@ def parameters(batch: int = 2) -> list[Any]:
     for kernel, example in cases(batch, DEVICE):
         name = f"{kernel.op}-{kernel.name}"
         named[name] = named.get(name, 0) + 1
-        marks = [pytest.mark.slow] if type(kernel) is Flex else []  # it compiles each shape anew, for seconds
-        rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}", marks=marks))
+        rows.append(pytest.param(kernel, example, id=f"{name}-{named[name]}"))
     return rows
 
 

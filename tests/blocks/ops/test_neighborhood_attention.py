@@ -9,20 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blocks.ops.neighborhood_attention import neighborhood_attention
-from blocks.ops.neighborhood_attention.flex import Flex
 from blocks.ops.neighborhood_attention.reference import window_logits
 from registry import Kernel, KernelError, recording, second_order
-from tests.blocks.ops.examples import EagerFlex, kernels_on_device
+from tests.blocks.ops.examples import kernels_on_device
 
-pytestmark = [
-    pytest.mark.usefixtures("device"),
-    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
-]
+pytestmark = pytest.mark.usefixtures("device")
 REFERENCE = neighborhood_attention.reference
-AVAILABLE = [kernel for kernel in kernels_on_device(neighborhood_attention) if kernel.name != "flex"]  # it compiles
+AVAILABLE = kernels_on_device(neighborhood_attention)
 KERNELS = [kernel for kernel in AVAILABLE if kernel is not REFERENCE]
 FUSED = [kernel for kernel in KERNELS if not kernel.second_order]
-TRACED = [kernel for kernel in KERNELS if kernel.name not in ("tiled-math", "flex")]
+TRACED = [kernel for kernel in KERNELS if kernel.name != "tiled-math"]
 FAST = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 EACH = pytest.mark.parametrize("kernel", AVAILABLE, ids=lambda kernel: kernel.name)
 WINDOWS = pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 1), (5, 2), (3, 3), (7, 1)])
@@ -154,14 +150,6 @@ def test_every_kernel_has_values_and_gradients_of_the_reference(kernel, call):
         torch.testing.assert_close(ours.double() / largest, theirs / largest, **TOLERANCE[dtype])
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(call=calls())
-def test_flex_attention_has_the_values_of_the_reference(call):
-    tensors = [x.detach() for x in leaves(**{**call, "dtype": torch.float32})]
-    actual, expected = (run(kernel, tensors, call["window"]) for kernel in (EagerFlex(), REFERENCE))
-    torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
-
-
 @pytest.mark.parametrize(
     "kernel", [kernel for kernel in KERNELS if kernel.second_order], ids=lambda kernel: kernel.name
 )
@@ -228,23 +216,3 @@ def test_the_softmax_is_not_computed_in_mixed_precision(kernel):
         actual = run(kernel, tensors, window)
     expected = run(REFERENCE, [x.double() for x in tensors], window)
     torch.testing.assert_close(actual.double(), expected, rtol=3e-2, atol=3e-2)
-
-
-@pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
-@pytest.mark.parametrize("dilation", [1, 2, 3])
-def test_the_gradient_of_flex_attentions_bias_is_that_of_the_reference(dilation, with_bias):
-    flex, window = EagerFlex(), dict(kernel_size=3, dilation=dilation)
-    tensors = [x.detach().float() for x in leaves((2, 11, 9, 2, 16), window, with_bias)]
-    tensors[3:] = [bias.requires_grad_() for bias in tensors[3:]]  # on a CPU it has no gradients of the others
-    actual, expected = run(flex, tensors, window), run(REFERENCE, tensors, window)
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-    if with_bias:
-        gradients = (torch.autograd.grad(y.square().sum(), tensors[3])[0] for y in (actual, expected))
-        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
-
-
-def test_flex_attention_lists_its_reasons():
-    q = torch.zeros(1, 8, 8, 2, 12, dtype=torch.float64)
-    reasons = "; ".join(Flex().unsupported(q, q, q, kernel_size=3))
-    for reason in ("runs on CUDA only, not on cpu", "a power of two and at least 16, not 12", "not torch.float64"):
-        assert reason in reasons

@@ -1,0 +1,105 @@
+"""Functions that the Triton kernels of neighborhood attention share: tiles, windows, logits and memory accesses.
+
+NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1; dilated: DiNAT, https://arxiv.org/abs/2209.15001.
+
+A program computes a tile of TILE_Y x TILE_X pixels of one head, one image and one dilation group. Pixel i of a group is
+pixel `group + dilation * i` of the map, so that a dilation is only a stride. The other pixels that the tile needs are
+loaded in blocks of ROWS x COLUMNS. The logits of a tile and a block are one matrix product; pairs of pixels outside the
+window are masked.
+
+The queries of a tile attend to keys from K // 2 before its first query to K // 2 after its last one. Windows that are
+shifted inwards at the end of a group would reach further back if only K // 2 queries of the tile or fewer were inside
+the map. The last tile therefore begins earlier if needed; queries that two tiles share are stored by the first only.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)  # logits are computed in units of log 2, for exp2
+HIDDEN = tl.constexpr(-1e30)  # a logit outside the window; finite, so that the difference of two is defined
+
+
+@triton.jit
+def locate(heads, height, width, dilation):
+    """Head, image, and on each axis dilation group, tile and length of the group; see `grid` in `triton_launch`."""
+    column, row = tl.program_id(0), tl.program_id(1)
+    head = column % heads
+    column = column // heads
+    group_y, tile_y = row % dilation, row // dilation
+    group_x, tile_x = column % dilation, column // dilation
+    length_y, length_x = group_length(height, group_y, dilation), group_length(width, group_x, dilation)
+    return head, tl.program_id(2), group_y, tile_y, length_y, group_x, tile_x, length_x
+
+
+@triton.jit
+def group_length(length, group, dilation):
+    """Pixels of a dilation group."""
+    return (length - group + dilation - 1) // dilation
+
+
+@triton.jit
+def first_query(tile, length, K: tl.constexpr, TILE: tl.constexpr):
+    """The first query of a tile, such that more than K // 2 queries from there on are inside the map."""
+    return tl.minimum(tile * TILE, length - K // 2 - 1)
+
+
+@triton.jit
+def window_start(i, length, K: tl.constexpr):
+    """The first key that query i attends to."""
+    return tl.minimum(tl.maximum(i - K // 2, 0), length - K)
+
+
+@triton.jit
+def in_window(key, start, K: tl.constexpr):
+    """Whether a key is one of the K from `start` on; as an unsigned number, a negative distance is large."""
+    return (key - start).to(tl.uint32, bitcast=True) < K
+
+
+@triton.jit
+def pixel_offsets(y, x, group_y, group_x, dilation, row_stride, column_stride):
+    """Offsets of pixels of a dilation group."""
+    return (group_y + dilation * y) * row_stride + (group_x + dilation * x) * column_stride
+
+
+@triton.jit
+def load_pixels(pointer, offsets, channel_stride, inside, D: tl.constexpr, PADDED: tl.constexpr, UNIT: tl.constexpr):
+    """Channels of pixels [pixels, PADDED]; zeros for pixels outside the map and for channels from D on."""
+    channel = tl.arange(0, PADDED)
+    if UNIT:
+        pointers = pointer + offsets[:, None] + channel[None, :]
+    else:
+        pointers = pointer + offsets[:, None] + channel[None, :] * channel_stride
+    mask = inside[:, None]
+    if D < PADDED:
+        mask = mask & (channel < D)[None, :]
+    return tl.load(pointers, mask=mask, other=0.0)
+
+
+@triton.jit
+def store_pixels(pointer, offsets, values, inside, D: tl.constexpr, PADDED: tl.constexpr):
+    """Write the channels of pixels."""
+    channel = tl.arange(0, PADDED)
+    mask = inside[:, None]
+    if D < PADDED:
+        mask = mask & (channel < D)[None, :]
+    tl.store(pointer + offsets[:, None] + channel[None, :], values.to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def product(a, b):
+    """Matrix product with float32 sums; products of float32 are not rounded to TF32."""
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def product_add(a, b, total):
+    """`total` plus the matrix product."""
+    return tl.dot(a, b, total, input_precision="ieee")
+
+
+@triton.jit
+def bias_index(row, column, tile_y, tile_x, TILE_X: tl.constexpr, TABLE_COLUMNS: tl.constexpr):
+    """Offsets into a head's expanded table, from pixels of a block and of a tile; see `expand` in `triton_bias`."""
+    return ((row[None, :] - tile_y[:, None]) * TILE_X + tile_x[:, None]) * TABLE_COLUMNS + column[None, :]
