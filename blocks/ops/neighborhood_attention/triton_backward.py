@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from blocks.ops.neighborhood_attention.triton_tiles import (
+    AT_RUN_TIME,
     LOG2_E,
     bias_index,
     first_query,
@@ -28,7 +29,7 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "height", "width", "dilation"])
+@triton.jit(do_not_specialize=AT_RUN_TIME)
 def query_gradients(
     q, k, v, g, table, y, sums, dq, delta, scale, heads, height, width, dilation,
     q_batch: tl.int64, q_row: tl.int64, q_column: tl.int64, q_head: tl.int64, q_channel: tl.int64,
@@ -100,7 +101,7 @@ def query_gradients(
     store_pixels(dq, y_offsets, result * scale, stored, D, PADDED)
 
 
-@triton.jit(do_not_specialize=["heads", "height", "width", "dilation"])
+@triton.jit(do_not_specialize=AT_RUN_TIME)
 def key_gradients(
     q, k, v, g, table, sums, delta, dk, dv, scale, heads, height, width, dilation,
     q_batch: tl.int64, q_row: tl.int64, q_column: tl.int64, q_head: tl.int64, q_channel: tl.int64,

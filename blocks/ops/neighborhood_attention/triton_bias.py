@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from blocks.ops.neighborhood_attention.triton_tiles import (
+    AT_RUN_TIME,
     LOG2_E,
     bias_index,
     first_query,
@@ -44,9 +45,7 @@ def expand(
     tl.store(table + head * cells + cell, values.to(tl.float32) * LOG2_E, mask=cell < cells)
 
 
-@triton.jit(
-    do_not_specialize=["heads", "height", "width", "dilation", "tiles", "tiles_y", "tiles_x", "tiles_per_chunk"]
-)
+@triton.jit(do_not_specialize=[*AT_RUN_TIME, "tiles", "tiles_y", "tiles_x", "tiles_per_chunk"])
 def bias_gradients(
     q, k, v, g, table, sums, delta, partial, scale, heads, height, width, dilation,
     tiles, tiles_y, tiles_x, tiles_per_chunk,

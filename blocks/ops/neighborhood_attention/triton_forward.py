@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from blocks.ops.neighborhood_attention.triton_tiles import (
+    AT_RUN_TIME,
     HIDDEN,
     LOG2_E,
     bias_index,
@@ -25,7 +26,7 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "height", "width", "dilation"])
+@triton.jit(do_not_specialize=AT_RUN_TIME)
 def forward(
     q, k, v, table, y, sums, scale, heads, height, width, dilation,
     q_batch: tl.int64, q_row: tl.int64, q_column: tl.int64, q_head: tl.int64, q_channel: tl.int64,

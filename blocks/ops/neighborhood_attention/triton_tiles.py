@@ -18,6 +18,9 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # logits are computed in units of log 2, for exp2
+STRIDES = [f"{tensor}_{axis}" for tensor in "qkvg" for axis in ("batch", "row", "column", "head", "channel")]
+AT_RUN_TIME = ["heads", "height", "width", "dilation", *STRIDES]
+"""Integers that nothing is compiled for, also if they are 1 or multiples of 16."""
 HIDDEN = tl.constexpr(-1e30)  # a logit outside the window; finite, so that the difference of two is defined
 
 
