@@ -20,6 +20,7 @@ class Cudnn(Fused):
     """SDPA's cuDNN attention: half precision; a bias without gradient."""
 
     name, priority = "cudnn", 25
+    operator = torch.ops.aten._scaled_dot_product_cudnn_attention
 
     def unavailable(self) -> str | None:
         if reason := super().unavailable():
@@ -53,6 +54,6 @@ class Cudnn(Fused):
         scale: float | None = None,
     ) -> Float[Tensor, "b h n e"]:
         bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
-        attend = torch.ops.aten._scaled_dot_product_cudnn_attention
-        y: Tensor = attend(q, k, v, bias, torch.is_grad_enabled(), scale=scale)[0]  # the statistics are for gradients
+        with_statistics = torch.is_grad_enabled()  # for gradients
+        y: Tensor = self.operator(q, k, v, bias, with_statistics, scale=scale)[0]
         return y

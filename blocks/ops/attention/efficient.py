@@ -21,6 +21,7 @@ class Efficient(Fused):
     name, priority = "efficient", 20
     dtypes = (*HALF, torch.float32)
     capability = (5, 0)
+    operator = torch.ops.aten._scaled_dot_product_efficient_attention
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
@@ -43,14 +44,14 @@ class Efficient(Fused):
         scale: float | None = None,
     ) -> Float[Tensor, "b h n e"]:
         bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
-        attend = torch.ops.aten._scaled_dot_product_efficient_attention
-        y: Tensor = attend(q, k, v, bias, torch.is_grad_enabled(), scale=scale)[0]  # the statistics are for gradients
+        with_statistics = torch.is_grad_enabled()  # for gradients
+        y: Tensor = self.operator(q, k, v, bias, with_statistics, scale=scale)[0]
         return y
 
 
 def aligned_bias(bias: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "b h n m"]:
     """The bias of each query and key as a view whose rows start at multiples of `ROW` numbers."""
     keys = k.shape[-2]
-    if keys % ROW or bias.shape[-1] != keys or bias.storage_offset() % ROW or not bias.is_contiguous():
+    if keys % ROW or bias.shape[-1] != keys or misaligned(bias) or not bias.is_contiguous():
         bias = F.pad(bias.expand(*bias.shape[:-1], keys).contiguous(), (0, -keys % ROW))[..., :keys]
     return bias.expand(*q.shape[:-1], keys)

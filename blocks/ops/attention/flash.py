@@ -20,6 +20,7 @@ class Flash(Fused):
     """SDPA's FlashAttention-2 on CUDA: half precision, no bias."""
 
     name, priority = "flash", 30
+    operator = torch.ops.aten._scaled_dot_product_flash_attention
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
@@ -45,5 +46,5 @@ class Flash(Fused):
         scale = dim**-0.5 if scale is None else scale
         if missing := -dim % MULTIPLE:
             q, k, v = (F.pad(x, (0, missing)) for x in (q, k, v))
-        y: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[0]
+        y: Tensor = self.operator(q, k, v, scale=scale)[0]
         return y[..., :dim] if missing else y

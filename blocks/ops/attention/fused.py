@@ -6,7 +6,7 @@ process, which threads share.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Fused(Kernel):
     dtypes: ClassVar[tuple[torch.dtype, ...]] = HALF
     capability: ClassVar[tuple[int, int]] = (8, 0)
     """The lowest compute capability that it is built for."""
+    operator: ClassVar[Any]
+    """PyTorch's operator; its first output is the result."""
 
     def unavailable(self) -> str | None:
         if not torch.cuda.is_available():
@@ -55,5 +57,5 @@ class Fused(Kernel):
 
 def misaligned(x: Tensor) -> bool:
     """Whether a row of x [B,heads,N,d] starts at an address that `ALIGNMENT` does not divide."""
-    size = x.element_size()
-    return any(offset * size % ALIGNMENT for offset in (x.storage_offset(), *x.stride()[:-1]))
+    start = 0 if torch.compiler.is_compiling() else x.storage_offset()  # which cannot be traced
+    return any(offset * x.element_size() % ALIGNMENT for offset in (start, *x.stride()[:-1]))
