@@ -1,4 +1,4 @@
-"""The option `--device`: tests with the fixture `device` run there, and the marker `gpu` selects them.
+"""The option `--device`: tests with the fixtures `device` or `default_device` run there; the marker `gpu` selects them.
 
 `pytest -m gpu --device cuda` runs every test that needs or can use a GPU, which is what `make gpu-test` does.
 """
@@ -37,16 +37,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """The device of the option `--device`, as torch's default device; products in full float32."""
-    name = request.config.getoption("--device")
-    if name == "cpu":  # without a mode, which torch.compile would trace
-        yield torch.device(name)
-        return
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device of the option `--device`, which computes products in full float32."""
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
-    with torch.device(name) as default:
-        yield default
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def default_device(device: torch.device) -> Iterator[None]:
+    """Makes `device` torch's default device, which torch.compile cannot trace everywhere."""
+    if device == torch.device("cpu"):
+        yield
+        return
+    with device:
+        yield
 
 
 def absent(name: str) -> bool:

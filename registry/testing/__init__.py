@@ -11,8 +11,7 @@ A package that declares families lists their harnesses in its module `testing`, 
 
     HARNESSES = {"attention": Harness(inputs=..., shapes=..., contexts=...)}
 
-A harness can also be passed: `checks(MyBlock, harness=Harness(...))`. Blocks are built on torch's default device; under
-`torch.device("cuda")` the checks run there.
+A harness can also be passed: `checks(MyBlock, harness=Harness(...))`. `check("cuda")` runs a check on another device.
 """
 
 from registry.testing.checks import Check, checks

@@ -30,9 +30,9 @@ def gives_the_promised_shapes(case: Case) -> None:
 def keeps_dtype_and_device(case: Case) -> None:
     """Outputs have the dtype and device of the inputs and are finite: float64, float32, bfloat16 where it exists.
 
-    The devices are the default device and CUDA.
+    The devices are the case's device and CUDA.
     """
-    devices = (torch.get_default_device().type, *(("cuda",) if torch.cuda.is_available() else ()))
+    devices = (torch.device(case.device).type, *(("cuda",) if torch.cuda.is_available() else ()))
     for device in dict.fromkeys(devices):
         for dtype in DTYPES:
             module = case.build().to(device, dtype)

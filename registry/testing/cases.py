@@ -37,6 +37,7 @@ class Case:
         context: Its context, and further entries that the harness needs.
         name: Names the options and the context in the test's name.
         harness: How the block's family is called.
+        device: Where blocks and inputs are moved after they are made.
     """
 
     block: type[Block]
@@ -44,6 +45,7 @@ class Case:
     context: ContextValues
     name: str
     harness: Harness
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"{self.block.family_name}/{self.block.kind}/{self.name}"
@@ -54,7 +56,8 @@ class Case:
 
     def build(self, *, seed: int = 0) -> Called:
         torch.manual_seed(seed)
-        return Called(self.spec.build(**self.values()), self.harness)
+        module = Called(self.spec.build(**self.values()), self.harness)
+        return module if torch.get_default_device().type == "meta" else module.to(self.device)
 
     def values(self) -> dict[str, Any]:
         """The context, with its functions called and its tensors on the default device."""
@@ -63,11 +66,11 @@ class Case:
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
     def inputs(self, module: Called, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> Inputs:
-        """The inputs of a call, by default on the default device, which the module is on."""
+        """The inputs of a call, by default on the case's device."""
         torch.manual_seed(1)
         inputs = self.harness.inputs(module.block, self.values())
         return {
-            name: None if value is None else value.to(device or value.device, dtype) for name, value in inputs.items()
+            name: None if value is None else value.to(device or self.device, dtype) for name, value in inputs.items()
         }
 
     def run(self, module: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from registry.spec import Block
@@ -44,13 +45,13 @@ CASE_CHECKS = (
 
 
 class Check(NamedTuple):
-    """One check of one case; call it to run it."""
+    """One check of one case; call it to run it, on the CPU by default."""
 
     function: Callable[[Case], None]
     case: Case
 
-    def __call__(self) -> None:
-        self.function(self.case)
+    def __call__(self, device: str = "cpu") -> None:
+        self.function(replace(self.case, device=device))
 
     def __str__(self) -> str:
         return f"{self.case}/{self.function.__name__}"

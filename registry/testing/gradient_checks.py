@@ -73,13 +73,15 @@ def differentiates_twice(case: Case) -> None:
     flat = torch.cat([value.flatten() for value in values]).requires_grad_()  # one tensor: gradcheck needs few calls
     with second_order():
         if inputs and slopes(flat):
-            assert torch.autograd.gradcheck(slopes, flat, fast_mode=True)
+            # sums of a GPU by atomic additions differ from call to call by their rounding
+            same_each_time = torch.device(case.device).type == "cpu"
+            assert torch.autograd.gradcheck(slopes, flat, fast_mode=True, nondet_tol=0.0 if same_each_time else 1e-9)
 
 
 def trains_in_mixed_precision(case: Case) -> None:
     """Outputs and gradients are finite under autocast, where matrix products give bfloat16 and the rest float32."""
     module = case.build()
-    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
+    with torch.autocast(torch.device(case.device).type, torch.bfloat16):
         outputs = case.run(module, case.inputs(module))
         loss = weighted_sum(tuple(output.float() for output in outputs))
     if loss.requires_grad:

@@ -26,7 +26,7 @@ def loads_after_the_meta_device(case: Case) -> None:
     original = case.build().eval()
     with torch.device("meta"):
         module = case.build().eval()
-    module.to_empty(device=torch.get_default_device())
+    module.to_empty(device=case.device)
     with torch.no_grad():
         for value in (*module.parameters(), *module.buffers()):
             value.fill_(torch.nan if value.is_floating_point() or value.is_complex() else 1)

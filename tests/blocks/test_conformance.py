@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from registry import catalogue
 from registry.testing import Check, checks
 
-pytestmark = pytest.mark.usefixtures("device")
 ENTRIES = list(catalogue.entries())
 QUICK = (  # compiled to machine code in the default tests; the rest takes minutes
     "head/class-token/",
@@ -25,16 +25,16 @@ def test_all_plugins_load() -> None:
 
 
 @pytest.mark.parametrize("check", [check for entry in ENTRIES for check in checks(entry.block)], ids=str)
-def test_every_block_conforms(check: Check) -> None:
-    check()
+def test_every_block_conforms(check: Check, device: torch.device) -> None:
+    check(str(device))
 
 
 @pytest.mark.parametrize("check", [check for check in COMPILED if str(check).startswith(QUICK)], ids=str)
-def test_small_blocks_compile_to_machine_code(check: Check) -> None:
-    check()
+def test_small_blocks_compile_to_machine_code(check: Check, device: torch.device) -> None:
+    check(str(device))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [check for check in COMPILED if not str(check).startswith(QUICK)], ids=str)
-def test_every_block_compiles_to_machine_code(check: Check) -> None:
-    check()
+def test_every_block_compiles_to_machine_code(check: Check, device: torch.device) -> None:
+    check(str(device))

@@ -15,7 +15,7 @@ from tests.golden.fixtures import ADAPTERS, Fixture, relative_error
 for module in pkgutil.walk_packages(adapters.__path__, f"{adapters.__name__}."):
     import_module(module.name)
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 # relative to each array's largest magnitude: (outputs, gradients)
 TOLERANCE = {torch.float64: (1e-6, 1e-6), torch.float32: (2e-5, 1e-4)}
 # Rounding the intermediate results of a float64 run to float32 changes the recorded gradients by 0.9e-4, with exact

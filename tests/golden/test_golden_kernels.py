@@ -17,7 +17,7 @@ from registry import Kernel, KernelError, Op, recording
 from registry.kernels import reference_kernels
 from tests.golden import test_golden
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 DATA = Path(__file__).parent / "data"
 GENERATORS = ["stylenat/generator-16-legacy", "stylenat/generator-32"]
 DISCRIMINATORS = ["stylenat/discriminator-16-equal", "stylenat/discriminator-32-sn"]

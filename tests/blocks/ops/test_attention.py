@@ -10,7 +10,7 @@ from blocks.ops.attention import attention
 from registry import KernelError, recording, second_order
 from tests.blocks.ops.examples import kernels_on_device
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 TOLERANCE = {
     torch.float64: dict(rtol=1e-10, atol=1e-12),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from blocks.ops.bias_act import bias_act
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 ACTIVATIONS = {
     "linear": lambda x: x,

@@ -9,7 +9,7 @@ from torch import Tensor
 from blocks.ops.grid_sample import grid_sample
 from registry import KernelError, second_order
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 KERNELS = pytest.mark.parametrize("kernel", grid_sample.kernels(), ids=lambda kernel: kernel.name)
 

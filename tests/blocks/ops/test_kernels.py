@@ -124,7 +124,7 @@ def test_every_op_has_a_forward_mode_derivative(op: str):
 def compare_forward(run: Any, example: Example, op: Op) -> None:
     """Compare the derivative by dual numbers in one direction with central differences of the reference in float64."""
     names = example.leaves
-    direction = {name: normal(*example.tensors[name].shape, seed=seed) for seed, name in enumerate(names)}
+    direction = {name: normal(*example.tensors[name].shape, seed=seed).to(DEVICE) for seed, name in enumerate(names)}
     fixed = {name: x.detach() for name, x in example.tensors.items() if name not in names} | example.options
 
     def moved(step: float) -> Tensor:

@@ -13,7 +13,7 @@ from blocks.common.resample import Upsample2d, fir_kernel
 from blocks.ops.modulated_conv2d import modulated_conv2d
 from registry import recording, second_order
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 KERNELS = pytest.mark.parametrize("kernel", modulated_conv2d.kernels(), ids=lambda kernel: kernel.name)
 FIR = fir_kernel((1.0, 3.0, 3.0, 1.0)).double()

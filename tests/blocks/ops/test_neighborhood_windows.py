@@ -13,7 +13,7 @@ from blocks.ops.neighborhood_attention.reference import window_logits
 from blocks.ops.neighborhood_attention.tiles import tile_axis
 from registry import KernelError, recording, second_order
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 AVAILABLE = [kernel for kernel in neighborhood_attention.kernels() if kernel.unavailable() is None]
 KERNELS = pytest.mark.parametrize("kernel", AVAILABLE, ids=lambda kernel: kernel.name)

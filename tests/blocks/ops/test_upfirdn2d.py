@@ -11,7 +11,7 @@ from blocks.ops.upfirdn2d import pair, upfirdn2d
 from registry import KernelError
 from tests.tensors import normal
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("default_device")
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
