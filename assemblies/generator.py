@@ -21,8 +21,8 @@ from assemblies.trace import (
     ForwardState,
     Step,
     Trace,
-    build_on_meta,
-    check_parameters,
+    check_memory,
+    count_parameters,
     trace_once,
     trace_steps,
 )
@@ -174,9 +174,12 @@ class LayeredGenerator(Generator, kind="layered"):
             raise IncompatibleError(trace.problems)
         assert trace.image is not None
         self.resolution = (trace.image[1], trace.image[2])
+        check_memory(trace.parameters)
         self.synthesis = Synthesis(trace.steps)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = self.fill("mapping", mapping, **_mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws))
+        context = _mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws)
+        check_memory(trace.parameters + count_parameters(("mapping",), mapping, context))  # type: ignore[arg-type]
+        self.mapping = self.fill("mapping", mapping, **context)
 
     @classmethod
     def trace(cls, spec: Spec) -> Trace:
@@ -196,9 +199,7 @@ class LayeredGenerator(Generator, kind="layered"):
         parameters = 0
         with torch.device("meta"), collecting():
             try:
-                block = build_on_meta(("mapping",), spec.mapping, context)
-                parameters = sum(parameter.numel() for parameter in block.parameters())
-                check_parameters(("mapping",), parameters)
+                parameters = count_parameters(("mapping",), spec.mapping, context)
             except IncompatibleError as error:
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
