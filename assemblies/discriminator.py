@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from assemblies.trace import MAX_STEPS, ForwardState, Trace, trace_once, trace_steps
+from assemblies.trace import MAX_STEPS, ForwardState, Trace, check_memory, trace_once, trace_steps
 from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible
@@ -80,6 +80,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         trace = _trace(steps, resolution, image_channels, cond_dim)
         if trace.problems:
             raise IncompatibleError(trace.problems)
+        check_memory(trace.parameters)
         self.steps = nn.ModuleList(build_at(step.path, step.spec, **step.context) for step in trace.steps)
         if weight_norm is not None:
             normalize_weights(self.steps, weight_norm)

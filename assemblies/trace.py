@@ -6,6 +6,7 @@ This yields every shape, every parameter count and all problems at once; no bloc
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blocks.families import Layer
-from registry import IncompatibleError, KernelError, Problem, Spec, SpecValidationError, build_at, collecting
+from registry import IncompatibleError, KernelError, Problem, Spec, SpecValidationError, build_at, collecting, incompatible
 from registry.kernels import counting
 from registry.text import excerpt
 
@@ -216,6 +217,31 @@ def check_parameters(path: tuple[str | int, ...], parameters: int) -> None:
     if parameters > MAX_PARAMETERS:
         fact = f"the network has {parameters:.3g} parameters up to here, {4 * parameters / 1e9:,.0f} GB in float32"
         raise IncompatibleError([Problem(path, f"{fact}; at most {MAX_PARAMETERS:.0e} are possible")])
+
+
+def count_parameters(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any]) -> int:
+    """Parameters of a block that is no step; nothing is allocated.
+
+    Raises:
+        IncompatibleError: The block cannot be built, or has more than `MAX_PARAMETERS`.
+    """
+    with torch.device("meta"):
+        block = build_on_meta(path, spec, context)
+    parameters = sum(parameter.numel() for parameter in block.parameters())
+    check_parameters(path, parameters)
+    return parameters
+
+
+def check_memory(parameters: int) -> None:
+    """Refuse to allocate a network that is larger than the memory of this machine.
+
+    Raises:
+        IncompatibleError: It is, and the default device is not the meta device.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if torch.get_default_device().type != "meta" and 4 * parameters > memory:
+        fact = f"{parameters:.3g} parameters take {4 * parameters / 1e9:,.0f} GB in float32"
+        raise incompatible((), f"{fact}, and this machine has {memory / 1e9:,.0f} GB of memory; take smaller sizes")
 
 
 def _check_shapes(path: tuple[str | int, ...], shapes: dict[str, Shape | None]) -> None:
