@@ -20,13 +20,8 @@ class Augmented(DotProduct):
 
     name, priority = "augmented", 10
 
-    def unsupported(
-        self, q: Tensor, k: Tensor, v: Tensor, *, squared: bool = True, key_norms: Tensor | None = None, **_: object
-    ) -> list[str]:
-        reasons = super().unsupported(q, k, v, squared=squared)
-        if k.shape[-2] < FEWEST_KEYS:
-            reasons.append(f"only pays off from {FEWEST_KEYS} keys on")
-        return reasons
+    def drawbacks(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
+        return [f"only pays off from {FEWEST_KEYS} keys on"] if k.shape[-2] < FEWEST_KEYS else []
 
     def run(
         self,
