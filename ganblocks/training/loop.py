@@ -15,6 +15,7 @@ from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch, Sampler, batches
 from ganblocks.data.skipped import Skipped, summarize_skipped
 from ganblocks.errors import DataError, DivergedError, Interrupted
+from ganblocks.metrics.processes import Processes
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.generate import generate
@@ -26,6 +27,7 @@ from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.options import TrainOptions, resume_command
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
 from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
+from ganblocks.training.run.metrics import TrainingMetrics
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
@@ -67,6 +69,14 @@ class TrainingLoop:
         self.log = ProgressLog(folder, self.target, self.first, quiet=options.quiet, active=self.distributed.is_main)
         self.conditions = ConditionEncoder(
             trainer.generator, images, self.distributed.device, trains_condition=self.spec.trainable.condition
+        )
+        self.metrics = TrainingMetrics(
+            self.spec.metrics,
+            trainer.generator_ema,
+            images,
+            self.spec.resize_filter,
+            Processes(*self.distributed.shard, self.distributed.device),
+            self.distributed.precision,
         )
         self.skipped: dict[str, str] = {}
         self.last_save = (time.perf_counter(), -1)  # when, and at how many images
@@ -130,6 +140,7 @@ class TrainingLoop:
         self.folder.write_record(self.run_record)
         if self.options.resume:
             self.folder.drop_after(self.first)
+            self.metrics.begin(self.folder, self.first)
         self.folder.write_spec(self.spec)
         identity = self.identity
         self.log.write(
@@ -168,6 +179,7 @@ class TrainingLoop:
             self.tick()
             self.draw_samples()
             self.save()
+        self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_best)
 
     def stop_if_diverged(self) -> None:
         if (reason := self.trainer.divergence()) is None:
@@ -227,6 +239,11 @@ class TrainingLoop:
         with disk_errors(self.folder.losses, 2**17):
             save_losses(ticks, self.folder.losses)
         self.last_save = (time.perf_counter(), trainer.images)
+
+    def save_best(self, path: Path) -> None:
+        """Write the averaged generator as the best model."""
+        with disk_errors(path, sum(each.nbytes for each in self.trainer.generator_ema.state_dict().values())):
+            save_run_model(path, self.trainer, self.run_record)
 
     def log_skipped(self, skipped: tuple[Skipped, ...]) -> None:
         for path, reason in skipped:

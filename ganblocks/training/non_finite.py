@@ -33,11 +33,13 @@ class NonFiniteSteps:
             finite: Whether the norm of all gradients together is finite.
         """
         skipped = ~finite
-        new = torch.cat([skipped[None], ~norms.isfinite()]).long()
+        by_name = torch.cat([skipped[None], ~norms.isfinite()])
         key = (phase, tuple(names))
-        self.counts[key] = self.counts[key] + new if key in self.counts else new
-        self.in_a_row = (self.in_a_row + 1) * skipped
-        self.longest = torch.maximum(self.longest, self.in_a_row)
+        if key not in self.counts:
+            self.counts[key] = torch.zeros_like(by_name, dtype=torch.int64)
+        self.counts[key] += by_name
+        self.in_a_row.add_(1).mul_(skipped)
+        torch.maximum(self.longest, self.in_a_row, out=self.longest)
 
     def read_longest(self) -> int:
         """The largest number of skipped steps in a row since the last `read`."""
@@ -51,7 +53,8 @@ class NonFiniteSteps:
             if times:
                 at_fault = [name for name, count in zip(names, by_name, strict=True) if count]
                 steps[f"{phase}: {_listed(at_fault)}"] = times
-        self.counts, self.longest = {}, self.in_a_row
+            counts.zero_()
+        self.longest.copy_(self.in_a_row)
         return steps
 
 

@@ -80,12 +80,23 @@ class Trainer:
             c: Their condition vectors [B,D]; None for an unconditional GAN.
             tokens: What a trained condition of the generator encodes; None without one.
         """
-        discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
+        self.follow_schedules()
+        self.optimize(real, c, tokens)
+        beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
+        ema.update(self.generator_ema, self.generator, beta)
+        self.step += 1
+
+    def follow_schedules(self) -> None:
+        """Set what depends on the number of images: learning rates, strengths of augmentations and regularizers."""
         for optimizer in self.optimizers.values():
             done = (self.images + self.spec.batch_size) / 1000
             optimizer.set_rates(done, self.spec.kimg - self.images / 1000, self.images)
         for part in (*self.augments, *self.gan.regularizers):
             part.at(self.images)
+
+    def optimize(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
+        """The phases of a step: all optimizer steps of the discriminator, then those of the generator."""
+        discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
         with self.distributed.tf32(), discriminator.trainable():
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
             with torch.no_grad(), self.distributed.autocast():
@@ -99,9 +110,6 @@ class Trainer:
             for regularizer in generator.due_at(self.step):
                 batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
                 self.regularizer_phase(generator, regularizer, batch)
-        beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
-        ema.update(self.generator_ema, self.generator, beta)
-        self.step += 1
 
     def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> None:
         """The adversarial loss of a network, with its regularizers of every step."""

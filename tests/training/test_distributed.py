@@ -38,7 +38,7 @@ options = dict(device='cpu', log_every_kimg=0.016, workers=0, quiet=True)
 AGREE = """
 trainers = []
 init = Trainer.__init__
-Trainer.__init__ = lambda self, *args: (init(self, *args), trainers.append(self.gan))[0]
+Trainer.__init__ = lambda self, *args, **options: (init(self, *args, **options), trainers.append(self.gan))[0]
 run = train(gan, 'digits', 'run', **options)
 (trained,) = trainers
 assert trained.augment.p > 0 and trained.regularizers[0].mean > 0

@@ -14,6 +14,7 @@ from ganblocks.data.sources import open_data
 from ganblocks.pixels import from_bytes
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.generator import TrainingGenerator
+from ganblocks.training.trainer import Trainer
 from registry import catalogue
 from tests import tiny
 from tests.training.conftest import EAGER, new_trainer, real_images
@@ -40,15 +41,18 @@ class NoReads(TorchDispatchMode):
 
 @contextmanager
 def no_reads(monkeypatch):
-    """A context in which training steps must not read values, but for draws on the CPU."""
-    draw = TrainingGenerator.draw_crossover
+    """A context in which training steps must not read values, but for draws and schedules on the CPU."""
 
-    def draw_on_the_cpu(self, num_ws):
-        with _disable_current_modes():
-            return draw(self, num_ws)
+    def on_the_cpu(function):
+        def call(*args):
+            with _disable_current_modes():
+                return function(*args)
+
+        return call
 
     with monkeypatch.context() as patch, NoReads():
-        patch.setattr(TrainingGenerator, "draw_crossover", draw_on_the_cpu)
+        for owner, name in ((TrainingGenerator, "draw_crossover"), (Trainer, "follow_schedules")):
+            patch.setattr(owner, name, on_the_cpu(getattr(owner, name)))
         yield
 
 

@@ -13,20 +13,20 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor | int] = {}
+        self.counts: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor], *, where: Tensor | None = None) -> None:
         """Add values; those for which `where` is false are left out."""
         for name, value in values.items():
-            value, count = value.detach().float(), 1 if where is None else where.long()
-            if where is not None:
-                value = torch.where(where, value, 0.0)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + count
+            value = value.detach().float()
+            if name not in self.sums:
+                self.sums[name], self.counts[name] = torch.zeros_like(value), torch.zeros_like(value)
+            self.sums[name] += value if where is None else torch.where(where, value, 0.0)
+            self.counts[name] += 1 if where is None else where
 
     def read(self) -> dict[str, float]:
         """The means since the last call, always in the same order."""
-        counts = {name: int(count) for name, count in self.counts.items()}
-        means = {name: (self.sums[name] / count).item() for name, count in counts.items() if count}
-        self.sums, self.counts = {}, dict.fromkeys(self.counts, 0)
+        means = {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count}
+        for total in (*self.sums.values(), *self.counts.values()):
+            total.zero_()
         return means

@@ -50,6 +50,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.losses = self.path / "losses.png"
         self.model = self.path / "model.safetensors"
+        self.best = self.path / "best.safetensors"
         self.checkpoint = self.path / "checkpoint.safetensors"
 
     def holds_run(self) -> bool:
@@ -157,7 +158,7 @@ class RunFolder:
 
     def _remove_temporary_files(self) -> None:
         """Remove what killed processes left while they wrote a file."""
-        files = (self.record, self.spec, self.log, self.losses, self.model, self.checkpoint)
+        files = (self.record, self.spec, self.log, self.losses, self.model, self.best, self.checkpoint)
         patterns = [f"{dots}{file.name}.*" for file in files for dots in (".", "..")]
         patterns += [".writable.*", f"{self.samples.name}/.*.png.*"]
         for pattern in patterns:
