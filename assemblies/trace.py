@@ -15,7 +15,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blocks.families import Layer
-from registry import IncompatibleError, KernelError, Problem, Spec, SpecValidationError, build_at, collecting, incompatible
+from registry import (
+    IncompatibleError,
+    KernelError,
+    Problem,
+    Spec,
+    SpecValidationError,
+    build_at,
+    collecting,
+    incompatible,
+)
 from registry.kernels import counting
 from registry.text import excerpt
 
@@ -161,15 +170,17 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any],
     """
     block = build_on_meta(path, spec, context)
     _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
-    shapes = {name: _shape(getattr(state, name)) for name in ("features", "image", "logits")}
-    _check_shapes(path, shapes)
+    features, image, logits = _shape(state.features), _shape(state.image), _shape(state.logits)
+    _check_shapes(path, features=features, image=image, logits=logits)
     return Step(
         path,
         spec,
         context,
         getattr(block, "num_styles", 0),
         getattr(block, "shares_next_style", False),
-        *shapes.values(),
+        features,
+        image,
+        logits,
         sum(parameter.numel() for parameter in block.parameters()),
         multiply_adds,
     )
@@ -244,7 +255,7 @@ def check_memory(parameters: int) -> None:
         raise incompatible((), f"{fact}, and this machine has {memory / 1e9:,.0f} GB of memory; take smaller sizes")
 
 
-def _check_shapes(path: tuple[str | int, ...], shapes: dict[str, Shape | None]) -> None:
+def _check_shapes(path: tuple[str | int, ...], **shapes: Shape | None) -> None:
     for name, shape in shapes.items():
         if shape is not None and (values := math.prod(shape)) > MAX_VALUES:
             fact = f"makes {name} of {' x '.join(map(str, shape))} = {values:.3g} values for each image"

@@ -68,7 +68,7 @@ def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: f
 def initial_vectors(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
     """u and v after some power iterations from a random u, so that evaluation before training is nearly right."""
     u = torch.randn_like(matrix[:, 0])
-    for _ in range(iterations):
+    for _ in range(1 if matrix.is_meta else iterations):  # on the meta device only shapes matter
         u, v = power_iteration(matrix, u)
     return u, v
 
