@@ -17,7 +17,7 @@ from assemblies.discriminator import Discriminator, LayeredDiscriminator, discri
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.trace import Trace, build_on_meta
 from assemblies.trainable import Trainable, TrainableParts
-from blocks.families import Augment, Loss, Probability, Regularizer, Scheduled, ScheduledIn
+from blocks.families import Augment, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
@@ -88,6 +88,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         kimg: Length of the training, in thousands of real images.
         flip: Whether half of the real images are mirrored, others in each epoch.
         resize_filter: Resampling filter for images that have another size than the model's.
+        metrics: Measured during the training; the model that is best by the first one is kept.
         plugins: Packages and versions that the document was made with; written when it is saved, shown by errors.
     """
 
@@ -120,6 +121,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         kimg: PositiveFloat = 1000.0,
         flip: bool = False,
         resize_filter: ResizeFilter = "lanczos",
+        metrics: tuple[Slot[Metric], ...] = (),
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()

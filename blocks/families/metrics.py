@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Shaped, UInt8
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from registry import Block, incompatible
+from registry import Block
 from registry import Spec as BlockSpec
 
 
@@ -31,13 +31,14 @@ class FeatureExtractor(Block, nn.Module, family="feature-extractor"):
         """Name and SHA-256 of its weights, for records."""
         raise NotImplementedError
 
-    def logits(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n classes"]:
-        """The logits of its classifier, from features.
+    def record(self) -> dict[str, Any]:
+        """What its features depend on: its options, its resizing, and the hash of its weights."""
+        options: dict[str, Any] = {name: value for name, value in self.spec.to_dict().items() if "weights" not in name}
+        return {**options, "resize_filter": self.resize_filter, **self.source()}
 
-        Raises:
-            IncompatibleError: It has no classifier.
-        """
-        raise incompatible("extractor", f"{self.kind} has no classifier; use inception")
+    def logits(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n classes"]:
+        """The logits of its classifier, from features; only of extractors that have one."""
+        raise NotImplementedError
 
 
 class FeatureSet(NamedTuple):
@@ -103,6 +104,7 @@ class Metric(Block, nn.Module, family="metric"):
     uses_reference: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True  # False: the reference's mean and covariance are enough
     needs_captions: ClassVar[bool] = False
+    exact: ClassVar[bool] = False  # True: it measures images before quantisation, with constant noise
     lower_is_better: ClassVar[bool] = True
     extractor: FeatureExtractor | None
     min_images: int = 2
@@ -121,13 +123,6 @@ class Metric(Block, nn.Module, family="metric"):
         raise NotImplementedError
 
     def record(self) -> dict[str, Any]:
-        """The options that its numbers depend on, and the extractor with the hash of its weights."""
-        options: dict[str, Any] = self.spec.to_dict()
-        for name in (*type(self).family.Spec.model_fields, "extractor"):
-            if name != "kind":
-                options.pop(name, None)
-        if self.extractor is not None:
-            extractor = {name: value for name, value in self.extractor.spec.to_dict().items() if name != "weights"}
-            source = {"resize_filter": self.extractor.resize_filter, **self.extractor.source()}
-            options["extractor"] = extractor | source
-        return options
+        """The options that its numbers depend on, without those of its extractor and of a training."""
+        other = {"kind", "extractor", "weights", *type(self).family.Spec.model_fields}
+        return {name: value for name, value in self.spec.to_dict().items() if name not in other}

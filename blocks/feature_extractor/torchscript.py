@@ -56,7 +56,9 @@ class TorchScriptExtractor(FeatureExtractor, kind="torchscript"):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise incompatible("weights", f"{path} cannot be read as TorchScript: {reason}") from None
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for parameter in self.network.parameters():  # script modules have no requires_grad_
+            parameter.requires_grad_(False)
 
     def forward(self, images: Shaped[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         features: Any = self.network(images, **self.arguments)

@@ -35,6 +35,7 @@ class PerceptualPathLength(Metric, kind="ppl"):
     """
 
     uses_reference: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
 
     def __init__(
         self,

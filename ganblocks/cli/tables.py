@@ -143,6 +143,20 @@ def print_presets(presets: Iterable[Mapping[str, str]]) -> None:
     console().print(table if table.row_count else "no presets are installed")
 
 
+def print_comparison(metrics: Iterable[Mapping[str, Any]]) -> None:
+    """A row per source of each metric; values that are not comparable with the others are in brackets."""
+    for metric in metrics:
+        names = list(dict.fromkeys(name for row in metric["rows"] for name in row["values"]))
+        table = _table(metric["metric"], "kimg", "protocol", right=tuple(names))
+        for row in metric["rows"]:
+            kimg = f"{row['images'] / 1000:g}" if row.get("images") else ""
+            cells = [f"{row['values'][name]:.6g}" if name in row["values"] else "" for name in names]
+            if not row["comparable"]:
+                cells = [f"({cell})" if cell else "" for cell in cells]
+            table.add_row(_strong(row["source"]), kimg, row.get("protocol") or "", *cells)
+        console().print(table)
+
+
 def _text(text: str, style: str = "") -> RichText:
     return RichText(printable(text), style)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor
@@ -24,6 +25,7 @@ class DigitDistance(Metric, kind="digit"):
 
     uses_reference: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
 
     def __init__(self, *, seed: NonNegativeInt = 0) -> None:
         super().__init__()
@@ -33,7 +35,8 @@ class DigitDistance(Metric, kind="digit"):
     def measure(self, batch: GeneratedBatch) -> Float[Tensor, "b f"]:
         images = batch.exact_images(batch.styles(batch.z))
         if self.judge is None:
-            self.judge = DigitScore((images.shape[2], images.shape[3]), self.seed)
+            with torch.enable_grad():  # it trains its classifier
+                self.judge = DigitScore((images.shape[2], images.shape[3]), self.seed)
         return self.judge.features(images / 127.5 - 1)
 
     def forward(self, generated: FeatureSet, reference: FeatureSet | None) -> dict[str, float]:

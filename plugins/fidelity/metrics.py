@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blocks.families import FeatureExtractor, FeatureSet, Metric
 from plugins.fidelity.library import module
-from registry import Slot
+from registry import Slot, incompatible
 
 ROWS = 2048  # of a distance matrix that are computed at once
 
@@ -66,6 +66,8 @@ class InceptionScore(Metric, kind="is"):
     def __init__(self, *, extractor: Slot[FeatureExtractor] = "inception", splits: PositiveInt = 10) -> None:
         super().__init__()
         self.extractor = self.fill("extractor", extractor)
+        if type(self.extractor).logits is FeatureExtractor.logits:
+            raise incompatible("extractor", f"{self.extractor.kind} has no classifier; use inception")
         self.splits = self.min_images = splits
 
     def forward(self, generated: FeatureSet, reference: FeatureSet | None) -> dict[str, float]:

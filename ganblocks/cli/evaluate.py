@@ -1,0 +1,94 @@
+"""The commands that measure models and compare the numbers: evaluate, compare."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ganblocks.cli import tables
+from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
+from ganblocks.metrics.options import METRICS, REFERENCE, EvaluationOptions
+from registry.text import printable
+
+
+@examples(
+    "ganblocks evaluate runs/mine --metrics fid,kid --num 10000",
+    "ganblocks evaluate model.safetensors --reference stats.npz --extractor-weights inception.pth",
+)
+@takes_options(EvaluationOptions)
+def evaluate(
+    model: ModelArgument,
+    metrics: Annotated[
+        str,
+        typer.Option(help="Kinds, separated by commas: fid, kid, is, ...", metavar="KINDS", rich_help_panel=METRICS),
+    ] = "fid",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Real images, as for train.",
+            metavar="DATA",
+            rich_help_panel=REFERENCE,
+            show_default="the run's",
+        ),
+    ] = None,
+    json: Json = False,
+    *,
+    options: EvaluationOptions,
+) -> None:
+    """Measure a model: FID and other metrics, with a record of how in metrics.jsonl beside it."""
+    from ganblocks.metrics.evaluate import evaluate
+    from ganblocks.training.distributed import destroy_process_group
+
+    command = shlex.join(["ganblocks", *sys.argv[1:]])
+    kinds = [kind.strip() for kind in metrics.split(",") if kind.strip()]
+    records = evaluate(model, kinds, data, options=options.of(options, {"command": command}))
+    destroy_process_group()
+    if json and records:
+        tables.print_json(records)
+        return
+    for record in records:
+        typer.echo(printable(f"{record['metric']}: {values_of(record['values'])} ({describe(record)})"))
+
+
+@examples("ganblocks compare runs/first runs/second", "ganblocks compare a.safetensors b.safetensors --json")
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Run folders, model files or metrics.jsonl files.", metavar="RUN_OR_MODEL..."),
+    ],
+    json: Json = False,
+) -> None:
+    """Compare models by the records of their metrics; says what differs where their protocols do not agree."""
+    from ganblocks.metrics.compare import compare
+
+    comparison = compare(sources)
+    if json:
+        tables.print_json(comparison)
+        return
+    tables.print_comparison(comparison)
+    for each in comparison:
+        for text in each["differences"]:
+            typer.echo(printable(f"{each['metric']} is not comparable with the others: {text}"))
+        for text in each["notes"]:
+            typer.echo(printable(f"{each['metric']}: {text}"))
+
+
+def values_of(values: Mapping[str, float]) -> str:
+    """Values by name; a metric with one value has no name beside it."""
+    if len(values) == 1:
+        return f"{next(iter(values.values())):.6g}"
+    return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """The setting of a record in a few words."""
+    reference = record["reference"]
+    parts = [record["protocol"], f"{record['num']:,} images"]
+    if reference is not None:
+        count = reference["count"]
+        parts.append(f"against {'' if count is None else f'{count:,} of '}{reference['name']}")
+    return ", ".join([*parts, f"{record['seconds']:.0f} s"])
