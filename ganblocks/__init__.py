@@ -8,6 +8,7 @@ The public API; everything is imported when it is first used, so that `import ga
     train(spec, data, out)          train a GAN; returns its `Run`
     load(source)                    the generator of a run folder or model file
     generate(model, seeds)          images from a generator, run folder or model file
+    evaluate(model, metrics, data)  FID and other metrics, with a record; compare(models), records side by side
     convert(source, target)         a published checkpoint as a model file
     export(model, folder)           a generator as programs for ONNX, torch.export or AOTInductor
     from_pretrained(name), save_pretrained(model, folder), push_to_hub(model, repo): the Hugging Face Hub
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from ganblocks.describe import families as blocks
     from ganblocks.describe import presets as presets
     from ganblocks.diagnosis import diagnose as doctor
+    from ganblocks.metrics.compare import compare as compare
     from ganblocks.metrics.digit_score import DigitScore as DigitScore
+    from ganblocks.metrics.evaluate import evaluate as evaluate
     from ganblocks.networks import build as build
     from ganblocks.publishing.export import export as export
     from ganblocks.publishing.hub import from_pretrained as from_pretrained
@@ -48,8 +51,10 @@ LAZY = {
     "blocks": "ganblocks.describe:families",
     "build": "ganblocks.networks:build",
     "check": "assemblies:check",
+    "compare": "ganblocks.metrics.compare:compare",
     "convert": "ganblocks.conversion:convert",
     "doctor": "ganblocks.diagnosis:diagnose",
+    "evaluate": "ganblocks.metrics.evaluate:evaluate",
     "export": "ganblocks.publishing.export:export",
     "from_pretrained": "ganblocks.publishing.hub:from_pretrained",
     "generate": "ganblocks.sampling.generate:generate",
@@ -70,8 +75,10 @@ __all__ = [
     "blocks",
     "build",
     "check",
+    "compare",
     "convert",
     "doctor",
+    "evaluate",
     "export",
     "from_pretrained",
     "generate",

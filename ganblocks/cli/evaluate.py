@@ -87,7 +87,8 @@ def values_of(values: Mapping[str, float]) -> str:
 def describe(record: Mapping[str, Any]) -> str:
     """The setting of a record in a few words."""
     reference = record["reference"]
-    parts = [record["protocol"], f"{record['num']:,} images"]
+    changed = f" with other {', '.join(record['changed'])}" if record["changed"] else ""
+    parts = [f"{record['protocol']}{changed}", f"{record['num']:,} images"]
     if reference is not None:
         count = reference["count"]
         parts.append(f"against {'' if count is None else f'{count:,} of '}{reference['name']}")

@@ -153,7 +153,8 @@ def print_comparison(metrics: Iterable[Mapping[str, Any]]) -> None:
             cells = [f"{row['values'][name]:.6g}" if name in row["values"] else "" for name in names]
             if not row["comparable"]:
                 cells = [f"({cell})" if cell else "" for cell in cells]
-            table.add_row(_strong(row["source"]), kimg, row.get("protocol") or "", *cells)
+            changed = f" (other {', '.join(row['changed'])})" if row.get("changed") else ""
+            table.add_row(_strong(row["source"]), kimg, f"{row.get('protocol') or ''}{changed}", *cells)
         console().print(table)
 
 

@@ -90,7 +90,7 @@ def _compare_metric(metric: str, records: Mapping[str, Sequence[dict[str, Any]]]
         record = (matching or every)[-1]
         images = record.get("model", {}).get("images")
         row = {"source": source, "values": record.get("values", {}), "comparable": bool(matching), "images": images}
-        rows.append(row | {"precision": record.get("precision"), "protocol": record.get("protocol")})
+        rows.append(row | {name: record.get(name) for name in ("precision", "protocol", "changed")})
         if not matching:
             differences += [f"{source}: {each}" for each in _differences(setting_of(record), json.loads(common))]
     precisions = dict.fromkeys(str(row["precision"]) for row in rows if row.get("precision"))

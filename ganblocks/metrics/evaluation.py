@@ -191,6 +191,7 @@ class Evaluation:
         protocol = self.protocol
         return {
             "protocol": protocol.name,
+            "changed": protocol.changes(None if metric.extractor is None else metric.extractor.spec, str(metric.kind)),
             "num": protocol.num,
             "quantisation": "none" if metric.exact else protocol.quantisation,
             "noise": "const" if metric.exact else protocol.noise,

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from registry import Spec
+
 ProtocolName = Literal["stylegan-full", "stylenat-50k", "r3gan", "gat-adm"]
 Quantisation = Literal["round", "floor", "round-bfloat16"]
 Labels = Literal["data", "uniform", "balanced"]
@@ -48,6 +50,15 @@ class Protocol(BaseModel):
     def with_changes(self, **changes: Any) -> Protocol:
         """The protocol with those values replaced that are not None."""
         return self.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+    def changes(self, extractor: Spec | None, metric: str) -> list[str]:
+        """Names of what differs from the published protocol, for a metric with its extractor."""
+        published = PROTOCOLS[self.name]
+        names = [name for name in type(self).model_fields if getattr(self, name) != getattr(published, name)]
+        expected = published.extractors.get(metric, {})
+        if extractor is not None and any(getattr(extractor, name, None) != value for name, value in expected.items()):
+            names.append("extractor")
+        return names
 
 
 TENSORFLOW = {"kind": "inception", "preprocessing": "tensorflow"}

@@ -23,7 +23,7 @@ def test_evaluate_prints_and_records_values_and_compare_shows_them(ganblocks, mo
     code, out, err = ganblocks("evaluate", model, "--metrics", "digit", "--num", "60", "--labels", "balanced")
     assert (code, err) == (0, "")
     assert out.startswith("digit: ")
-    assert "stylegan-full, 60 images" in out
+    assert "stylegan-full with other num, labels, 60 images" in out
     code, out, _ = ganblocks(
         "evaluate", model, "--metrics", "digit", "--num", "40", "--labels", "uniform", "--truncation", "0.5", "--json"
     )
@@ -36,7 +36,7 @@ def test_evaluate_prints_and_records_values_and_compare_shows_them(ganblocks, mo
     (other / "metrics.jsonl").write_text((tmp_path / "metrics.jsonl").read_text().splitlines()[0] + "\n")
     code, out, _ = ganblocks("compare", model, other / "metrics.jsonl")
     assert code == 0
-    assert out.count("stylegan-full") == 2
+    assert out.count("stylegan-full (other num") == 2
     assert "not comparable" not in out
     changed = {**record, "num": 99}
     (other / "metrics.jsonl").write_text(json.dumps(changed) + "\n")

@@ -45,7 +45,7 @@ def test_a_record_says_all_that_the_value_depends_on(model, extractor_file, with
     options = with_extractor("fid", "kid") | {"settings": [*with_extractor("fid", "kid")["settings"], "kid.subsets=3"]}
     evaluate(model, ["fid", "kid"], num=1000, command="ganblocks evaluate ...", **ON_CPU, **options)
     fid, kid = read_records(model.parent / "metrics.jsonl")
-    assert fid["protocol"] == "stylegan-full"
+    assert (fid["protocol"], fid["changed"]) == ("stylegan-full", ["num", "extractor"])
     assert fid["extractor"]["kind"] == "torchscript"
     assert len(fid["extractor"]["sha256"]) == 64
     assert fid["extractor"]["resize_filter"] == "by the TorchScript module"
@@ -152,6 +152,34 @@ def test_the_digit_score_keeps_its_numbers(model):
     (record,) = evaluate(model, ["digit"], num=100, device="cpu")
     assert record["value"] == pytest.approx(DigitScore(16).score(generator, num_samples=100), rel=1e-4)
     assert record["quantisation"] == "none"
+
+
+def test_the_path_length_does_not_depend_on_noise_or_batches(model, with_extractor):
+    values = []
+    for size in (4, 20):
+        (record,) = evaluate(model, ["ppl"], num=20, batch_size=size, device="cpu", **with_extractor("ppl"))
+        values.append(record["value"])
+        assert (record["quantisation"], record["noise"], record["reference"]) == ("none", "const", None)
+    assert values[0] > 0
+    assert values[1] == pytest.approx(values[0], rel=0.05)  # differences of images that are close together
+
+
+@pytest.mark.slow
+def test_inception_is_shared_by_its_metrics(model, tmp_path):
+    from plugins.fidelity.networks import _unloaded_inception
+
+    torch.manual_seed(0)
+    torch.save(_unloaded_inception().state_dict(), tmp_path / "inception.pth")
+    options = {"extractor_weights": [str(tmp_path / "inception.pth")], "reference_num": 12, "device": "cpu"}
+    settings = ["is.splits=2", "kid.subset_size=10", "kid.subsets=3"]
+    records = evaluate(model, ["fid", "is", "kid"], "digits", num=12, settings=settings, **options)
+    assert len({json.dumps(record["extractor"]) for record in records}) == 1
+    assert [record["changed"] for record in records] == [["num", "reference_num"]] * 3
+    assert records[0]["extractor"]["preprocessing"] == "tensorflow"
+    assert 1 <= records[1]["value"] < 2
+    other = evaluate(model, ["fid"], "digits", num=12, protocol="stylenat-50k", **options)
+    assert other[0]["extractor"]["preprocessing"] == "pytorch-fid"
+    assert other[0]["value"] != records[0]["value"]
 
 
 def test_mistakes_are_explained_and_leave_nothing(model, with_extractor, tmp_path, monkeypatch):
