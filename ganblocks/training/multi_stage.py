@@ -67,5 +67,5 @@ def train_stages(document: Spec, data: str | Path | Images | None, out: Path, op
 def _options_of(first: RunRecord, options: TrainOptions) -> dict[str, object]:
     """Options that a later stage has in common with the first one."""
     settings = fixed_settings(options, first)
-    names = ("seed", "precision", "compile", "deterministic")
+    names = ("seed", "precision", "compile", "cuda_graphs", "deterministic")
     return {name: settings[name] for name in names} | document_overrides(options, first)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +47,18 @@ class NetworkOptimizer:
         network: The network; parameters that do not require gradients are never trained.
         adam: Adam's options, before the correction for lazy regularizers.
         regularizers: The network's regularizers.
+        capturable: Whether CUDA graphs capture its steps: the learning rate is a tensor then.
     """
 
-    def __init__(self, name: NetworkName, network: nn.Module, adam: Adam, regularizers: list[NamedRegularizer]) -> None:
+    def __init__(
+        self,
+        name: NetworkName,
+        network: nn.Module,
+        adam: Adam,
+        regularizers: list[NamedRegularizer],
+        *,
+        capturable: bool = False,
+    ) -> None:
         self.name: NetworkName = name
         self.network = network
         self.parameters = {key: value for key, value in network.named_parameters() if value.requires_grad}
@@ -58,7 +67,11 @@ class NetworkOptimizer:
         self.options, self.intervals = adam, [each.every for each in self.lazy]
         lr, betas = corrected(adam, self.intervals)
         self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
-        self.adam = torch.optim.Adam(self.parameters.values(), lr=lr, betas=betas, eps=adam.eps, fused=True)
+        options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": adam.eps, "fused": True}
+        if capturable:
+            device = next(iter(self.parameters.values())).device
+            options |= {"lr": torch.tensor(lr, device=device), "capturable": True}
+        self.adam = torch.optim.Adam(self.parameters.values(), **options)
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
         """The lazy regularizers that run in a step."""
@@ -76,7 +89,11 @@ class NetworkOptimizer:
         warmup = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
         decay = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
         for group in self.adam.param_groups:
-            group["lr"], group["betas"] = lr * warmup * decay, betas
+            group["betas"] = betas
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr * warmup * decay)
+            else:
+                group["lr"] = lr * warmup * decay
 
     @contextmanager
     def trainable(self) -> Iterator[None]:

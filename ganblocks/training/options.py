@@ -61,6 +61,7 @@ class TrainOptions(Options):
         Flag(HARDWARE, metavar="PRECISION", default="tf32 on CUDA, fp32 elsewhere"),
     ] = None
     compile: Annotated[bool, Field(description="torch.compile both networks."), Flag(HARDWARE)] = False
+    cuda_graphs: Annotated[bool, Field(description="Capture steps in CUDA graphs."), Flag(HARDWARE)] = False
     deterministic: Annotated[bool, Field(description="Exact resume on a GPU; slower."), Flag(HARDWARE)] = False
     command: Annotated[str, Field(description="Command line, for the log and the files' metadata.")] = ""
 

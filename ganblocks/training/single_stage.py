@@ -94,7 +94,9 @@ def train_gan(
             overrides=replaced,
         )
         seed_step(identity.seed, -1)
-        trainer = Trainer(document, distributed, compile=identity.compile)
+        # a run that began with CUDA graphs can continue without a CUDA device, unless the option is repeated
+        graphs = identity.cuda_graphs and (options.cuda_graphs or distributed.device.type == "cuda")
+        trainer = Trainer(document, distributed, compile=identity.compile, cuda_graphs=graphs)
         if folder.checkpoint.exists():
             load_checkpoint(folder.checkpoint, trainer)
         else:

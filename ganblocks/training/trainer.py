@@ -6,7 +6,7 @@ regularizers of every step, then each lazy regularizer by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -16,10 +16,12 @@ from assemblies import GAN
 from blocks.common.autocast import at_least_float32
 from blocks.common.images.value_range import in_symmetric
 from blocks.families import Augment, Batch, Networks
+from ganblocks.errors import RunError
 from ganblocks.training import ema
 from ganblocks.training.compilation import compiled
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
+from ganblocks.training.graphs import StepGraphs, host_numbers
 from ganblocks.training.logs.meter import Meter
 from ganblocks.training.non_finite import NonFiniteSteps
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
@@ -35,9 +37,15 @@ class Trainer:
         spec: A `GAN.Spec`.
         distributed: Device, precision and processes.
         compile: Whether torch.compile compiles both networks; phases with second derivatives stay eager.
+        cuda_graphs: Whether CUDA graphs capture the phases of a step.
+
+    Raises:
+        RunError: The steps of the document cannot be captured.
     """
 
-    def __init__(self, spec: Spec, distributed: DistributedContext, *, compile: bool = False) -> None:
+    def __init__(
+        self, spec: Spec, distributed: DistributedContext, *, compile: bool = False, cuda_graphs: bool = False
+    ) -> None:
         self.spec = spec
         self.distributed = distributed
         self.batch_size = int(spec.batch_size) // distributed.shard.world  # images per process
@@ -58,6 +66,7 @@ class Trainer:
                 getattr(self.gan, name),
                 getattr(spec, f"{name}_optimizer"),
                 [each for each in regularizers if each.regularizer.side == name],
+                capturable=cuda_graphs,
             )
             for name in ("discriminator", "generator")
         }
@@ -66,6 +75,7 @@ class Trainer:
         self.step = 0
         self.losses, self.signals = Meter(), Meter()
         self.non_finite = NonFiniteSteps(distributed.device)
+        self.graphs = self.step_graphs() if cuda_graphs else None
 
     @property
     def images(self) -> int:
@@ -81,7 +91,7 @@ class Trainer:
             tokens: What a trained condition of the generator encodes; None without one.
         """
         self.follow_schedules()
-        self.optimize(real, c, tokens)
+        (self.graphs or self.optimize)(real, c, tokens)
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
         ema.update(self.generator_ema, self.generator, beta)
         self.step += 1
@@ -93,6 +103,23 @@ class Trainer:
             optimizer.set_rates(done, self.spec.kimg - self.images / 1000, self.images)
         for part in (*self.augments, *self.gan.regularizers):
             part.at(self.images)
+
+    def step_graphs(self) -> StepGraphs:
+        """Graphs of `optimize`."""
+        if self.distributed.device.type != "cuda":
+            raise RunError(f"--cuda-graphs needs a CUDA device, not {self.distributed.device.type}")
+        if self.distributed.shard.world > 1:
+            raise RunError("--cuda-graphs: gradients are exchanged between processes; train in one process")
+        if self.spec.style_mixing:
+            raise RunError("--cuda-graphs: style mixing is drawn in each step; set style_mixing to 0")
+        return StepGraphs(self.optimize, self.host_state, self.distributed.device)
+
+    def host_state(self) -> Hashable:
+        """What the host's code of a step depends on."""
+        optimizers = self.optimizers.values()
+        due = tuple(each.name for optimizer in optimizers for each in optimizer.due_at(self.step))
+        betas = tuple(group["betas"] for optimizer in optimizers for group in optimizer.adam.param_groups)
+        return due, betas, host_numbers([*self.augments, *self.gan.regularizers])
 
     def optimize(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
         """The phases of a step: all optimizer steps of the discriminator, then those of the generator."""

@@ -95,3 +95,22 @@ def test_a_run_that_began_on_a_gpu_continues_on_a_cpu(tmp_path):
     run(STYLEGAN2, tmp_path / "run", steps=2, device="cuda")
     result = run(None, tmp_path / "run", steps=4, device="cpu", resume=True)
     assert all(math.isfinite(value) for value in result.log[-1]["losses"].values())
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+@pytest.mark.parametrize("preset", MINI)
+def test_captured_steps_train_like_others(preset, precision, tmp_path):
+    document = with_lazy_regularizers_at_once(preset)
+    options = {"steps": 12, "device": "cuda", "precision": precision, "deterministic": True}
+    eager = run(document, tmp_path / "eager", **options)
+    captured = run(document, tmp_path / "captured", cuda_graphs=True, **options)
+    for name, value in eager.generator.state_dict().items():
+        torch.testing.assert_close(captured.generator.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    run(document, tmp_path / "parts", cuda_graphs=True, **options | {"steps": 9})
+    run(None, tmp_path / "parts", steps=12, device="cuda", resume=True)
+    assert different_tensors(tmp_path / "parts", tmp_path / "captured") == []
+
+
+def test_compiled_steps_are_captured(tmp_path):
+    result = run(TRAINED, tmp_path / "run", steps=14, device="cuda", compile=True, cuda_graphs=True)
+    assert all(math.isfinite(value) for record in result.log for value in record["losses"].values())

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "precision": None,  # the device's
     "compile": False,
+    "cuda_graphs": False,
     "deterministic": False,
     "init_generator": None,
     "init_discriminator": None,
@@ -38,6 +39,7 @@ class RunIdentity(BaseModel):
         seed: Random seed.
         precision: Precision of matrix products and convolutions.
         compile: Whether torch.compile compiles the networks.
+        cuda_graphs: Whether CUDA graphs capture the steps.
         deterministic: Whether only deterministic algorithms run.
         init_generator: Run or model file that initialised the generator.
         init_discriminator: Run or model file that initialised the discriminator.
@@ -54,6 +56,7 @@ class RunIdentity(BaseModel):
     seed: NonNegativeInt
     precision: Precision
     compile: bool = False
+    cuda_graphs: bool = False
     deterministic: bool = False
     init_generator: str | None = None
     init_discriminator: str | None = None
