@@ -53,12 +53,12 @@ class TrainOptions(Options):
         str | None,
         BeforeValidator(lambda value: value if value is None else str(value)),  # a torch.device too
         Field(description="Such as cpu or cuda:1."),
-        Flag(HARDWARE, default="a GPU, if any"),
+        Flag(HARDWARE, default="a GPU"),
     ] = None
     precision: Annotated[
         Precision | None,
-        Field(description="fp32, tf32, bf16 or fp16."),
-        Flag(HARDWARE, metavar="PRECISION", default="tf32 on CUDA, fp32 elsewhere"),
+        Field(description="tf32 on CUDA, else fp32; or bf16, fp16."),
+        Flag(HARDWARE, metavar="PRECISION"),
     ] = None
     compile: Annotated[bool, Field(description="torch.compile both networks."), Flag(HARDWARE)] = False
     cuda_graphs: Annotated[bool, Field(description="Capture steps in CUDA graphs."), Flag(HARDWARE)] = False
