@@ -109,7 +109,7 @@ def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_log
 def takes_no_labels(case: Case) -> None:
     """A condition of no labels has batch 0."""
     block: Any = case.build().block
-    assert block(block.read([])).shape == (0, block.cond_dim)
+    assert block(block.read([]).to(case.device)).shape == (0, block.cond_dim)
 
 
 def is_the_identity_in_eval_mode(case: Case) -> None:

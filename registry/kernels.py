@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, ClassVar
 
 from registry.catalogue import catalogue
@@ -128,7 +127,9 @@ class BoundOp:
         self.kernel = kernel
         self.candidates = tuple(each for each in selected if each.unavailable() is None)
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
-        self.dual_numbers = import_module("torch.autograd.forward_ad")
+        from torch.autograd import forward_ad  # here, since the registry is imported without torch
+
+        self.dual_numbers = forward_ad
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:

@@ -17,15 +17,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device of the tests that can run on each: cpu (default) or cuda")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Collect under the device, so that parameters of tests are tensors there."""
-    if (name := session.config.getoption("--device")) == "cpu" or absent(name):
-        return (yield)
-    with torch.device(name):
-        return (yield)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     name = config.getoption("--device")

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blocks.common.autocast import at_least_float32
+from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.recompute import is_recomputing
 from blocks.common.weight_cache import WeightCache
 from blocks.families import Count, WeightNorm
@@ -110,5 +110,6 @@ _normalized = WeightCache(lambda weight, norm: norm.normalized(weight))
 def largest_singular_value(matrix: Float[Tensor, "o i"]) -> Float[Tensor, ""]:
     """Computed from the smaller Gram matrix, several times faster than all singular values."""
     wide = at_least_float32(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT)
-    squares: Tensor = torch.linalg.eigvalsh(wide @ wide.mT)  # ascending
+    with no_autocast(wide):
+        squares: Tensor = torch.linalg.eigvalsh(wide @ wide.mT)  # ascending
     return squares[-1].sqrt().to(matrix.dtype)

@@ -178,6 +178,7 @@ def compare(kernel: Kernel, example: Example) -> None:
 def main(dtype: str, default_device: str = "cpu", device: str = "cpu") -> None:
     torch.set_default_dtype(getattr(torch, dtype))
     torch.set_default_device(default_device)
+    torch.backends.cudnn.allow_tf32 = False
     for kernel, example in cases(device=device):
         for _ in range(5):  # a buffer that is too small corrupts the heap, which a later call notices
             compare(kernel, example)

@@ -174,7 +174,10 @@ def style_layer_rules(target: str, source: str, size: tuple[int, int], *, seed: 
     yield rule(f"{target}.weight", f"{source}.conv.weight", convert=first)
     yield rule(f"{target}.bias", f"{source}.activate.bias")
     yield rule(f"{target}.noise.strength", f"{source}.noise.weight", convert=first)
-    yield new_tensor(f"{target}.noise.const", lambda: torch.randn(size, generator=torch.Generator().manual_seed(seed)))
+    yield new_tensor(
+        f"{target}.noise.const",
+        lambda: torch.randn(size, generator=torch.Generator().manual_seed(seed), device="cpu"),
+    )
 
 
 def to_rgb_rules(target: str, source: str) -> Iterator[WeightRule]:

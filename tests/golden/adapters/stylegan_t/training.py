@@ -169,7 +169,7 @@ def trainer_with(fixture: Fixture, generator: nn.Module, discriminator: nn.Modul
     for name, network in (("generator", generator), ("discriminator", discriminator.to(fixture.dtype))):
         old = trainer.optimizers[name]
         adam = getattr(trainer.spec, f"{name}_optimizer")
-        new = NetworkOptimizer(old.name, network, adam, [*old.main, *old.lazy], trainer.distributed.device)
+        new = NetworkOptimizer(old.name, network, adam, [*old.main, *old.lazy])
         new.set_trainable(False)
         trainer.optimizers[name] = new
     trainer.discriminator = discriminator
