@@ -6,7 +6,7 @@ regularizers of every step, then each lazy regularizer by itself.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
-from blocks.common.images.value_range import in_symmetric
-from blocks.families import Augment, Batch, Networks
+from blocks.families import Batch, Networks
 from ganblocks.errors import RunError
 from ganblocks.training import ema
-from ganblocks.training.compilation import compiled
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
-from ganblocks.training.graphs import StepGraphs, host_numbers
 from ganblocks.training.logs.meter import Meter
-from ganblocks.training.non_finite import NonFiniteSteps
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
+from ganblocks.training.step.augmentation import augmentation, augmentations
+from ganblocks.training.step.compilation import compiled
+from ganblocks.training.step.graphs import StepGraphs, host_numbers
+from ganblocks.training.step.non_finite import NonFiniteSteps
 from registry import Spec, second_order
 
 MAX_NON_FINITE = 20  # optimizer steps in a row with non-finite gradients, after which training stops
@@ -257,33 +257,3 @@ class Trainer:
     def draw_z(self) -> Tensor:
         """Latents [B,Z] of this process."""
         return torch.randn(self.batch_size, self.generator.z_dim, device=self.distributed.device)
-
-
-def augmentations(module: nn.Module) -> Iterator[Augment]:
-    """All augmentations of a GAN and its regularizers, without the parts of others, which inform their parts."""
-    for child in module.children():
-        if isinstance(child, Augment):
-            yield child
-        else:
-            yield from augmentations(child)
-
-
-def augmentation(gan: GAN) -> nn.Module:
-    """The augmentation of the discriminator's images, in the generator's value range."""
-    if gan.augment is None:
-        return nn.Identity()
-    value_range = gan.generator.value_range
-    return gan.augment if value_range == "symmetric" else AugmentInRange(gan.augment, value_range)
-
-
-class AugmentInRange(nn.Module):
-    """An augmentation, which is defined for [-1,1], of images [B,K,H,W] in another value range."""
-
-    def __init__(self, augment: Augment, value_range: str) -> None:
-        super().__init__()
-        self.augment = augment
-        self.value_range = value_range
-        self.spec = augment.spec  # regularizers compare it with their own augmentation's
-
-    def forward(self, images: Tensor) -> Tensor:
-        return in_symmetric(self.augment, images, self.value_range)

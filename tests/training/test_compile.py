@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from ganblocks.errors import RunError
-from ganblocks.training import compilation
 from ganblocks.training.checkpoint import checkpoint_tensors
+from ganblocks.training.step import compilation
 from tests import tiny
 from tests.training.conftest import LAZY, STYLEGAN2, checkpoint, different_tensors, new_trainer, real_images, run
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ganblocks.errors import RunError
-from ganblocks.training import graphs
 from ganblocks.training.checkpoint import checkpoint_tensors
-from ganblocks.training.graphs import StepGraphs
+from ganblocks.training.step import graphs
+from ganblocks.training.step.graphs import StepGraphs
 from ganblocks.training.trainer import Trainer
 from tests import tiny
 from tests.training.conftest import LAZY, new_trainer, run
