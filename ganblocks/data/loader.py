@@ -23,8 +23,8 @@ from ganblocks.data.dataset import Images, ImagesInMemory
 from ganblocks.data.decode import pixel_budget
 from ganblocks.data.decode_workers import batches_of_workers, keep_running
 from ganblocks.data.skipped import Skipped, UnreadableError
-from ganblocks.data.transfer import Prefetcher, to_device
 from ganblocks.errors import DataError
+from ganblocks.transfer import Prefetcher, to_device
 
 MAX_FAILURES = 1000  # unreadable files in a row after which loading stops
 

@@ -14,9 +14,9 @@ from assemblies import Generator
 from blocks.families import Condition
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch
-from ganblocks.data.transfer import to_device
 from ganblocks.errors import DataError
 from ganblocks.sampling.conditions import one_hot
+from ganblocks.transfer import to_device
 
 MAX_EMBEDDED = 2**16  # captions whose embeddings are computed in advance
 CHUNK = 256
