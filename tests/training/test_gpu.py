@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from assemblies import GAN, check, read
+from ganblocks.data.loader import Sampler, batches
+from ganblocks.data.sources import IN_MEMORY, open_data
 from ganblocks.training.trainer import Trainer
 from registry import catalogue
 from tests import tiny
-from tests.training.conftest import STYLEGAN2, different_tensors, new_trainer, run
+from tests.training.conftest import STYLEGAN2, different_tensors, new_trainer, run, write_images
 
 pytestmark = pytest.mark.gpu
 
@@ -114,3 +116,23 @@ def test_captured_steps_train_like_others(preset, precision, tmp_path):
 def test_compiled_steps_are_captured(tmp_path):
     result = run(TRAINED, tmp_path / "run", steps=14, device="cuda", compile=True, cuda_graphs=True)
     assert all(math.isfinite(value) for record in result.log for value in record["losses"].values())
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["in-memory", "files"])
+def test_batches_on_the_gpu_are_those_on_the_cpu(in_memory, tmp_path):
+    data = "digits" if in_memory else write_images(tmp_path / "images", 20)
+    limit = IN_MEMORY if in_memory else 0
+    images = open_data(data, resolution=(16, 16), image_channels=3, cond_dim=10 if in_memory else 0, in_memory=limit)
+    streams = [
+        batches(images, Sampler(len(images), 0, flip=True), position=0, batch_size=8, workers=workers, device=device)
+        for device, workers in (("cuda", 2), ("cpu", 0))
+    ]
+    for _ in range(4):
+        on_gpu, on_cpu = (next(stream) for stream in streams)
+        assert on_gpu.images.is_cuda
+        assert torch.equal(on_gpu.images.cpu(), on_cpu.images)
+        assert (on_gpu.labels is None) == (on_cpu.labels is None)
+        if on_cpu.labels is not None:
+            assert torch.equal(on_gpu.labels.cpu(), on_cpu.labels)
+    for stream in streams:
+        stream.close()
