@@ -98,6 +98,15 @@ def test_small_maps_are_masked_and_large_ones_tiled(side, kernel_size, name):
             neighborhood_attention(q, q, q, kernel_size=kernel_size, kernel="masked")
 
 
+def test_kernels_that_compare_all_pairs_of_pixels_refuse_maps_whose_masks_are_large():
+    heads, most_bytes = 16, 16 * 2**20
+    masked = next(kernel for kernel in neighborhood_attention.kernels() if kernel.name == "masked")
+    for side in range(7, 2049):
+        q = torch.empty(1, side, side, heads, 32, device="meta")
+        if heads * side**4 * q.element_size() > most_bytes:
+            assert masked.unsupported(q, q, q, kernel_size=7)
+
+
 @pytest.mark.parametrize("kernel_size", [1, 3, 5, 7, 9, 13])
 def test_tiles_cover_an_axis_and_include_every_window(kernel_size):
     for length in range(kernel_size, 70):
