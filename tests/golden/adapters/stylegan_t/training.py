@@ -173,7 +173,7 @@ def trainer_with(fixture: Fixture, generator: nn.Module, discriminator: nn.Modul
         new.set_trainable(False)
         trainer.optimizers[name] = new
     trainer.discriminator = discriminator
-    trainer.networks = Networks(generator, discriminator, trainer.augment)
+    trainer.networks = trainer.main_networks = Networks(generator, discriminator, trainer.augment)
     trainer.generator, trainer.generator_ema = generator, ema_copy(generator)
     return trainer
 

@@ -95,10 +95,10 @@ def set_noise(module: Any, noise: Tensor) -> None:
     """Make a noise add this one: [B,1,H,W] for an image, or [B N,1,P,P] for the patches of its N tokens."""
     assert isinstance(module, Noise)
 
-    def forward(x: Tensor) -> Tensor:
+    def sample(x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         size = (height, width) if len(noise) == batch else noise.shape[2:]
         patches = noise.view(batch, height // size[0], width // size[1], *size)
-        return x + (patches.transpose(2, 3).reshape(batch, height, width) * module.strength)[..., None]
+        return patches.transpose(2, 3).reshape(batch, height, width) * module.strength
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.sample = sample  # type: ignore[method-assign]
