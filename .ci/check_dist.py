@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 
 PACKAGES = {"registry", "blocks", "assemblies", "plugins", "ganblocks"}
-DATA = {str(path) for path in Path("blocks").rglob("*.cpp")}  # sources that are compiled where they run
+DATA = {str(path) for pattern in ("*.cpp", "*.h") for path in Path("blocks").rglob(pattern)}  # compiled where they run
+DATA |= {"ganblocks/publishing/report.css"}
 ALSO = (
     "tests/blocks/test_conformance.py",
     "docs/architecture.md",

@@ -6,8 +6,10 @@ from ganblocks.cli.blocks import blocks, presets, schema
 from ganblocks.cli.convert import convert
 from ganblocks.cli.diff import diff
 from ganblocks.cli.doctor import doctor
+from ganblocks.cli.evaluate import compare, evaluate
 from ganblocks.cli.export import export
 from ganblocks.cli.hub import pull, push
+from ganblocks.cli.report import report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
 from ganblocks.cli.train import train
@@ -22,7 +24,10 @@ def register_commands(register: RegisterCommand) -> None:
     register("style-mix", style_mix)
     register("interpolate", interpolate)
     register("attention-maps", attention_maps)
+    register("evaluate", evaluate)
+    register("compare", compare)
     register("convert", convert)
+    register("report", report)
     register("export", export)
     register("push", push)
     register("pull", pull)
