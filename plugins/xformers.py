@@ -40,8 +40,7 @@ def install_command(cuda: str | None) -> str:
 class MemoryEfficient(Kernel):
     """xformers.ops.memory_efficient_attention; its gradient cannot be differentiated again.
 
-    PyTorch's own kernels have a higher priority, since they are as fast on most machines. kernel="xformers" or "tune"
-    selects it.
+    Only kernel="xformers" and "tune" select it, since PyTorch's own kernels are as fast.
     """
 
     op, name, priority = "attention", "xformers", 5
@@ -106,6 +105,9 @@ class MemoryEfficient(Kernel):
         if gradients and torch.are_deterministic_algorithms_enabled():
             reasons.append("its gradients are not deterministic")
         return reasons
+
+    def drawbacks(self, *args: Tensor, **options: object) -> list[str]:
+        return ["PyTorch's own kernels are as fast"]
 
     def run(
         self,

@@ -10,22 +10,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.ops.attention.efficient import aligned_bias
-from blocks.ops.attention.fused import Fused
+from blocks.ops.attention.fused import Fused, few_keys
 
+HOPPER = 9  # major compute capability
 MULTIPLE = 8  # of channels
 LARGEST_HEAD = 128
+OLDEST = 91501  # earlier releases are wrong for sequences that 128 does not divide
 
 
 class Cudnn(Fused):
     """SDPA's cuDNN attention: half precision; a bias without gradient."""
 
-    name, priority = "cudnn", 25
+    name, priority = "cudnn", 30
     operator = torch.ops.aten._scaled_dot_product_cudnn_attention
 
     def unavailable(self) -> str | None:
         if reason := super().unavailable():
             return reason
-        return None if torch.backends.cudnn.is_available() else "torch has no cuDNN here"  # type: ignore[no-untyped-call]
+        version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        if version is None or version < OLDEST:
+            return f"needs cuDNN {OLDEST} or later, and torch has {version}"
+        return None
 
     def unsupported(
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
@@ -43,6 +48,11 @@ class Cudnn(Fused):
         if gradients and torch.are_deterministic_algorithms_enabled():
             reasons.append("its gradients are not deterministic")
         return reasons
+
+    def drawbacks(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
+        if torch.cuda.get_device_properties(q.device).major < HOPPER:
+            return [f"'flash' is faster on devices before compute capability {HOPPER}.0"]
+        return few_keys(k)
 
     def run(
         self,

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from blocks.ops.attention.fused import ALIGNMENT, HALF, Fused, misaligned
 
 ROW = 16  # numbers that the rows of a bias are padded to
+TILE = 64  # queries of a thread block in the forward pass, and keys in the backward pass
+LONG = 256  # keys from which on a thread block's loop is long
+LARGEST_WEIGHTS = 2**24  # numbers of attention weights that other kernels may keep
 
 
 class Efficient(Fused):
@@ -33,6 +36,19 @@ class Efficient(Fused):
         elif misaligned(q) or misaligned(k) or misaligned(v):
             reasons.append(f"needs rows of q, k and v that start at multiples of {ALIGNMENT} bytes")
         return reasons
+
+    def drawbacks(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
+    ) -> list[str]:
+        matrices, (queries, keys) = q.shape[0] * q.shape[1], (q.shape[-2], k.shape[-2])
+        if q.dtype in HALF or keys < LONG or matrices * queries * keys > LARGEST_WEIGHTS:
+            return []
+        gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        blocks = matrices * -(-(min(queries, keys) if gradients else queries) // TILE)
+        processors = torch.cuda.get_device_properties(q.device).multi_processor_count
+        if blocks >= processors:
+            return []
+        return [f"its {blocks} thread blocks do not occupy {processors} multiprocessors, and matrix products do"]
 
     def run(
         self,

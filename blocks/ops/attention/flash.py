@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.ops.attention.fused import Fused
+from blocks.ops.attention.fused import Fused, few_keys
 
 MULTIPLE = 8  # of channels
 LARGEST_HEAD = 256
@@ -19,7 +19,7 @@ LARGEST_HEAD = 256
 class Flash(Fused):
     """SDPA's FlashAttention-2 on CUDA: half precision, no bias."""
 
-    name, priority = "flash", 30
+    name, priority = "flash", 25
     operator = torch.ops.aten._scaled_dot_product_flash_attention
 
     def unsupported(
@@ -31,6 +31,9 @@ class Flash(Fused):
         if v.shape[-1] != q.shape[-1] or q.shape[-1] > LARGEST_HEAD:
             reasons.append(f"needs one head size of at most {LARGEST_HEAD}, not {q.shape[-1]} and {v.shape[-1]}")
         return reasons
+
+    def drawbacks(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
+        return few_keys(k)
 
     def run(
         self,

@@ -1,7 +1,8 @@
 """What the kernels share that are one back end of PyTorch's scaled_dot_product_attention on CUDA.
 
-They call the back end's operator. torch.nn.attention.sdpa_kernel selects a back end too, but by flags of the whole
-process, which threads share.
+The order is measured on an H200: cuDNN, FlashAttention, the memory-efficient kernel, with the exceptions that their
+`drawbacks` name. They call the back end's operator. torch.nn.attention.sdpa_kernel selects a back end too, but by flags
+of the whole process, which threads share.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from registry import Kernel
 
 ALIGNMENT = 16  # bytes that a load of a fused kernel takes at once
 HALF = (torch.float16, torch.bfloat16)
+FEWEST_KEYS = 128  # with fewer, the memory-efficient kernel is faster than the others
 
 
 class Fused(Kernel):
@@ -53,6 +55,12 @@ class Fused(Kernel):
         if q.stride(-1) != 1 or k.stride(-1) != 1 or v.stride(-1) != 1:
             reasons.append("needs the channels of a head side by side in memory")
         return reasons
+
+
+def few_keys(k: Tensor) -> list[str]:
+    """The drawback of a back end that is made for long sequences, if there is one."""
+    keys = k.shape[-2]
+    return [f"'efficient' is faster with {keys} keys, fewer than {FEWEST_KEYS}"] if keys < FEWEST_KEYS else []
 
 
 def misaligned(x: Tensor) -> bool:

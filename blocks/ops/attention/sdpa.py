@@ -29,6 +29,9 @@ class Sdpa(Kernel):
     ) -> list[str]:
         return one_dtype(q, k, v)
 
+    def drawbacks(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:
+        return ["on CUDA its back ends are kernels of their own"] if q.is_cuda else []
+
     def run(
         self,
         q: Float[Tensor, "b h n d"],
