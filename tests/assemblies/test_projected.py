@@ -162,7 +162,7 @@ def test_a_gradient_penalty_reaches_the_heads_through_the_frozen_networks() -> N
     trainer = Trainer(parse({"kind": "gan", "discriminator": PROJECTED, **document}), DistributedContext("cpu"))
     trainer.train_step(torch.rand(4, 3, 16, 16), None)
     assert trainer.losses.read()["r1"] > 0
-    assert not trainer.losses.read_non_finite()
+    assert not trainer.non_finite.read()
 
 
 def with_range(value_range: str, **options: Any) -> dict[str, Any]:
