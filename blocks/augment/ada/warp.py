@@ -90,7 +90,7 @@ def has_known_values(image: Tensor) -> bool:
 
     Nor on CUDA for small images: there a step waits longer for the values than it computes for more padding.
     """
-    small = image.is_cuda and image.shape[2] * image.shape[3] <= SMALL
+    small = image.is_cuda and image.numel() > 0 and image.shape[2] * image.shape[3] <= SMALL
     return not (torch.compiler.is_compiling() or image.is_meta or small)
 
 
