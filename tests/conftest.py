@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from ganblocks.precision import tf32
+
 NO_GPU = "needs a CUDA device, and there is none"
 
 
@@ -28,11 +30,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest) -> torch.device:
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The device of the option `--device`, which computes products in full float32."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    return torch.device(request.config.getoption("--device"))
+    device = torch.device(request.config.getoption("--device"))
+    with tf32(False, device):
+        yield device
 
 
 @pytest.fixture
