@@ -41,8 +41,15 @@ slow-test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
 gpu-test: $(STAMP)
-	@echo "== Running the tests of the GPU in $(GPU_JOBS) processes; without one they are skipped"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "gpu and not slow" --device cuda -n $(GPU_JOBS)
+	@echo "== Running the tests that need or can use a GPU there, in $(GPU_JOBS) processes"
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+		OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest -q -m "gpu and not slow" \
+			--device cuda --dist worksteal -n $(GPU_JOBS); \
+	else echo "-- skipped: torch finds no CUDA device here"; fi
+
+gpu-bench: $(STAMP)
+	@echo "== Measuring on the GPU; results go into benchmarks/results"
+	@$(BIN)/python -m benchmarks.gpu
 
 lint: $(STAMP)
 	@echo "== Checking style and types"
