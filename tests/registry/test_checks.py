@@ -16,7 +16,7 @@ import assemblies.testing
 import blocks.testing
 from blocks.families import Attention, Resolution
 from registry import Block, incompatible
-from registry.testing import Harness, checks
+from registry.testing import Check, Harness, checks
 from registry.testing.cases import Case
 from tests.toys import ToyAttention
 
@@ -291,6 +291,20 @@ def test_a_gate_that_starts_at_zero_and_a_declared_dead_parameter_are_no_faults(
 def test_a_block_that_declares_no_second_derivative_is_not_checked_for_one() -> None:
     assert "differentiates_twice" in {check.function.__name__ for check in checks(Once)}
     assert "differentiates_twice" not in {check.function.__name__ for check in checks(Honest)}
+
+
+def test_a_check_runs_on_another_device() -> None:
+    devices: list[set[str]] = []
+
+    def record(case: Case) -> None:
+        module = case.build()
+        tensors = (*module.parameters(), *case.inputs(module).values())
+        devices.append({tensor.device.type for tensor in tensors if tensor is not None})
+
+    check = Check(record, checks(Sound)[0].case)
+    check()
+    check("meta")
+    assert devices == [{"cpu"}, {"meta"}]
 
 
 def test_a_family_of_another_package_comes_with_a_harness(monkeypatch: pytest.MonkeyPatch) -> None:

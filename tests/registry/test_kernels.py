@@ -18,7 +18,8 @@ from registry.kernels import counting, reference_kernels
 
 
 class Reference(Kernel):
-    op, name, second_order = "double", "reference", True
+    op, name = "double", "reference"
+    second_order, forward_ad = True, True
 
     def run(self, x: Tensor) -> Tensor:
         return x * 2
@@ -68,6 +69,39 @@ def test_under_second_order_only_kernels_with_second_derivatives_run() -> None:
             assert kernel_that_runs(torch.ones(8)) == "reference"
         assert kernel_that_runs(torch.ones(8)) == "reference"
     assert kernel_that_runs(torch.ones(8)) == "fused"
+
+
+def test_under_forward_mode_only_kernels_with_forward_mode_derivatives_run() -> None:
+    bound, named, x = double.bind(), double.bind("fused"), torch.ones(8)
+    with recording() as ran:
+        _, derivative = torch.func.jvp(bound, (x,), (3 * x,))
+        with torch.autograd.forward_ad.dual_level():
+            bound(x)
+        bound(x)
+    assert torch.equal(derivative, 6 * x)
+    assert [kernel for _, kernel in ran] == ["reference", "reference", "fused"]
+    with pytest.raises(KernelError, match="fused: has no forward-mode derivative, which torch.func.jvp and dual"):
+        torch.func.jvp(named, (x,), (x,))
+
+
+def test_forward_mode_is_traced() -> None:
+    torch._dynamo.reset()
+    bound, x = double.bind(), torch.ones(8)
+    plain = torch.compile(bound, fullgraph=True, backend="eager")
+    forward = torch.compile(lambda x: torch.func.jvp(bound, (x,), (x,))[1], fullgraph=True, backend="eager")
+    for compiled in (plain, forward, plain):
+        assert torch.equal(compiled(x), 2 * x)
+
+
+def test_a_kernel_with_drawbacks_runs_only_if_all_others_have_some_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fused, "drawbacks", lambda self, x: ["slow for 8"] if x.shape[-1] == 8 else [])
+    assert kernel_that_runs(torch.ones(4)) == "fused"
+    assert kernel_that_runs(torch.ones(8)) == "reference"
+    assert kernel_that_runs(torch.ones(8), kernel="fused") == "fused"
+    monkeypatch.setattr(Reference, "drawbacks", lambda self, x: ["slow"])
+    assert kernel_that_runs(torch.ones(8)) == "fused"
+    with second_order():
+        assert kernel_that_runs(torch.ones(8)) == "reference"
 
 
 def test_an_error_lists_the_reasons_of_a_named_kernel() -> None:
