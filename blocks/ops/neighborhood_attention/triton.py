@@ -32,106 +32,145 @@ def _launch() -> Any:
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, kernel_size: int, dilation: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Neighborhood attention, and the binary logarithm of the softmax denominators."""
-    if q.numel() == 0:
-        return q.new_empty(q.shape), q.new_empty((0, *q.shape[3:0:-1]), dtype=torch.float32)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Neighborhood attention, and for the backward pass logarithms of the softmax denominators and expanded bias."""
     launch = _launch()
+    if q.numel() == 0:
+        return attend_fake(q, k, v, bias, kernel_size, dilation, scale)
     with torch.cuda.device_of(q):
-        y, sums = launch.attend(q, k, v, bias, launch.Window(kernel_size, dilation, scale))
-    return y, sums
+        plan = launch.plan(kernel_size, q.shape[-1], q.dtype, bias is not None)
+        table = None if bias is None else launch.expand(bias, q.dtype, kernel_size, plan)
+        y, sums = launch.attend(q, k, v, table, launch.Window(kernel_size, dilation, scale), plan)
+    return y, sums, q.new_empty(0) if table is None else table
+
+
+def attend_fake(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, kernel_size: int, dilation: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty tensors with the shapes and dtypes of the results of `attend`."""
+    batch, height, width, heads, head_dim = q.shape
+    y, sums = q.new_empty(q.shape), q.new_empty((batch, heads, height, width), dtype=torch.float32)
+    if bias is None:
+        return y, sums, q.new_empty(0)
+    launch = _launch()
+    size = launch.table_shape(kernel_size, launch.plan(kernel_size, head_dim, q.dtype, True)).size
+    return y, sums, q.new_empty((heads, size), dtype=launch.table_dtype(q.dtype))
 
 
 def attend_backward(
     grad: Tensor,
     y: Tensor,
     sums: Tensor,
+    table: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    bias: Tensor | None,
     kernel_size: int,
     dilation: int,
     scale: float,
-    with_bias: bool,
+    bias_dtype: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys, values and bias; the last is a scalar without meaning if it is not needed."""
+    """Gradients of queries, keys, values and bias; the last is empty if there is no `bias_dtype`."""
     if q.numel() == 0:
-        no_bias = q.new_empty(()) if bias is None or not with_bias else torch.zeros_like(bias)
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), no_bias
+        return tuple(x.zero_() for x in backward_fake(grad, y, sums, table, q, k, v, kernel_size, 1, 1.0, bias_dtype))
     launch = _launch()
     with torch.cuda.device_of(q):
-        saved = launch.Saved(grad if grad.stride(-1) == 1 else grad.contiguous(), y, sums, q, k, v, bias)
+        grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+        saved = launch.Saved(grad, y, sums, table if table.numel() else None, q, k, v)
         window = launch.Window(kernel_size, dilation, scale)
-        dq, delta = launch.query_gradients(saved, window)
-        dk, dv = launch.key_gradients(saved, delta, window)
-        dbias = launch.bias_gradient(saved, delta, window) if with_bias else q.new_empty(())
-    return dq, dk, dv, dbias
+        plan = launch.plan(kernel_size, q.shape[-1], q.dtype, saved.bias is not None)
+        dq, delta = launch.query_gradients(saved, window, plan)
+        dk, dv = launch.key_gradients(saved, delta, window, plan)
+        if bias_dtype is None:
+            return dq, dk, dv, q.new_empty(0)
+        return dq, dk, dv, launch.bias_gradient(saved, delta, window, plan, bias_dtype)
 
 
-LIBRARY = torch.library.Library("ganblocks", "FRAGMENT")
-ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
-LIBRARY.define(f"triton({ARGUMENTS}) -> (Tensor, Tensor)")
-LIBRARY.define(
-    f"triton_backward(Tensor grad, Tensor y, Tensor sums, {ARGUMENTS}, bool with_bias)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
-)
-for device in ("CPU", "CUDA"):
-    LIBRARY.impl("triton", attend, device)
-    LIBRARY.impl("triton_backward", attend_backward, device)
-triton_attention, triton_backward = torch.ops.ganblocks.triton.default, torch.ops.ganblocks.triton_backward.default
-
-
-@torch.library.register_fake("ganblocks::triton", lib=LIBRARY)
-def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
-    batch, height, width, heads, _ = q.shape
-    return q.new_empty(q.shape), q.new_empty((batch, heads, height, width), dtype=torch.float32)
-
-
-@torch.library.register_fake("ganblocks::triton_backward", lib=LIBRARY)
-def _(
+def backward_fake(
     grad: Tensor,
     y: Tensor,
     sums: Tensor,
+    table: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    bias: Tensor | None,
     kernel_size: int,
     dilation: int,
     scale: float,
-    with_bias: bool,
+    bias_dtype: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Empty tensors with the shapes and dtypes of the results of `attend_backward`."""
     dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
-    return dq, dk, dv, bias.new_empty(bias.shape) if bias is not None and with_bias else q.new_empty(())
+    side = 2 * kernel_size - 1
+    return dq, dk, dv, q.new_empty(0 if bias_dtype is None else (q.shape[3], side, side), dtype=bias_dtype)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*output, *inputs[:4])
-    ctx.mark_non_differentiable(output[1])
-    ctx.window = inputs[4:]
+class Attention(torch.autograd.Function):
+    """The op with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            y, sums, table = triton_attention(q, k, v, bias, *window)
+        ctx.save_for_backward(y, sums, table, q, k, v)
+        ctx.mark_non_differentiable(sums, table)
+        ctx.set_materialize_grads(False)  # no zeros for those two
+        ctx.window, ctx.bias_dtype = window, None if bias is None else bias.dtype
+        return y, sums, table
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 7
+        bias_dtype = ctx.bias_dtype if ctx.needs_input_grad[3] else None
+        dq, dk, dv, dbias = triton_backward(grad, *ctx.saved_tensors, *ctx.window, bias_dtype)
+        return dq, dk, dv, None if bias_dtype is None else dbias, None, None, None
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors  # read once: under gradient checkpointing a second read raises
-    with_bias = ctx.needs_input_grad[3]
-    dq, dk, dv, dbias = triton_backward(grad, *saved, *ctx.window, with_bias)
-    return dq, dk, dv, dbias if with_bias else None, None, None, None
+class Gradients(torch.autograd.Function):
+    """The gradients, which have none."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            gradients: tuple[Tensor, ...] = triton_backward(*arguments)
+        return gradients
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError(
+            "neighborhood attention: the kernel 'triton' has no second derivative; "
+            "compute the penalty inside registry.second_order(), or take kernel='tiled-math'"
+        )
 
 
-def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    pass
+def _differentiable(function: type[torch.autograd.Function], op: Any) -> Any:
+    """`op` with the derivative of `function`, where one is needed."""
+
+    def run(*arguments: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in arguments):
+            return function.apply(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*arguments)
+
+    return run
 
 
-def _second(ctx: Any, *_: Any) -> None:
-    raise RuntimeError(
-        "neighborhood attention: kernel 'triton' has no second derivative; "
-        "compute the penalty inside registry.second_order(), or bind the kernel 'tiled-math'"
-    )
-
-
-torch.library.register_autograd("ganblocks::triton", _backward, setup_context=_setup_context, lib=LIBRARY)
-torch.library.register_autograd("ganblocks::triton_backward", _second, setup_context=_setup_second, lib=LIBRARY)
+LIBRARY = torch.library.Library("ganblocks", "FRAGMENT")
+WINDOW = "int kernel_size, int dilation, float scale"
+LIBRARY.define(f"triton(Tensor q, Tensor k, Tensor v, Tensor? bias, {WINDOW}) -> (Tensor, Tensor, Tensor)")
+LIBRARY.define(
+    "triton_backward(Tensor grad, Tensor y, Tensor sums, Tensor table, Tensor q, Tensor k, Tensor v, "
+    f"{WINDOW}, ScalarType? bias_dtype) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+triton_attention, triton_backward = torch.ops.ganblocks.triton.default, torch.ops.ganblocks.triton_backward.default
+for device in ("CPU", "CUDA"):
+    LIBRARY.impl("triton", attend, device)
+    LIBRARY.impl("triton_backward", attend_backward, device)
+LIBRARY.impl("triton", _differentiable(Attention, triton_attention), "Autograd")  # a launch costs less than by
+LIBRARY.impl("triton_backward", _differentiable(Gradients, triton_backward), "Autograd")  # `register_autograd`
+torch.library.register_fake("ganblocks::triton", attend_fake, lib=LIBRARY)
+torch.library.register_fake("ganblocks::triton_backward", backward_fake, lib=LIBRARY)
 
 
 class Triton(Kernel):

@@ -16,9 +16,9 @@ import triton.language as tl
 from blocks.ops.neighborhood_attention.triton_tiles import (
     AT_RUN_TIME,
     LOG2_E,
-    bias_index,
     first_query,
     in_window,
+    load_bias,
     load_pixels,
     locate,
     pixel_offsets,
@@ -38,13 +38,13 @@ def query_gradients(
     g_batch: tl.int64, g_row: tl.int64, g_column: tl.int64, g_head: tl.int64, g_channel: tl.int64,
     K: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, ALIGN: tl.constexpr, UNIT: tl.constexpr,
     HAS_BIAS: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TABLE_ROWS: tl.constexpr, TABLE_SIZE: tl.constexpr,
 ):  # fmt: skip
     """dQ and delta; one tile of queries per program."""
     head, batch, group_y, tile_y, length_y, group_x, tile_x, length_x = locate(heads, height, width, dilation)
     if (tile_y * TILE_Y >= length_y) | (tile_x * TILE_X >= length_x):
         return
     BLOCKS_X: tl.constexpr = (TILE_X + K - 1 + COLUMNS - 1) // COLUMNS
-    TABLE_ROWS: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS * ROWS + TILE_Y - 1
     first_y, first_x = first_query(tile_y, length_y, K, TILE_Y), first_query(tile_x, length_x, K, TILE_X)
     pixel = tl.arange(0, TILE_Y * TILE_X)
     query_y, query_x = first_y + pixel // TILE_X, first_x + pixel % TILE_X
@@ -80,9 +80,6 @@ def query_gradients(
         key_x = origin_x + column * COLUMNS + block_x
         in_columns = in_window(key_x[None, :], start_x[:, None], K)
         inside_x = (key_x >= 0) & (key_x < length_x)
-        index = bias_index(
-            block_y, column * COLUMNS + block_x, pixel // TILE_X, pixel % TILE_X, TILE_X, BLOCKS_X * COLUMNS
-        )
         for row in range(row_begin, row_end):
             key_y = origin_y + row * ROWS + block_y
             key_inside = inside_x & (key_y >= 0) & (key_y < length_y)
@@ -92,8 +89,8 @@ def query_gradients(
             values = load_pixels(v, value_offsets, v_channel, key_inside, D, PADDED, UNIT)
             logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
             if HAS_BIAS:
-                table_row = head * TABLE_ROWS + row * ROWS + TILE_Y - 1
-                logits += tl.load(table + table_row * (TILE_X * BLOCKS_X * COLUMNS) + index)
+                block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
+                logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
             visible = in_columns & in_window(key_y[None, :], start_y[:, None], K)
             weights = tl.where(visible, tl.exp2(logits - query_sums[:, None]), 0.0)
             dlogits = weights * (product(grads, tl.trans(values)) - query_delta[:, None])
@@ -110,14 +107,17 @@ def key_gradients(
     g_batch: tl.int64, g_row: tl.int64, g_column: tl.int64, g_head: tl.int64, g_channel: tl.int64,
     K: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, ALIGN: tl.constexpr, UNIT: tl.constexpr,
     HAS_BIAS: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TABLE_OFFSET: tl.constexpr, TABLE_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV; one tile of keys per program, and blocks of the queries that attend to them."""
+    """dK and dV; one tile of keys per program, and blocks of the queries that attend to them.
+
+    The bias for tiles of keys begins TABLE_OFFSET values after a head's first.
+    """
     head, batch, group_y, tile_y, length_y, group_x, tile_x, length_x = locate(heads, height, width, dilation)
     first_y, first_x = tile_y * TILE_Y, tile_x * TILE_X
     if (first_y >= length_y) | (first_x >= length_x):
         return
-    BLOCKS_X: tl.constexpr = (TILE_X + K + K // 2 - 2) // COLUMNS + 2  # in the table: one block before the tile's own
-    TABLE_ROWS: tl.constexpr = 2 * (TILE_Y + K - 2) + ROWS
+    TABLE_COLUMNS: tl.constexpr = ((TILE_X + K + K // 2 - 2) // COLUMNS + 2) * COLUMNS
     pixel = tl.arange(0, TILE_Y * TILE_X)
     key_y, key_x = first_y + pixel // TILE_X, first_x + pixel % TILE_X
     inside = (key_y < length_y) & (key_x < length_x)
@@ -131,6 +131,7 @@ def key_gradients(
     keys = load_pixels(k, k_offsets, k_channel, inside, D, PADDED, UNIT)
     values = load_pixels(v, v_offsets, v_channel, inside, D, PADDED, UNIT)
     sums_first = (batch * heads + head) * (height.to(tl.int64) * width)
+    table += head * TABLE_SIZE + TABLE_OFFSET
     sums += sums_first
     delta += sums_first
 
@@ -146,9 +147,8 @@ def key_gradients(
         query_x = origin_x + column * COLUMNS + block_x
         in_columns = in_window(key_x[:, None], window_start(query_x, length_x, K)[None, :], K)
         inside_x = (query_x >= 0) & (query_x < length_x)
-        index = bias_index(
-            block_y, column * COLUMNS + block_x, pixel // TILE_X, pixel % TILE_X, TILE_X, BLOCKS_X * COLUMNS
-        )
+        index = (block_y[None, :] - (pixel // TILE_X)[:, None]) * TILE_X + (pixel % TILE_X)[:, None]
+        index = index * TABLE_COLUMNS + (column * COLUMNS + block_x)[None, :]
         for row in range(0, row_end):
             query_y = query_first + row * ROWS + block_y
             query_inside = inside_x & (query_y < length_y)
@@ -161,8 +161,8 @@ def key_gradients(
             query_delta = tl.load(delta + sum_offsets, mask=query_inside, other=0.0)
             logits = product(keys, tl.trans(queries)) * (scale * LOG2_E)
             if HAS_BIAS:
-                table_row = head * TABLE_ROWS + query_first + row * ROWS - first_y + TILE_Y + K - 2
-                logits += tl.load(table + table_row * (TILE_X * BLOCKS_X * COLUMNS) + index)
+                table_row = query_first + row * ROWS - first_y + TILE_Y + K - 2
+                logits += tl.load(table + table_row * (TILE_X * TABLE_COLUMNS) + index).to(tl.float32)
             visible = in_columns & in_window(key_y[:, None], window_start(query_y, length_y, K)[None, :], K)
             visible = visible & query_inside[None, :]
             weights = tl.where(visible, tl.exp2(logits - query_sums[None, :]), 0.0)

@@ -2,9 +2,9 @@
 
 Swin-style relative position bias of NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1.
 
-In a tile, the bias of a pixel of a block depends on its row minus the tile's row, and on both columns. `expand` writes
-these values so that the bias of neighboring pixels of a block is contiguous. All tiles have the same positions
-relative to their blocks (see `triton_tiles`), so that dS can be summed over tiles before it is sorted into the table.
+All tiles of queries have the same position relative to their blocks of keys (see `triton_tiles`). `expand` therefore
+writes the bias of all pairs of a tile and its blocks once, in an order that is fast to load, and dS can be summed over
+tiles before it is sorted into the bias table.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import triton.language as tl
 from blocks.ops.neighborhood_attention.triton_tiles import (
     AT_RUN_TIME,
     LOG2_E,
-    bias_index,
     first_query,
     group_length,
     in_window,
+    load_bias,
     load_pixels,
     pixel_offsets,
     product,
@@ -28,21 +28,41 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
 
 @triton.jit
 def expand(
-    bias, table, row_offset: tl.constexpr, column_offset: tl.constexpr, SIGN: tl.constexpr, K: tl.constexpr,
-    ROWS: tl.constexpr, TILE_X: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    bias, table, K: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TABLE_ROWS: tl.constexpr, KEY_TILE_Y: tl.constexpr, KEY_TILE_X: tl.constexpr, KEY_COLUMNS: tl.constexpr,
+    TABLE_OFFSET: tl.constexpr, TABLE_SIZE: tl.constexpr, CELLS: tl.constexpr,
 ):  # fmt: skip
-    """Write table[head, row, x, column] = log2(e) bias[head, K-1 + SIGN (row - row_offset), K-1 + SIGN (column - x -
-    column_offset)], and zero beyond the bias."""
+    """Write a head's bias, times log2(e), for tiles of queries, and from TABLE_OFFSET on for tiles of keys.
+
+    For queries: table[block, pair], where blocks of a column of blocks follow each other, and `pair` is a pair of query
+    and key in the order of `triton_tiles.load_bias`. For keys: table[row, key_x, column], where `row` is the query's
+    row minus the key's, and `column` the query's column relative to the block before the tile's first.
+    """
     SIDE: tl.constexpr = 2 * K - 1
+    N: tl.constexpr = ROWS * COLUMNS
+    WARPS: tl.constexpr = TILE_Y * TILE_X // 16
     head = tl.program_id(0)
-    cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    row, x, column = cell // (TILE_X * COLUMNS), cell // COLUMNS % TILE_X, cell % COLUMNS
-    bias_row = K - 1 + SIGN * (row - row_offset)
-    bias_column = K - 1 + SIGN * (column - x - column_offset)
-    defined = (bias_row >= 0) & (bias_row < SIDE) & (bias_column >= 0) & (bias_column < SIDE)
-    values = tl.load(bias + (head * SIDE + bias_row) * SIDE + bias_column, mask=defined, other=0.0)
-    cells: tl.constexpr = ROWS * TILE_X * COLUMNS
-    tl.store(table + head * cells + cell, values.to(tl.float32) * LOG2_E, mask=cell < cells)
+    cell = tl.program_id(1) * CELLS + tl.arange(0, CELLS)
+
+    block, pair = cell // (TILE_Y * TILE_X * N), cell % (TILE_Y * TILE_X * N)
+    low = pair % 2 + pair // 2 % 2 * 8  # bits of the key
+    if table.dtype.element_ty == tl.float32:
+        key = low + pair // 4 % 4 * 2 + pair // (256 * WARPS) * 16
+        query = pair // 16 % 8 + pair // (128 * WARPS) % 2 * 8 + pair // 128 % WARPS * 16
+    else:
+        key = low + pair // 8 % 4 * 2 + pair // (256 * WARPS) * 16
+        query = pair // 32 % 8 + pair // 4 % 2 * 8 + pair // 256 % WARPS * 16
+    row = K - 1 - K // 2 + block % (TABLE_ROWS // ROWS) * ROWS + key // COLUMNS - query // TILE_X
+    column = K - 1 - K // 2 + block // (TABLE_ROWS // ROWS) * COLUMNS + key % COLUMNS - query % TILE_X
+
+    KEY_TABLE_COLUMNS: tl.constexpr = ((KEY_TILE_X + K + K // 2 - 2) // KEY_COLUMNS + 2) * KEY_COLUMNS
+    rest = cell - TABLE_OFFSET
+    key_row = 2 * K + KEY_TILE_Y - 3 - rest // (KEY_TILE_X * KEY_TABLE_COLUMNS)
+    key_column = K - 1 + K // 2 + KEY_COLUMNS + rest // KEY_TABLE_COLUMNS % KEY_TILE_X - rest % KEY_TABLE_COLUMNS
+    row, column = tl.where(rest < 0, row, key_row), tl.where(rest < 0, column, key_column)
+    defined = (row >= 0) & (row < SIDE) & (column >= 0) & (column < SIDE) & (cell < TABLE_SIZE)
+    values = tl.load(bias + (head * SIDE + row) * SIDE + column, mask=defined, other=0.0).to(tl.float32) * LOG2_E
+    tl.store(table + head * TABLE_SIZE + cell, values.to(table.dtype.element_ty), mask=cell < TABLE_SIZE)
 
 
 @triton.jit(do_not_specialize=[*AT_RUN_TIME, "tiles", "tiles_y", "tiles_x", "tiles_per_chunk"])
@@ -55,26 +75,23 @@ def bias_gradients(
     g_batch: tl.int64, g_row: tl.int64, g_column: tl.int64, g_head: tl.int64, g_channel: tl.int64,
     K: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, ALIGN: tl.constexpr, UNIT: tl.constexpr,
     TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TABLE_ROWS: tl.constexpr, TABLE_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Sums of dS over a chunk of tiles, for one head and one block of keys: partial[chunk, head, block, query, key].
-
-    `table` is the expanded bias for these tiles and blocks.
-    """
+    """Sums of dS over a chunk of tiles, for one head and one block of keys: partial[chunk, head, block, query, key]."""
     BLOCKS_X: tl.constexpr = (TILE_X + K - 1 + COLUMNS - 1) // COLUMNS
     BLOCKS: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS * BLOCKS_X
-    TABLE_ROWS: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS * ROWS + TILE_Y - 1
     head, block, chunk = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
+    block_row, block_column = block // BLOCKS_X, block % BLOCKS_X
     pixel = tl.arange(0, TILE_Y * TILE_X)
     pixel_y, pixel_x = pixel // TILE_X, pixel % TILE_X
     block_pixel = tl.arange(0, ROWS * COLUMNS)
-    block_y = block // BLOCKS_X * ROWS + block_pixel // COLUMNS
-    block_x = block % BLOCKS_X * COLUMNS + block_pixel % COLUMNS
+    block_y, block_x = block_row * ROWS + block_pixel // COLUMNS, block_column * COLUMNS + block_pixel % COLUMNS
     q += head * q_head * ALIGN
     k += head * k_head * ALIGN
     v += head * v_head * ALIGN
     g += head * g_head * ALIGN
-    index = bias_index(block_y, block_x, pixel_y, pixel_x, TILE_X, BLOCKS_X * COLUMNS)
-    table += (head * TABLE_ROWS + TILE_Y - 1) * (TILE_X * BLOCKS_X * COLUMNS)
+    table += head * TABLE_SIZE
+    table += (block_column * TABLE_ROWS + block_row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
     result = tl.zeros([TILE_Y * TILE_X, ROWS * COLUMNS], tl.float32)
     for tile in range(chunk * tiles_per_chunk, tl.minimum(chunk * tiles_per_chunk + tiles_per_chunk, tiles)):
         tile_x, rest = tile % tiles_x, tile // tiles_x
@@ -100,7 +117,8 @@ def bias_gradients(
         sum_offsets += (batch * heads + head) * (height.to(tl.int64) * width)
         query_sums = tl.load(sums + sum_offsets, mask=inside, other=0.0)
         query_delta = tl.load(delta + sum_offsets, mask=inside, other=0.0)
-        logits = product(queries, tl.trans(keys)) * (scale * LOG2_E) + tl.load(table + index)
+        logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
+        logits += load_bias(table, TILE_Y * TILE_X, ROWS * COLUMNS)
         in_rows = in_window(key_y[None, :], window_start(query_y, length_y, K)[:, None], K)
         in_columns = in_window(key_x[None, :], window_start(query_x, length_x, K)[:, None], K)
         visible = in_rows & in_columns & own[:, None]

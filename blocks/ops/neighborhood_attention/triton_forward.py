@@ -13,9 +13,9 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
     AT_RUN_TIME,
     HIDDEN,
     LOG2_E,
-    bias_index,
     first_query,
     in_window,
+    load_bias,
     load_pixels,
     locate,
     pixel_offsets,
@@ -34,6 +34,7 @@ def forward(
     v_batch: tl.int64, v_row: tl.int64, v_column: tl.int64, v_head: tl.int64, v_channel: tl.int64,
     K: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, ALIGN: tl.constexpr, UNIT: tl.constexpr,
     HAS_BIAS: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TABLE_ROWS: tl.constexpr, TABLE_SIZE: tl.constexpr,
 ):  # fmt: skip
     """Output y and the binary logarithm of each query's softmax denominator; one tile of queries per program.
 
@@ -43,7 +44,6 @@ def forward(
     if (tile_y * TILE_Y >= length_y) | (tile_x * TILE_X >= length_x):
         return
     BLOCKS_X: tl.constexpr = (TILE_X + K - 1 + COLUMNS - 1) // COLUMNS
-    TABLE_ROWS: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS * ROWS + TILE_Y - 1
     first_y, first_x = first_query(tile_y, length_y, K, TILE_Y), first_query(tile_x, length_x, K, TILE_X)
     pixel = tl.arange(0, TILE_Y * TILE_X)
     query_y, query_x = first_y + pixel // TILE_X, first_x + pixel % TILE_X
@@ -68,9 +68,6 @@ def forward(
         key_x = origin_x + column * COLUMNS + block_x
         in_columns = in_window(key_x[None, :], start_x[:, None], K)
         inside_x = (key_x >= 0) & (key_x < length_x)
-        index = bias_index(
-            block_y, column * COLUMNS + block_x, pixel // TILE_X, pixel % TILE_X, TILE_X, BLOCKS_X * COLUMNS
-        )
         for row in range(row_begin, row_end):
             key_y = origin_y + row * ROWS + block_y
             key_inside = inside_x & (key_y >= 0) & (key_y < length_y)
@@ -78,8 +75,8 @@ def forward(
             keys = load_pixels(k, key_offsets, k_channel, key_inside, D, PADDED, UNIT)
             logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
             if HAS_BIAS:
-                table_row = head * TABLE_ROWS + row * ROWS + TILE_Y - 1
-                logits += tl.load(table + table_row * (TILE_X * BLOCKS_X * COLUMNS) + index)
+                block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
+                logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
             visible = in_columns & in_window(key_y[None, :], start_y[:, None], K)
             logits = tl.where(visible, logits, HIDDEN)
             larger = tl.maximum(maximum, tl.max(logits, 1))

@@ -14,19 +14,17 @@ from torch import Tensor
 
 from blocks.ops.neighborhood_attention import triton_backward, triton_bias, triton_forward
 
-WIDEST_ACCESS = 16  # bytes that a thread loads at once
-PROGRAMS = 256  # of the kernel of bias gradients: its partial sums take 32 KB each
-CELLS = 1024  # of the expanded bias per program
-CHUNKS = 8  # of partial sums that are loaded at once
-MOST_IMAGES = 65535  # of CUDA's third grid axis
-
-
 FUNCTIONS = {
     "forward": triton_forward.forward,
     "queries": triton_backward.query_gradients,
     "keys": triton_backward.key_gradients,
     "bias": triton_bias.bias_gradients,
 }
+WIDEST_ACCESS = 16  # bytes that a thread loads at once
+PROGRAMS = 256  # of the kernel of bias gradients: its partial sums take 32 KB each
+CELLS = 1024  # of the expanded bias per program
+CHUNKS = 8  # of partial sums that are loaded at once
+MOST_IMAGES = 65535  # of CUDA's third grid axis
 
 
 class Configuration(NamedTuple):
@@ -39,6 +37,26 @@ class Configuration(NamedTuple):
     warps: int
     stages: int
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of a tile."""
+        return self.tile_y * self.tile_x
+
+
+class Plan(NamedTuple):
+    """The configuration of each kernel. Kernels that read one bias table have the same tiles and columns."""
+
+    forward: Configuration
+    queries: Configuration
+    keys: Configuration
+    bias: Configuration
+
+
+def plan(kernel_size: int, head_dim: int, dtype: torch.dtype, bias: bool) -> Plan:
+    """The fastest configurations that were measured."""
+    c = Configuration(8, 8, 2, 16, 4, 2)
+    return Plan(c, c, c, Configuration(8, 8, 8, 16, 4, 1))
+
 
 class Window(NamedTuple):
     """The options of a call."""
@@ -48,41 +66,183 @@ class Window(NamedTuple):
     scale: float
 
 
-def _cdiv(a: int, b: int) -> int:
-    return -(-a // b)
+class Saved(NamedTuple):
+    """What the kernels of the backward pass read; `bias` is expanded."""
+
+    g: Tensor
+    y: Tensor
+    sums: Tensor
+    bias: Tensor | None
+    q: Tensor
+    k: Tensor
+    v: Tensor
 
 
-def _power_of_two(a: int) -> int:
-    return 1 << (a - 1).bit_length()
+class Table(NamedTuple):
+    """Shape of a head's expanded bias: rows of keys for a tile of queries, start of the part for keys, and size."""
+
+    rows: int
+    offset: int
+    size: int
 
 
-def configurations(kernel: str, kernel_size: int, head_dim: int, dtype: torch.dtype, bias: bool) -> Configuration:
-    return Configuration(8, 8, 2, 16, 4, 2) if kernel != "bias" else Configuration(8, 8, 8, 16, 8, 2)
+@cache
+def table_shape(kernel_size: int, plan: Plan) -> Table:
+    """The expanded bias that serves all kernels of a plan."""
+    queries, keys = plan.queries, plan.keys
+    blocks = [(_blocks(each.tile_y, kernel_size, each.rows), each.rows) for each in (plan.forward, queries, plan.bias)]
+    rows = max(count * size for count, size in blocks)
+    offset = queries.pixels * rows * _blocks(queries.tile_x, kernel_size, queries.columns) * queries.columns
+    key_rows = 2 * (keys.tile_y + kernel_size - 2) + keys.rows
+    key_columns = ((keys.tile_x + kernel_size + kernel_size // 2 - 2) // keys.columns + 2) * keys.columns
+    return Table(rows, offset, offset + key_rows * keys.tile_x * key_columns)
 
 
-def alignment(*tensors: Tensor) -> int:
-    """Elements that pointers and strides of all tensors are multiples of; at most `WIDEST_ACCESS`."""
-    bits = WIDEST_ACCESS
+def table_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of the expanded bias for q, k and v of `dtype`. The bias of bfloat16 fits: float16 has three bits more."""
+    return torch.float32 if dtype == torch.float32 else torch.float16
+
+
+def expand(bias: Tensor, dtype: torch.dtype, kernel_size: int, plan: Plan) -> Tensor:
+    """The expanded bias [heads, size] for q, k and v of `dtype`."""
+    queries, keys, heads = plan.queries, plan.keys, bias.shape[0]
+    rows, offset, size = table_shape(kernel_size, plan)
+    table = torch.empty((heads, size), dtype=table_dtype(dtype), device=bias.device)
+    constants = (kernel_size, *queries[:4], rows, keys.tile_y, keys.tile_x, keys.columns, offset, size, CELLS)
+    _launch(triton_bias.expand, (heads, _cdiv(size, CELLS), 1), (bias.contiguous(), table), (), constants, 4, 1)
+    return table
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, window: Window, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Output, and the binary logarithm of the softmax denominators [B,heads,H,W]; `bias` is expanded."""
+    batch, height, width, heads, _ = q.shape
+    y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    sums = torch.empty((batch, heads, height, width), dtype=torch.float32, device=q.device)
+    pointers = (q, k, v, sums if bias is None else bias, y, sums)
+    _attention("forward", plan.forward, pointers, (q, k, v), bias, window, plan)
+    return y, sums
+
+
+def query_gradients(saved: Saved, window: Window, plan: Plan) -> tuple[Tensor, Tensor]:
+    """dQ, and delta [B,heads,H,W]: the sum of output times gradient."""
+    g, y, sums, bias, q, k, v = saved
+    dq, delta = torch.empty(q.shape, dtype=q.dtype, device=q.device), torch.empty_like(sums)
+    pointers = (q, k, v, g, sums if bias is None else bias, y, sums, dq, delta)
+    _attention("queries", plan.queries, pointers, (q, k, v, g), bias, window, plan)
+    return dq, delta
+
+
+def key_gradients(saved: Saved, delta: Tensor, window: Window, plan: Plan) -> tuple[Tensor, Tensor]:
+    """dK and dV."""
+    g, _, sums, bias, q, k, v = saved
+    dk, dv = (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(2))
+    pointers = (q, k, v, g, sums if bias is None else bias, sums, delta, dk, dv)
+    _attention("keys", plan.keys, pointers, (q, k, v, g), bias, window, plan)
+    return dk, dv
+
+
+def bias_gradient(saved: Saved, delta: Tensor, window: Window, plan: Plan, dtype: torch.dtype) -> Tensor:
+    """The gradient of the bias [heads,2K-1,2K-1]."""
+    g, _, sums, bias, q, k, v = saved
+    batch, height, width, heads, _ = q.shape
+    kernel_size, dilation, _ = window
+    chosen = plan.bias
+    tile_y, tile_x, rows, columns, *_ = chosen
+    tiles_y, tiles_x = _tiles(height, dilation, tile_y), _tiles(width, dilation, tile_x)
+    tiles = batch * dilation**2 * tiles_y * tiles_x
+    blocks = _blocks(tile_y, kernel_size, rows) * _blocks(tile_x, kernel_size, columns)
+    tiles_per_chunk = _cdiv(tiles, max(1, PROGRAMS // (heads * blocks)))
+    chunks = _cdiv(tiles, tiles_per_chunk)
+    cells = chosen.pixels * rows * columns
+    partial = torch.empty((chunks, heads * blocks, cells), dtype=torch.float32, device=q.device)
+    pointers, strided = (q, k, v, g, bias, sums, delta, partial), (q, k, v, g)
+    numbers, programs = (tiles, tiles_y, tiles_x, tiles_per_chunk), (heads * blocks, chunks, 1)
+    _attention("bias", chosen, pointers, strided, bias, window, plan, numbers, programs)
+    side = 2 * kernel_size - 1
+    dbias = torch.empty((heads, side, side), dtype=dtype, device=q.device)
+    constants = (kernel_size, *chosen[:4], CHUNKS, _power_of_two(side))
+    _launch(triton_bias.sum_bias_gradients, (heads, side, 1), (partial, dbias), (heads, chunks), constants, 4, 1)
+    return dbias
+
+
+def specialized(
+    kernel: str, window: int, head_dim: int, bias: bool, align: int, unit: bool, plan: Plan
+) -> tuple[Any, dict[str, Any], Configuration]:
+    """A kernel's function, the constants that it is compiled for, and its configuration."""
+    chosen: Configuration = getattr(plan, kernel)
+    padded = max(16, _power_of_two(head_dim))  # matrix products need a power of two, and at least 16
+    table = table_shape(window, plan)
+    constants = {"K": window, "D": head_dim, "PADDED": padded, "ALIGN": align, "UNIT": unit, "HAS_BIAS": bias}
+    constants |= dict(zip(("TILE_Y", "TILE_X", "ROWS", "COLUMNS"), chosen, strict=False))
+    constants |= {"TABLE_ROWS": table.rows, "TABLE_OFFSET": table.offset, "TABLE_SIZE": table.size}
+    function = FUNCTIONS[kernel]
+    return function, {name: constants[name] for name in function.arg_names if name in constants}, chosen
+
+
+@cache
+def _constants(*arguments: Any) -> tuple[Any, ...]:
+    return tuple(specialized(*arguments)[1].values())
+
+
+def _attention(
+    kernel: str,
+    chosen: Configuration,
+    pointers: tuple[Tensor | None, ...],
+    strided: tuple[Tensor, ...],
+    bias: Tensor | None,
+    window: Window,
+    plan: Plan,
+    numbers: tuple[int, ...] = (),
+    programs: tuple[int, int, int] | None = None,
+) -> None:
+    """Launch one of `FUNCTIONS`."""
+    _, height, width, heads, head_dim = shape = strided[0].shape
+    align, unit = _alignment(strided)
+    constants = _constants(kernel, window.kernel_size, head_dim, bias is not None, align, unit, plan)
+    sizes = (window.scale, heads, height, width, window.dilation, *numbers)
+    for x in strided:
+        batch_stride, row, column, head, channel = x.stride()
+        sizes += (batch_stride // align, row // align, column // align, head // align, channel)
+    programs = programs or _grid(shape, window.dilation, chosen)
+    _launch(FUNCTIONS[kernel], programs, pointers, sizes, constants, chosen.warps, chosen.stages)
+
+
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(
+    function: Any,
+    programs: tuple[int, int, int],
+    pointers: tuple[Tensor | None, ...],
+    numbers: tuple[float, ...],
+    constants: tuple[Any, ...],
+    warps: int,
+    stages: int,
+) -> None:
+    """Launch a function; if it has been compiled for such arguments, without Triton's slower inspection of them."""
+    kinds = [(x.dtype, x.data_ptr() % WIDEST_ACCESS == 0) for x in pointers if x is not None]
+    key = (function, pointers[0].device, *kinds, constants, warps, stages)
+    if (compiled := _compiled.get(key)) is not None:
+        compiled[programs](*pointers, *numbers, *constants)
+        return
+    _compiled[key] = function[programs](
+        *pointers, *numbers, *constants, num_warps=warps, num_stages=stages, enable_fp_fusion=True
+    )
+
+
+def _alignment(tensors: tuple[Tensor, ...]) -> tuple[int, bool]:
+    """Elements that pointers and strides are multiples of, and whether all channels are contiguous."""
+    size = tensors[0].element_size()
+    bits = WIDEST_ACCESS // size
     for x in tensors:
-        if x.stride(4) != 1:
-            return 1
-        size = x.element_size()
-        bits |= x.data_ptr()
-        for stride in x.stride()[:4]:
-            bits |= stride * size
-    return max(1, (bits & -bits) // tensors[0].element_size())
+        batch, row, column, head, channel = x.stride()
+        if channel != 1:
+            return 1, False
+        bits |= x.data_ptr() // size | batch | row | column | head
+    return bits & -bits, True
 
 
-def strides(align: int, *tensors: Tensor) -> list[int]:
-    """Strides of batch, row, column, head (in units of `align` elements) and channel."""
-    numbers = []
-    for x in tensors:
-        *outer, channel = x.stride()
-        numbers += [*(stride // align for stride in outer), channel]
-    return numbers
-
-
-def grid(shape: torch.Size, dilation: int, chosen: Configuration) -> tuple[int, int, int]:
+def _grid(shape: torch.Size, dilation: int, chosen: Configuration) -> tuple[int, int, int]:
     """Programs: tiles, dilation groups and heads along x; tiles and dilation groups along y; images.
 
     Raises:
@@ -92,161 +252,23 @@ def grid(shape: torch.Size, dilation: int, chosen: Configuration) -> tuple[int, 
     if batch > MOST_IMAGES:
         most = f"at most {MOST_IMAGES} images in a call, not {batch}; split the batch"
         raise ValueError(f"neighborhood attention: the kernel 'triton' takes {most}")
-    tiles_y, tiles_x = num_tiles(height, dilation, chosen.tile_y), num_tiles(width, dilation, chosen.tile_x)
+    tiles_y, tiles_x = _tiles(height, dilation, chosen.tile_y), _tiles(width, dilation, chosen.tile_x)
     return heads * dilation * tiles_x, dilation * tiles_y, batch
 
 
-def num_tiles(length: int, dilation: int, tile: int) -> int:
+def _tiles(length: int, dilation: int, tile: int) -> int:
     """Tiles of the longest dilation group of an axis."""
     return _cdiv(_cdiv(length, dilation), tile)
 
 
-def blocks(tile: int, kernel_size: int, block: int) -> int:
+def _blocks(tile: int, kernel_size: int, block: int) -> int:
     """Blocks of keys along an axis that the queries of a tile attend to."""
     return _cdiv(tile + kernel_size - 1, block)
 
 
-def expanded(bias: Tensor, kernel_size: int, chosen: Configuration) -> Tensor:
-    """The bias table for tiles of queries."""
-    tile_y, tile_x, block_rows, columns, *_ = chosen
-    rows = blocks(tile_y, kernel_size, block_rows) * block_rows + tile_y - 1
-    columns *= blocks(tile_x, kernel_size, columns)
-    return _expand(bias, kernel_size, rows, tile_x, columns, tile_y - 1 + kernel_size // 2, kernel_size // 2, 1)
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
 
 
-def expanded_for_keys(bias: Tensor, kernel_size: int, chosen: Configuration) -> Tensor:
-    """The bias table for tiles of keys."""
-    tile_y, tile_x, block_rows, columns, *_ = chosen
-    reach = tile_y + kernel_size - 2
-    offset = kernel_size // 2 + columns
-    columns *= (tile_x + kernel_size + kernel_size // 2 - 2) // columns + 2
-    return _expand(bias, kernel_size, 2 * reach + block_rows, tile_x, columns, reach, offset, -1)
-
-
-def _expand(
-    bias: Tensor, kernel_size: int, rows: int, tile_x: int, columns: int, row_offset: int, column_offset: int, sign: int
-) -> Tensor:
-    heads, cells = bias.shape[0], rows * tile_x * columns
-    table = torch.empty((heads, cells), dtype=torch.float32, device=bias.device)
-    triton_bias.expand[(heads, _cdiv(cells, CELLS))](
-        bias.contiguous(), table, row_offset, column_offset, sign, kernel_size, rows, tile_x, columns, CELLS
-    )
-    return table
-
-
-@cache
-def specialized(
-    kernel: str,
-    kernel_size: int,
-    head_dim: int,
-    dtype: torch.dtype,
-    bias: bool,
-    align: int,
-    unit: bool,
-    chosen: Configuration | None = None,
-) -> tuple[Any, dict[str, Any], Configuration]:
-    """A kernel's function, the constants that it is compiled for, and its configuration."""
-    chosen = chosen or configurations(kernel, kernel_size, head_dim, dtype, bias)
-    tile_y, tile_x, rows, columns, *_ = chosen
-    padded = max(16, _power_of_two(head_dim))  # matrix products need a power of two, and at least 16
-    constants = {"K": kernel_size, "D": head_dim, "PADDED": padded, "ALIGN": align, "UNIT": unit}
-    constants |= {"TILE_Y": tile_y, "TILE_X": tile_x, "ROWS": rows, "COLUMNS": columns}
-    if kernel != "bias":
-        constants["HAS_BIAS"] = bias
-    return FUNCTIONS[kernel], constants, chosen
-
-
-def _specialized(
-    kernel: str, window: Window, bias: Tensor | None, chosen: Configuration | None, *tensors: Tensor
-) -> tuple[Any, dict[str, Any], Configuration, list[int]]:
-    """`specialized` for a call, with the options of the launch, and the strides of the tensors."""
-    q, align = tensors[0], alignment(*tensors)
-    unit = all(x.stride(4) == 1 for x in tensors)
-    function, constants, chosen = specialized(
-        kernel, window.kernel_size, q.shape[-1], q.dtype, bias is not None, align, unit, chosen
-    )
-    options = {"num_warps": chosen.warps, "num_stages": chosen.stages, "enable_fp_fusion": True}
-    return function, constants | options, chosen, strides(align, *tensors)
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, window: Window, chosen: Configuration | None = None
-) -> tuple[Tensor, Tensor]:
-    """Output, and the binary logarithm of the softmax denominators [B,heads,H,W]."""
-    batch, height, width, heads, _ = q.shape
-    function, options, chosen, numbers = _specialized("forward", window, bias, chosen, q, k, v)
-    y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    sums = torch.empty((batch, heads, height, width), dtype=torch.float32, device=q.device)
-    table = sums if bias is None else expanded(bias, window.kernel_size, chosen)
-    function[grid(q.shape, window.dilation, chosen)](
-        q, k, v, table, y, sums, window.scale, heads, height, width, window.dilation, *numbers, **options
-    )
-    return y, sums
-
-
-class Saved(NamedTuple):
-    """What the kernels of the backward pass read."""
-
-    g: Tensor
-    y: Tensor
-    sums: Tensor
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    bias: Tensor | None
-
-
-def query_gradients(saved: Saved, window: Window, chosen: Configuration | None = None) -> tuple[Tensor, Tensor]:
-    """dQ, and delta [B,heads,H,W]: the sum of output times gradient."""
-    g, y, sums, q, k, v, bias = saved
-    _, height, width, heads, _ = q.shape
-    function, options, chosen, numbers = _specialized("queries", window, bias, chosen, q, k, v, g)
-    dq, delta = torch.empty(q.shape, dtype=q.dtype, device=q.device), torch.empty_like(sums)
-    table = sums if bias is None else expanded(bias, window.kernel_size, chosen)
-    function[grid(q.shape, window.dilation, chosen)](
-        q, k, v, g, table, y, sums, dq, delta, window.scale, heads, height, width, window.dilation, *numbers, **options
-    )
-    return dq, delta
-
-
-def key_gradients(
-    saved: Saved, delta: Tensor, window: Window, chosen: Configuration | None = None
-) -> tuple[Tensor, Tensor]:
-    """dK and dV."""
-    g, _, sums, q, k, v, bias = saved
-    _, height, width, heads, _ = q.shape
-    function, options, chosen, numbers = _specialized("keys", window, bias, chosen, q, k, v, g)
-    dk, dv = (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(2))
-    table = sums if bias is None else expanded_for_keys(bias, window.kernel_size, chosen)
-    function[grid(q.shape, window.dilation, chosen)](
-        q, k, v, g, table, sums, delta, dk, dv, window.scale, heads, height, width, window.dilation, *numbers, **options
-    )
-    return dk, dv
-
-
-def bias_gradient(saved: Saved, delta: Tensor, window: Window, chosen: Configuration | None = None) -> Tensor:
-    """The gradient of the bias table."""
-    g, _, sums, q, k, v, bias = saved
-    assert bias is not None
-    batch, height, width, heads, _ = q.shape
-    kernel_size, dilation, scale = window
-    function, options, chosen, numbers = _specialized("bias", window, bias, chosen, q, k, v, g)
-    tile_y, tile_x, rows, columns, *_ = chosen
-    tiles_y, tiles_x = num_tiles(height, dilation, tile_y), num_tiles(width, dilation, tile_x)
-    tiles = batch * dilation**2 * tiles_y * tiles_x
-    num_blocks = blocks(tile_y, kernel_size, rows) * blocks(tile_x, kernel_size, columns)
-    tiles_per_chunk = _cdiv(tiles, max(1, PROGRAMS // (heads * num_blocks)))
-    chunks = _cdiv(tiles, tiles_per_chunk)
-    cells = tile_y * tile_x * rows * columns
-    partial = torch.empty((chunks, heads * num_blocks, cells), dtype=torch.float32, device=q.device)
-    table = expanded(bias, kernel_size, chosen)
-    function[(heads * num_blocks, chunks)](
-        q, k, v, g, table, sums, delta, partial, scale, heads, height, width, dilation,
-        tiles, tiles_y, tiles_x, tiles_per_chunk, *numbers, **options,
-    )  # fmt: skip
-    side = 2 * kernel_size - 1
-    dbias = torch.empty(bias.shape, dtype=bias.dtype, device=bias.device)
-    triton_bias.sum_bias_gradients[(heads, side)](
-        partial, dbias, heads, chunks, kernel_size, tile_y, tile_x, rows, columns, CHUNKS, _power_of_two(side)
-    )
-    return dbias
+def _power_of_two(a: int) -> int:
+    return 1 << (a - 1).bit_length()

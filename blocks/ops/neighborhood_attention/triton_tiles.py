@@ -21,6 +21,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # logits are computed in units of log
 STRIDES = [f"{tensor}_{axis}" for tensor in "qkvg" for axis in ("batch", "row", "column", "head", "channel")]
 AT_RUN_TIME = ["heads", "height", "width", "dilation", *STRIDES]
 """Integers that nothing is compiled for, also if they are 1 or multiples of 16."""
+PRECISION = tl.constexpr("ieee")  # float32 factors are not rounded to TF32
 HIDDEN = tl.constexpr(-1e30)  # a logit outside the window; finite, so that the difference of two is defined
 
 
@@ -92,17 +93,27 @@ def store_pixels(pointer, offsets, values, inside, D: tl.constexpr, PADDED: tl.c
 
 @triton.jit
 def product(a, b):
-    """Matrix product with float32 sums; products of float32 are not rounded to TF32."""
-    return tl.dot(a, b, input_precision="ieee")
+    """Matrix product with float32 sums."""
+    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
 def product_add(a, b, total):
     """`total` plus the matrix product."""
-    return tl.dot(a, b, total, input_precision="ieee")
+    return tl.dot(a, b, total, input_precision=PRECISION)
 
 
 @triton.jit
-def bias_index(row, column, tile_y, tile_x, TILE_X: tl.constexpr, TABLE_COLUMNS: tl.constexpr):
-    """Offsets into a head's expanded table, from pixels of a block and of a tile; see `expand` in `triton_bias`."""
-    return ((row[None, :] - tile_y[:, None]) * TILE_X + tile_x[:, None]) * TABLE_COLUMNS + column[None, :]
+def load_bias(pointer, M: tl.constexpr, N: tl.constexpr):
+    """The bias of M queries and N keys, stored in the order of `triton_bias.expand`.
+
+    That is the order in which the threads of a tensor core's accumulator hold it: each loads its own values at once.
+    """
+    values = tl.load(pointer + tl.arange(0, M * N))
+    if pointer.dtype.element_ty == tl.float32:
+        values = tl.reshape(values, (N // 16, 2, M // 16, 8, 4, 2, 2))
+        values = tl.permute(values, (2, 1, 3, 0, 5, 4, 6))
+    else:
+        values = tl.reshape(values, (N // 16, M // 16, 8, 4, 2, 2, 2))
+        values = tl.permute(values, (1, 4, 2, 0, 5, 3, 6))
+    return tl.reshape(values, (M, N)).to(tl.float32)
