@@ -80,7 +80,7 @@ def test_under_forward_mode_only_kernels_with_forward_mode_derivatives_run() -> 
         bound(x)
     assert torch.equal(derivative, 6 * x)
     assert [kernel for _, kernel in ran] == ["reference", "reference", "fused"]
-    with pytest.raises(KernelError, match="fused: has no forward-mode derivative, which torch.func.jvp and dual"):
+    with pytest.raises(KernelError, match="fused: has no forward-mode derivative, which"):
         torch.func.jvp(named, (x,), (x,))
 
 
