@@ -10,6 +10,7 @@ from registry.text import excerpt
 
 Path = tuple[str | int, ...]
 MAX_SHOWN = 20  # problems in the text of an error
+MAX_LISTED = 60  # valid names in a hint
 MAX_NAME = 100  # characters of a wrong name that are compared with valid ones
 
 
@@ -86,11 +87,12 @@ def incompatible(parameter: str | int | Path, message: str) -> IncompatibleError
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """The hint of an error message about an unknown name: similar valid names, or all of them."""
+    """The hint of an error message about an unknown name: similar valid names, or all of them up to `MAX_LISTED`."""
     if not valid:
         return "there are none"
     similar = difflib.get_close_matches(name[:MAX_NAME], valid, n=3, cutoff=0.5)
     *others, last = [repr(each) for each in similar] or [""]
     if not last:
-        return f"valid: {', '.join(sorted(valid))}"
+        more = f" and {len(valid) - MAX_LISTED} more" if len(valid) > MAX_LISTED else ""
+        return f"valid: {', '.join(sorted(valid)[:MAX_LISTED])}{more}"
     return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from assemblies.unpickling.records import Global, Record
 
-MAX_INSTRUCTIONS = 3_000_000
+MAX_INSTRUCTIONS = 2_000_000
 MAX_INTEGER_BITS = 256
 MAX_NAME = 1000  # characters
 MAX_KEY_PARTS = 16

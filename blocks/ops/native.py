@@ -103,7 +103,8 @@ def unavailable(source: Path) -> str | None:
 
 def problems() -> list[str]:
     """What keeps kernels from being compiled as configured, or from being cached."""
-    return [problem for problem in (compiler_problem(), cache_problem()) if problem]
+    cache = f"compiled kernels are not cached: {problem}" if (problem := cache_problem()) else None
+    return [each for each in (compiler_problem(), cache) if each]
 
 
 @cache
