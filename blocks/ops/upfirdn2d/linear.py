@@ -53,6 +53,30 @@ class Linear(Kernel):
             return resample(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
 
 
+def adjoint_padding(
+    taps: tuple[int, int],
+    sizes: tuple[int, int, int, int],
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: Padding,
+) -> Padding:
+    """Padding of the adjoint of a resampling, which exchanges `up` and `down`.
+
+    Args:
+        taps: Width and height of the filter.
+        sizes: Height and width of the map and of the result.
+        up: Upsampling factors (horizontal, vertical).
+        down: Downsampling factors.
+        padding: Of the resampling.
+    """
+    (up_x, up_y), (down_x, down_y), (left, _, top, _) = up, down, padding
+    height, width, out_height, out_width = sizes
+    return (
+        *(taps[0] - 1 - left, width * up_x - out_width * down_x + left - up_x + 1),
+        *(taps[1] - 1 - top, height * up_y - out_height * down_y + top - up_y + 1),
+    )
+
+
 class Resampling(torch.autograd.Function):
     """Upsampling or downsampling by a constant filter."""
 
@@ -86,14 +110,8 @@ class Resampling(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        (taps,), (left, _, top, _) = ctx.saved_tensors, ctx.padding
-        (up_x, up_y), (down_x, down_y) = ctx.up, ctx.down
-        height, width, output_height, output_width = ctx.sizes
-        before_x, before_y = taps.shape[1] - 1 - left, taps.shape[0] - 1 - top
-        padding = (
-            *(before_x, width * up_x - output_width * down_x + left - up_x + 1),
-            *(before_y, height * up_y - output_height * down_y + top - up_y + 1),
-        )
+        (taps,) = ctx.saved_tensors
+        padding = adjoint_padding((taps.shape[1], taps.shape[0]), ctx.sizes, ctx.up, ctx.down, ctx.padding)
         return resample(gradient, taps.flip(0, 1), ctx.down, ctx.up, padding), None, None, None, None
 
 
