@@ -12,11 +12,11 @@ from blocks.ops.neighborhood_attention import neighborhood_attention
 from blocks.ops.neighborhood_attention.reference import window_logits
 from blocks.ops.neighborhood_attention.tiles import tile_axis
 from registry import KernelError, recording, second_order
+from tests.blocks.ops.examples import kernels_on_device
 
 pytestmark = pytest.mark.usefixtures("default_device")
 
-AVAILABLE = [kernel for kernel in neighborhood_attention.kernels() if kernel.unavailable() is None]
-KERNELS = pytest.mark.parametrize("kernel", AVAILABLE, ids=lambda kernel: kernel.name)
+KERNELS = pytest.mark.parametrize("kernel", kernels_on_device(neighborhood_attention), ids=lambda kernel: kernel.name)
 
 
 def draw(*shape: int, kernel_size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
