@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assemblies import GAN, check, parse, trace
-from registry import IncompatibleError
+from registry import IncompatibleError, catalogue
 from tests import tiny
 
 
@@ -71,3 +71,48 @@ def test_a_checked_document_is_not_traced_again_when_it_is_built(monkeypatch: py
     assert len(traced) == once > 0
     check(parse(tiny.gan(), GAN))
     assert len(traced) == 2 * once, "equal documents are other objects"
+
+
+def test_equal_layers_in_equal_contexts_are_traced_once_and_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[Any] = []
+    original = trace.trace_step
+
+    def counted(path: Any, spec: Any, context: Any, state: Any) -> Any:
+        traced.append(spec.kind)
+        return original(path, spec, context, state)
+
+    monkeypatch.setattr(trace, "trace_step", counted)
+    start, up = {"kind": "constant", "resolution": 4, "dim": 8}, {"kind": "upsample-linear", "dim": 8}
+    spec = parse(
+        generator(start, "transformer", "to-rgb", {"kind": "transformer", "repeat": 1}, up, "transformer", "to-rgb")
+    )
+    whole = check(spec)["generator"]
+    assert traced == ["constant", "transformer", "to-rgb", "upsample-linear", "transformer", "to-rgb"]
+    assert [step.path for step in whole.steps[1:]] == [("synthesis", index) for index in range(7)]
+    built = spec.build()
+    assert whole.parameters == sum(parameter.numel() for parameter in built.parameters())
+    assert whole.image == tuple(built(torch.randn(1, 8)).shape[1:])
+
+
+def start(**options: Any) -> dict[str, Any]:
+    return {"kind": "constant", "resolution": 4, "dim": 8, **options}
+
+
+@pytest.mark.parametrize(
+    ("document", "location", "message"),
+    [
+        (generator(start(dim=2**31 - 1), "to-rgb"), "synthesis.0", "makes features of 2147483647 x 4 x 4"),
+        (generator(start(), {"kind": "upsample-linear", "repeat": 99}, "to-rgb"), "synthesis.1", "at most 2^31 - 1"),
+        (generator(start(), "to-rgb", z_dim=2**31 - 1), "mapping", "overflow"),
+        (generator(start(), "to-rgb", z_dim=10**6), "mapping", "32,000 GB in float32"),
+        (generator(start(dim=10**6), "transformer", "to-rgb"), "synthesis.1", "parameters up to here"),
+    ],
+)
+def test_networks_that_no_machine_holds_are_refused_at_once(document: Any, location: str, message: str) -> None:
+    assert message in problems(document)[location]
+
+
+@pytest.mark.parametrize("entry", [*catalogue.entries("synthesis-input")], ids=lambda entry: entry.block.kind)
+def test_every_synthesis_input_makes_a_map_of_one_pixel(entry: Any) -> None:
+    spec = parse(generator({"kind": entry.block.kind, "resolution": 1, "dim": 8}, "transformer", "to-rgb"))
+    assert check(spec)["generator"].image == spec.build()(torch.randn(1, 8)).shape[1:] == (3, 1, 1)
