@@ -1,4 +1,4 @@
-"""The divisors that error messages name."""
+"""The divisors that errors suggest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from blocks.common.divisors import nearest_divisors
 
 
 @pytest.mark.parametrize(
-    ("number", "wanted", "text"), [(64, 7, "4 or 8"), (12, 32, "12"), (12, 4, "4"), (13, 5, "1 or 13"), (1, 1, "1")]
+    ("number", "wanted", "text"), [(64, 7, "4 or 8"), (12, 32, "12"), (20, 8, "5 or 10"), (7, 2, "1 or 7"), (6, 3, "3")]
 )
-def test_the_divisors_next_to_a_number_are_named(number: int, wanted: int, text: str) -> None:
+def test_the_nearest_divisors_below_and_above_are_named(number: int, wanted: int, text: str) -> None:
     assert nearest_divisors(number, wanted) == text
 
 
