@@ -8,6 +8,7 @@ call or the first block looks for kernels on a machine with a GPU.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -24,6 +25,7 @@ LARGEST_WINDOW = 13
 LARGEST_HEAD = 128
 CAPABILITY = (8, 0)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton runs on the CPU, for tests
+device_of: Callable[..., Any] = torch.cuda.device_of
 
 
 def _launch() -> Any:
@@ -37,7 +39,7 @@ def attend(
     launch = _launch()
     if q.numel() == 0:
         return attend_fake(q, k, v, bias, kernel_size, dilation, scale)
-    with torch.cuda.device_of(q):
+    with device_of(q):
         plan = launch.plan(kernel_size, q.shape[-1], q.dtype, bias is not None)
         table = None if bias is None else launch.expand(bias, q.dtype, kernel_size, plan)
         y, sums = launch.attend(q, k, v, table, launch.Window(kernel_size, dilation, scale), plan)
@@ -72,9 +74,10 @@ def attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of queries, keys, values and bias; the last is empty if there is no `bias_dtype`."""
     if q.numel() == 0:
-        return tuple(x.zero_() for x in backward_fake(grad, y, sums, table, q, k, v, kernel_size, 1, 1.0, bias_dtype))
+        dq, dk, dv, dbias = backward_fake(grad, y, sums, table, q, k, v, kernel_size, dilation, scale, bias_dtype)
+        return dq, dk, dv, dbias.zero_()
     launch = _launch()
-    with torch.cuda.device_of(q):
+    with device_of(q):
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
         saved = launch.Saved(grad, y, sums, table if table.numel() else None, q, k, v)
         window = launch.Window(kernel_size, dilation, scale)
@@ -144,19 +147,20 @@ class Gradients(torch.autograd.Function):
         )
 
 
-def _differentiable(function: type[torch.autograd.Function], op: Any) -> Any:
-    """`op` with the derivative of `function`, where one is needed."""
+def _differentiable(apply: Callable[..., Any], op: Callable[..., Any]) -> Callable[..., Any]:
+    """`op` with the derivative of an autograd function, where one is needed."""
 
     def run(*arguments: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in arguments):
-            return function.apply(*arguments)
+            return apply(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
 
     return run
 
 
-LIBRARY = torch.library.Library("ganblocks", "FRAGMENT")
+new_library: Callable[..., Any] = torch.library.Library
+LIBRARY = new_library("ganblocks", "FRAGMENT")
 WINDOW = "int kernel_size, int dilation, float scale"
 LIBRARY.define(f"triton(Tensor q, Tensor k, Tensor v, Tensor? bias, {WINDOW}) -> (Tensor, Tensor, Tensor)")
 LIBRARY.define(
@@ -167,8 +171,8 @@ triton_attention, triton_backward = torch.ops.ganblocks.triton.default, torch.op
 for device in ("CPU", "CUDA"):
     LIBRARY.impl("triton", attend, device)
     LIBRARY.impl("triton_backward", attend_backward, device)
-LIBRARY.impl("triton", _differentiable(Attention, triton_attention), "Autograd")  # a launch costs less than by
-LIBRARY.impl("triton_backward", _differentiable(Gradients, triton_backward), "Autograd")  # `register_autograd`
+LIBRARY.impl("triton", _differentiable(Attention.apply, triton_attention), "Autograd")  # a launch costs less than by
+LIBRARY.impl("triton_backward", _differentiable(Gradients.apply, triton_backward), "Autograd")  # `register_autograd`
 torch.library.register_fake("ganblocks::triton", attend_fake, lib=LIBRARY)
 torch.library.register_fake("ganblocks::triton_backward", backward_fake, lib=LIBRARY)
 

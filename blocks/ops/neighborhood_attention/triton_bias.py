@@ -7,6 +7,8 @@ writes the bias of all pairs of a tile and its blocks once, in an order that is 
 tiles before it is sorted into the bias table.
 """
 
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 import triton

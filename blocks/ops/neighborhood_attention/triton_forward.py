@@ -4,6 +4,8 @@ NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1; softmax
 2022, https://arxiv.org/abs/2205.14135, section 3.1. `triton_tiles` documents tiles and windows.
 """
 
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 import triton

@@ -144,6 +144,7 @@ def key_gradients(saved: Saved, delta: Tensor, window: Window, plan: Plan) -> tu
 def bias_gradient(saved: Saved, delta: Tensor, window: Window, plan: Plan, dtype: torch.dtype) -> Tensor:
     """The gradient of the bias [heads,2K-1,2K-1]."""
     g, _, sums, bias, q, k, v = saved
+    assert bias is not None
     batch, height, width, heads, _ = q.shape
     kernel_size, dilation, _ = window
     chosen = plan.bias
@@ -187,7 +188,7 @@ def _constants(*arguments: Any) -> tuple[Any, ...]:
 def _attention(
     kernel: str,
     chosen: Configuration,
-    pointers: tuple[Tensor | None, ...],
+    pointers: tuple[Tensor, ...],
     strided: tuple[Tensor, ...],
     bias: Tensor | None,
     window: Window,
@@ -213,14 +214,14 @@ _compiled: dict[tuple[Any, ...], Any] = {}
 def _launch(
     function: Any,
     programs: tuple[int, int, int],
-    pointers: tuple[Tensor | None, ...],
+    pointers: tuple[Tensor, ...],
     numbers: tuple[float, ...],
     constants: tuple[Any, ...],
     warps: int,
     stages: int,
 ) -> None:
     """Launch a function; if it has been compiled for such arguments, without Triton's slower inspection of them."""
-    kinds = [(x.dtype, x.data_ptr() % WIDEST_ACCESS == 0) for x in pointers if x is not None]
+    kinds = [(x.dtype, x.data_ptr() % WIDEST_ACCESS == 0) for x in pointers]
     key = (function, pointers[0].device, *kinds, constants, warps, stages)
     if (compiled := _compiled.get(key)) is not None:
         compiled[programs](*pointers, *numbers, *constants)

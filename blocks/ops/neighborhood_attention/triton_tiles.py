@@ -12,6 +12,8 @@ shifted inwards at the end of a group would reach further back if only K // 2 qu
 the map. The last tile therefore begins earlier if needed; queries that two tiles share are stored by the first only.
 """
 
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 import triton
