@@ -119,7 +119,7 @@ def _arguments(values: tuple[object, ...], canary: str) -> bytes:
     return pickle.dumps(filled(values), protocol=2)[2:-1]
 
 
-def _as_called(name: str, values: tuple[object, ...], canary: str, form: str) -> bytes:
+def as_called(name: str, values: tuple[object, ...], canary: str, form: str) -> bytes:
     """Instructions that call a function in one of the ways that pickle has."""
     module, _, attribute = name.rpartition(".")
     function = f"c{module}\n{attribute}\n".encode()
@@ -357,7 +357,7 @@ def hostile_checkpoints(count: int, folder: Path, canary: Path, seed: int) -> li
     for index, (name, values) in enumerate(CALLS.items()):
         for form in (FORMS[index % len(FORMS)], chance.choice(FORMS)):
             container = chance.choice(CONTAINERS)
-            call = partial(_as_called, name, values, str(canary), form)
+            call = partial(as_called, name, values, str(canary), form)
             cases.append((f"{name} by {form} in {container.__name__[1:]}", lambda c=container, i=call: c(i())))  # type: ignore[misc]
     chance.shuffle(cases)
     cases = cases[: count - count // 4]
