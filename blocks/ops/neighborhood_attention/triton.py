@@ -55,7 +55,8 @@ def attend_fake(
     if bias is None:
         return y, sums, q.new_empty(0)
     launch = _launch()
-    size = launch.table_shape(kernel_size, launch.plan(kernel_size, head_dim, q.dtype, True)).size
+    window = int(kernel_size)  # a symbol while torch.compile traces dynamic shapes
+    size = launch.table_shape(window, launch.plan(window, int(head_dim), q.dtype, True)).size
     return y, sums, q.new_empty((heads, size), dtype=launch.table_dtype(q.dtype))
 
 

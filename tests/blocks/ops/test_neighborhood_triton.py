@@ -133,6 +133,27 @@ def test_results_and_gradients_have_the_same_bits_each_time():
 
 
 @RUNS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_other_default_dtypes_and_devices_change_nothing(dtype):
+    tensors = leaves((1, 8, 9, 1, 4), 3, True, "parts of one tensor", torch.float32)
+
+    def call() -> list[Tensor]:
+        y = run(KERNEL, tensors, kernel_size=3)
+        return [y, *torch.autograd.grad(y, tensors, tensors[0].detach())]
+
+    expected, default = call(), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            actual = call()
+    finally:
+        torch.set_default_dtype(default)
+    for one, other in zip(actual, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+
+
+@RUNS
 def test_a_bias_of_float32_serves_queries_of_float16():
     *tensors, bias = leaves((1, 9, 9, 2, 8), 3, True, "parts of one tensor", torch.float16)
     bias = bias.detach().float().requires_grad_()
