@@ -22,7 +22,16 @@ MAY_IMPORT = {
     "ganblocks": {"registry", "blocks", "assemblies"},
     "plugins": {"registry", "blocks", "assemblies"},  # and no package imports plugins
 }
-FOLDERS = ("", "data", "sampling", "metrics", "training", "publishing", "cli")  # a folder imports from those before it
+FOLDERS = (
+    "",
+    "data",
+    "sampling",
+    "latents",
+    "metrics",
+    "training",
+    "publishing",
+    "cli",
+)  # a folder imports from those before it
 API = {"ganblocks/__init__.py", "ganblocks/__main__.py"}  # above all folders
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]

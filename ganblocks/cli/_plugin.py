@@ -9,6 +9,7 @@ from ganblocks.cli.doctor import doctor
 from ganblocks.cli.evaluate import compare, evaluate
 from ganblocks.cli.export import export
 from ganblocks.cli.hub import pull, push
+from ganblocks.cli.latents import directions, edit, project
 from ganblocks.cli.report import report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
@@ -24,6 +25,9 @@ def register_commands(register: RegisterCommand) -> None:
     register("style-mix", style_mix)
     register("interpolate", interpolate)
     register("attention-maps", attention_maps)
+    register("directions", directions)
+    register("edit", edit)
+    register("project", project)
     register("evaluate", evaluate)
     register("compare", compare)
     register("convert", convert)

@@ -1,0 +1,101 @@
+"""Projects a picture and writes the result: style vectors, both images, losses and an animation."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from ganblocks.data.decode import decode
+from ganblocks.data.skipped import UnreadableError
+from ganblocks.errors import DataError, UsageError
+from ganblocks.latents.projection import Space, project
+from ganblocks.options import accepts
+from ganblocks.pixels import from_bytes
+from ganblocks.sampling.conditions import resolve_conditions
+from ganblocks.sampling.grids import save_animation, save_grid, to_picture
+from ganblocks.sampling.load import inference_device, load
+from ganblocks.sampling.options import SamplingOptions
+from registry.spec_file import write_atomically
+
+FORMAT = "ganblocks-ws-1"
+FRAMES, FPS = 48, 12
+
+
+@accepts(SamplingOptions)
+def save_projection(
+    model: str | Path,
+    image: str | Path,
+    out: str | Path,
+    *,
+    space: Space = "w",
+    steps: int = 500,
+    learning_rate: float = 0.1,
+    options: SamplingOptions,
+) -> dict[str, Any]:
+    """Write `ws.safetensors`, `projection.png`, `losses.png` and `projection.gif` into a folder.
+
+    Args:
+        model: A run folder or a model file.
+        image: A picture; it is resized to cover the generator's images and cropped at the centre.
+        out: The folder.
+        space: "w" for one style vector for all layers, "w+" for one each.
+        steps: Steps of the optimisation.
+        learning_rate: Highest learning rate.
+
+    Raises:
+        CheckpointError: There is no model.
+        DataError: The picture cannot be read, or the generator does not have the class or caption.
+        UsageError: `out` is a file.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; choose a folder")
+    if not Path(image).is_file():
+        raise DataError(f"{image} does not exist or is not a file; pass a picture")
+    generator = load(model, inference_device(options.device), allow_external=options.allow_external)
+    try:
+        pixels = decode(Path(image), generator.resolution, generator.image_channels, "lanczos")
+    except UnreadableError as error:
+        raise DataError(f"{image} cannot be read as a picture: {error}") from None
+    target = from_bytes(torch.from_numpy(pixels)[None], generator.value_range)
+    conditions = resolve_conditions(generator, options.classes, options.captions)
+    if len(conditions.vectors) > 1:
+        raise UsageError(f"a projection has one condition, not {len(conditions.vectors)}; give one of them")
+    result = project(
+        generator,
+        target,
+        space=space,
+        steps=steps,
+        learning_rate=learning_rate,
+        c=conditions.vectors[0],
+        frames=min(FRAMES, steps),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "ws.safetensors", save({"ws": result.ws.cpu().contiguous()}, metadata={"format": FORMAT}))
+    pair, labels = [target[0], result.image[0]], ["target", f"{result.psnr:.1f} dB"]
+    scale = max(1, 128 // generator.resolution[0])
+    save_grid(pair, out / "projection.png", columns=2, labels=labels, value_range=generator.value_range, scale=scale)
+    frames = [to_picture(frame[0], generator.value_range, scale) for frame in result.frames]
+    save_animation(frames, out / "projection.gif", FPS)
+    write_atomically(out / "losses.png", _curve(result.losses))
+    return {"out": str(out), "space": space, "steps": steps, "loss": result.losses[-1], "psnr": result.psnr}
+
+
+def _curve(losses: list[float]) -> bytes:
+    """The losses over the steps as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(losses)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()

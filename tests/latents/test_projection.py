@@ -1,0 +1,90 @@
+"""Projection finds the style vectors of a generated image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from ganblocks.errors import DataError, UsageError
+from ganblocks.latents.project_image import save_projection
+from ganblocks.latents.projection import distance, project, rate
+from ganblocks.sampling.generate import generate
+from ganblocks.sampling.grids import save_grid
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_a_generated_image_is_found(generator, space):
+    target = generate(generator, [12345])
+    found = project(generator, target, space=space, steps=150, frames=5)
+    assert found.psnr > 35
+    assert found.losses[-1] < 0.05 * found.losses[0]
+    assert len(found.frames) == 5
+    spread = (found.ws - found.ws[:, :1]).abs().max()
+    assert (spread == 0) == (space == "w")
+    torch.testing.assert_close(generator.synthesis(found.ws), found.image, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_projection(generator):
+    target = generate(generator, [5])
+    first, second = (project(generator, target, steps=5) for _ in range(2))
+    assert torch.equal(first.ws, second.ws)
+    assert not torch.equal(first.ws, project(generator, target, steps=5, seed=1).ws)
+
+
+def test_features_enter_the_loss(generator):
+    target = generate(generator, [5])
+    plain = project(generator, target, steps=2)
+    perceptual = project(generator, target, steps=2, features=lambda images: F.avg_pool2d(images, 4).flatten(1))
+    assert perceptual.losses[0] > plain.losses[0]
+
+
+def test_the_distance_is_that_of_a_laplacian_pyramid():
+    a, b = torch.randn(2, 1, 3, 8, 8, dtype=torch.float64)
+
+    def pyramid(x):
+        levels = []
+        while x.shape[-1] >= 4:
+            coarse = F.avg_pool2d(x, 2)
+            levels.append(x - F.interpolate(coarse, scale_factor=2, mode="bilinear"))
+            x = coarse
+        return [*levels, x]
+
+    parts = [(x - y).square().mean() for x, y in zip(pyramid(a), pyramid(b), strict=True)]
+    assert len(parts) == 3
+    torch.testing.assert_close(distance(a, b), sum(parts) + (a - b).square().mean())
+    assert distance(a, a) == 0
+
+
+def test_the_rate_rises_and_falls():
+    rates = [rate(step / 1000) for step in range(1000)]
+    assert max(rates) == pytest.approx(1.0, abs=2e-3)
+    assert rates[0] < 0.01
+    assert rates[-1] < 0.01
+    assert rates[500] == pytest.approx(1.0, abs=2e-3)
+
+
+def test_a_picture_is_projected_into_a_folder(model, conditional, tmp_path):
+    save_grid(generate(conditional, [4]), tmp_path / "image.png", value_range="unit")
+    record = save_projection(model, tmp_path / "image.png", tmp_path / "out", steps=10, classes=[1], device="cpu")
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"ws.safetensors", "projection.png", "projection.gif", "losses.png"}
+    ws = load_file(tmp_path / "out" / "ws.safetensors")["ws"]
+    assert ws.shape == (1, conditional.num_ws, conditional.w_dim)
+    assert record["psnr"] > 10
+    with Image.open(tmp_path / "out" / "projection.gif") as animation:
+        assert animation.n_frames > 1
+
+
+def test_what_cannot_be_projected_is_said(model, generator, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    for image, message in [("text.png", "cannot be read as a picture"), ("missing.png", "does not exist")]:
+        with pytest.raises(DataError, match=message):
+            save_projection(model, tmp_path / image, tmp_path / "out", device="cpu")
+    with pytest.raises(UsageError, match="is a file; choose a folder"):
+        save_projection(model, tmp_path / "text.png", tmp_path / "text.png", device="cpu")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="target of shape"):
+        project(generator, torch.zeros(1, 3, 8, 8))
