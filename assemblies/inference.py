@@ -131,7 +131,6 @@ class Graph:
         self.args = [_buffer(each) for each in args]
         self.kwargs = {name: _buffer(value) for name, value in kwargs.items()}
         device = _tensors(self.args, self.kwargs)[0].device
-        self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device), torch.random.fork_rng([device]):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -139,8 +138,16 @@ class Graph:
                 for _ in range(WARM_UP):
                     run(*self.args, **self.kwargs)
             torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(self.graph):
-                self.result = run(*self.args, **self.kwargs)
+            with _replaced_generator(device):  # a failed capture makes the generator unusable, so one is tried first
+                self.graph, self.result = self.capture(run)
+            self.graph, self.result = self.capture(run)
+
+    def capture(self, run: Callable[..., Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """The graph of a call, and the tensor that its replays write."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = run(*self.args, **self.kwargs)
+        return graph, result
 
     def replay(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result for new values of the tensors."""
@@ -149,6 +156,18 @@ class Graph:
                 buffer.copy_(value)
         self.graph.replay()
         return self.result.clone()  # the next replay overwrites it
+
+
+@contextmanager
+def _replaced_generator(device: torch.device) -> Iterator[None]:
+    """A context in which the device's random numbers come from a copy of its generator."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    state = generator.graphsafe_get_state()
+    generator.graphsafe_set_state(generator.clone_state())
+    try:
+        yield
+    finally:
+        generator.graphsafe_set_state(state)
 
 
 @contextmanager

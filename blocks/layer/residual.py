@@ -16,6 +16,7 @@ from torch import Tensor
 from blocks.common.shapes import check_nchw, check_styles
 from blocks.families import Layer, Norm, Resolution, to_nchw, to_nhwc
 from blocks.norm.layer_scale import LayerScale
+from blocks.ops.bias_act import bias_act
 from registry import Slot, incompatible
 
 
@@ -65,6 +66,7 @@ class Residual(Layer, kind="residual"):
             raise incompatible(("layer", "repeat"), f"{fact}; set repeat on the residual instead")
         self.norm: Norm | None = self.fill("norm", norm, **context)
         self.scale = LayerScale(dim, layer_scale)
+        self.scale_channels = bias_act.bind()
         self.num_layer_styles = self.layer.num_styles
         self.num_styles = self.num_layer_styles + (0 if self.norm is None else self.norm.num_styles)
 
@@ -82,5 +84,5 @@ class Residual(Layer, kind="residual"):
         if y.shape != x.shape:
             shapes = f"the layer turns {list(x.shape[1:])} into {list(y.shape[1:])}"
             raise ValueError(f"{shapes}; in a residual branch it has to keep the shape")
-        branch = y * (self.scale.gamma * self.gain).to(y.dtype)[:, None, None]
+        branch = self.scale_channels(y, scale=self.scale.gamma * self.gain)
         return torch.add(branch, x if self.raw else normalized, alpha=self.gain)

@@ -5,7 +5,7 @@ Huang and Belongie 2017, https://arxiv.org/abs/1703.06868, section 5; this form:
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from blocks.common.autocast import at_least_float32
 from blocks.common.equalized import EqualLinear
 from blocks.common.shapes import check_nhwc, check_style
 from blocks.families import Norm
-from blocks.norm.moments import channel_moments, reads_once, scale_and_shift
+from blocks.norm.moments import channel_moments, reads_once
+from blocks.ops.bias_act import bias_act
 
 
 class AdaIN(Norm, kind="adain"):
@@ -36,6 +37,7 @@ class AdaIN(Norm, kind="adain"):
         super().__init__()
         self.dim, self.style_dim, self.eps = dim, style_dim, eps
         self.style = EqualLinear(style_dim, 2 * dim)
+        self.scale_and_shift = bias_act.bind()
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         check_nhwc(self, x, self.dim)
@@ -44,7 +46,8 @@ class AdaIN(Norm, kind="adain"):
         if reads_once(x):
             mean, variance = channel_moments(x)
             gain = gain[:, 0, 0] * torch.rsqrt(variance + self.eps)
-            return scale_and_shift(x, gain, bias[:, 0, 0] - mean * gain)
+            shift = bias[:, 0, 0] - mean * gain
+            return cast(Tensor, self.scale_and_shift(x, shift, scale=gain, dim=-1))
         # two plain means are much faster than torch.var_mean; subtracting the residual mean makes them as accurate
         wide = at_least_float32(x)
         centred = wide - wide.mean((1, 2), keepdim=True)

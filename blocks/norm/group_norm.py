@@ -5,7 +5,7 @@ Wu and He 2018, https://arxiv.org/abs/1803.08494.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,8 @@ from blocks.common.autocast import at_least_float32
 from blocks.common.divisors import nearest_divisors
 from blocks.common.shapes import check_nhwc
 from blocks.families import Norm, to_nchw, to_nhwc
-from blocks.norm.moments import channel_moments, reads_once, scale_and_shift
+from blocks.norm.moments import channel_moments, reads_once
+from blocks.ops.bias_act import bias_act
 from registry import incompatible
 
 
@@ -40,11 +41,13 @@ class GroupNorm(Norm, kind="group-norm"):
         self.num_groups, self.eps = num_groups, eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
+        self.scale_and_shift = bias_act.bind()
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         check_nhwc(self, x, self.weight.shape[0])
         if reads_once(x):
-            return scale_and_shift(x, *self.affine(x))
+            gain, shift = self.affine(x)
+            return cast(Tensor, self.scale_and_shift(x, shift, scale=gain, dim=-1))
         wide = at_least_float32(to_nchw(x))
         # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
         normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))

@@ -1,4 +1,4 @@
-"""Mean and variance of maps, and the normalisation by them, with little memory traffic on a GPU."""
+"""Mean and variance of the channels of a map, with little memory traffic on a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blocks.common.autocast import no_autocast
 
 
 def reads_once(x: Tensor) -> bool:
-    """Whether the functions of this file serve a map: on a GPU, where memory traffic is the cost, without gradients."""
+    """Whether norms use `channel_moments` and the op bias_act: on a GPU, whose cost is memory traffic, for inference."""
     return x.device.type == "cuda" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
@@ -24,11 +24,3 @@ def channel_moments(x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b c"], 
         squares = torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float32).square() / (x.shape[1] * x.shape[2])
     # the rounding error of 16-bit values is larger than that of the difference
     return mean, (squares - mean.square()).clamp(min=0)
-
-
-def scale_and_shift(
-    x: Float[Tensor, "b h w c"], gain: Float[Tensor, "b c"], shift: Float[Tensor, "b c"]
-) -> Float[Tensor, "b h w c"]:
-    """x gain + shift in x's dtype, computed in that of gain and shift."""
-    with no_autocast(x):
-        return torch.addcmul(shift[:, None, None], x, gain[:, None, None], out=torch.empty_like(x))

@@ -1,4 +1,4 @@
-"""Noise, bias, activation, gain and clamp in one op: what follows each convolution of the StyleGAN family.
+"""Scale, noise, bias, activation, gain and clamp in one op: what follows each convolution of the StyleGAN family.
 
 The order and the default gains follow StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676.
 """
@@ -13,7 +13,7 @@ from registry import Op
 __all__ = ["GAINS", "SLOPE", "Activation", "bias_act"]
 
 bias_act = Op("bias_act", Reference(), InPlace(), Triton())
-"""Call: (x, bias=None, *, noise=None, activation="linear", slope=0.2, gain=None, clamp=None, dim=1) -> like x.
+"""Call: (x, bias=None, *, scale=None, noise=None, activation="linear", slope=0.2, gain=None, clamp=None, dim=1).
 
-clamp(gain * activation(x + noise + bias)).
+clamp(gain * activation(x scale + noise + bias)), like x; scale and bias per channel, noise per pixel.
 """

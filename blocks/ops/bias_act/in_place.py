@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation, by_channel, by_pixel
+from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation, Channels, by_channel, by_pixel
 from registry import Kernel
 
 
@@ -17,17 +17,24 @@ class InPlace(Kernel):
     op, name, priority = "bias_act", "in-place", 10
 
     def unsupported(
-        self, x: Tensor, bias: Tensor | None = None, *, noise: Tensor | None = None, **_: object
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        *,
+        scale: Tensor | None = None,
+        noise: Tensor | None = None,
+        **_: object,
     ) -> list[str]:
-        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, bias, noise)):
+        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, bias, scale, noise)):
             return ["overwrites the intermediate results that gradients need"]
         return ["needs a bias: without one the first step would overwrite x"] if bias is None else []
 
     def run(
         self,
         x: Float[Tensor, "*shape"],
-        bias: Float[Tensor, " c"],
+        bias: Channels,
         *,
+        scale: Channels | None = None,
         noise: Float[Tensor, "*pixels"] | None = None,
         activation: Activation = "linear",
         slope: float = SLOPE,
@@ -36,7 +43,11 @@ class InPlace(Kernel):
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
         shift = by_channel(bias, x, dim)
-        y = x + shift if noise is None else (x + by_pixel(noise, x, dim)).add_(shift)
+        if scale is None:
+            y = x + shift if noise is None else (x + by_pixel(noise, x, dim)).add_(shift)
+        else:
+            y = torch.addcmul(shift, x, by_channel(scale, x, dim))
+            y = y if noise is None else y.add_(by_pixel(noise, x, dim))
         if activation == "lrelu":
             F.leaky_relu_(y, slope)
         elif activation != "linear":

@@ -1,4 +1,4 @@
-"""Noise, bias, activation, gain and clamp as separate steps."""
+"""Scale, noise, bias, activation, gain and clamp as separate steps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ SLOPE = 0.2
 GAINS: dict[str, float] = {"linear": 1.0, "lrelu": math.sqrt(2), "relu": math.sqrt(2), "swish": math.sqrt(2)}
 
 
-def by_channel(bias: Tensor, x: Tensor, dim: int) -> Tensor:
-    """A value per channel in x's dtype, in a shape that broadcasts against x."""
-    return bias.to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
+Channels = Float[Tensor, " c"] | Float[Tensor, "b c"]
+
+
+def by_channel(value: Channels, x: Tensor, dim: int) -> Tensor:
+    """A value per channel, of all samples or of each, in x's dtype and a shape that broadcasts against x."""
+    dim %= x.ndim
+    after = [1] * (x.ndim - 1 - dim)
+    before = [] if value.ndim == 1 else [value.shape[0], *[1] * (dim - 1)]
+    return value.to(x.dtype).reshape(*before, value.shape[-1], *after)
 
 
 def by_pixel(noise: Tensor, x: Tensor, dim: int) -> Tensor:
@@ -35,8 +41,9 @@ class Reference(Kernel):
     def run(
         self,
         x: Float[Tensor, "*shape"],
-        bias: Float[Tensor, " c"] | None = None,
+        bias: Channels | None = None,
         *,
+        scale: Channels | None = None,
         noise: Float[Tensor, "*pixels"] | None = None,
         activation: Activation = "linear",
         slope: float = SLOPE,
@@ -44,11 +51,12 @@ class Reference(Kernel):
         clamp: float | None = None,
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
-        """Add noise per pixel and a bias per channel, apply the activation, multiply by the gain and clamp.
+        """Scale channels, add noise and a bias, apply the activation, multiply by the gain and clamp.
 
         Args:
             x: Any shape with channels on axis `dim`.
-            bias: One value per channel.
+            bias: One value per channel, of all samples [C] or of each [B,C].
+            scale: One factor per channel, as `bias`.
             noise: One value per pixel: the axes of x except `dim`, with or without the batch axis.
             activation: "lrelu" is leaky ReLU of slope `slope`; "swish" is x sigmoid(x).
             slope: Slope of "lrelu" below zero.
@@ -56,6 +64,8 @@ class Reference(Kernel):
             clamp: Largest magnitude of the result; None for no limit.
             dim: Axis of the channels.
         """
+        if scale is not None:
+            x = x * by_channel(scale, x, dim)
         if noise is not None:
             x = x + by_pixel(noise, x, dim)
         if bias is not None:

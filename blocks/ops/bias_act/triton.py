@@ -1,4 +1,4 @@
-"""Noise, bias, activation, gain and clamp in one pass over the map on a GPU, with first and second derivatives.
+"""Scale, noise, bias, activation, gain and clamp in one pass over the map on a GPU, with first and second derivatives.
 
 The order of the steps follows StyleGAN2-ADA, Karras et al. 2020, https://arxiv.org/abs/2006.06676.
 """
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation
+from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation, Channels, by_channel
 from registry import Kernel
 
 ACTIVATIONS = ("linear", "lrelu", "relu", "swish")  # numbered as in `triton_kernel`
@@ -31,8 +31,16 @@ class Options(NamedTuple):
     dim: int
 
 
-def launch(order: int, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options, *factors: Tensor) -> Any:
-    """f(u) (order 0), g f'(u) (order 1) or g h f''(u) (order 2) with u = x + noise + bias and the factors g, h."""
+class Shifts(NamedTuple):
+    """What is done to x before f: u = x scale + noise + bias."""
+
+    bias: Tensor | None
+    scale: Tensor | None
+    noise: Tensor | None
+
+
+def launch(order: int, x: Tensor, shifts: Shifts, options: Options, *factors: Tensor) -> Tensor:
+    """f(u) (order 0), g f'(u) (order 1) or g h f''(u) (order 2) with the factors g, h."""
     from blocks.ops.bias_act import triton_kernel
 
     y = torch.empty_like(x)
@@ -42,8 +50,7 @@ def launch(order: int, x: Tensor, bias: Tensor | None, noise: Tensor | None, opt
         triton_kernel.launch(
             y,
             x,
-            None if bias is None else bias.contiguous(),
-            None if noise is None else noise.contiguous(),
+            *(None if each is None else each.contiguous() for each in shifts),
             first,
             second,
             channels=x.shape[dim],
@@ -57,56 +64,68 @@ def launch(order: int, x: Tensor, bias: Tensor | None, noise: Tensor | None, opt
     return y
 
 
-def sums(
-    needed: tuple[bool, ...], gradient: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, dim: int
-) -> tuple[Tensor | None, ...]:
-    """The gradients of x, bias and noise from that of their sum u."""
-    dbias = dnoise = None
+def gradients(
+    needed: tuple[bool, ...], du: Tensor, x: Tensor, shifts: Shifts, dim: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, bias, scale and noise from that of u, where they are needed."""
+    bias, scale, noise = shifts
+    dx = dbias = dscale = dnoise = None
+    if needed[0]:
+        dx = du if scale is None else du * by_channel(scale, x, dim)
     if needed[1] and bias is not None:
-        axes = [axis for axis in range(x.ndim) if axis != dim % x.ndim]
-        dbias = gradient.sum(axes, dtype=torch.float32).to(bias.dtype)
-    if needed[2] and noise is not None:
-        dnoise = gradient.sum(dim, dtype=torch.float32)
+        dbias = _sum_pixels(du, bias, dim)
+    if needed[2] and scale is not None:
+        dscale = _sum_pixels(du * x, scale, dim)
+    if needed[3] and noise is not None:
+        dnoise = du.sum(dim, dtype=torch.float32)
         dnoise = (dnoise if noise.ndim == dnoise.ndim else dnoise.sum(0)).to(noise.dtype)
-    return gradient if needed[0] else None, dbias, dnoise
+    return dx, dbias, dscale, dnoise
 
 
 class Value(torch.autograd.Function):
     """f(u)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options) -> Tensor:
-        ctx.save_for_backward(x, bias, noise)
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, scale: Tensor | None, noise: Tensor | None, options: Options
+    ) -> Tensor:
+        ctx.save_for_backward(x, bias, scale, noise)
         ctx.options = options
-        y: Tensor = launch(0, x, bias, noise, options)
-        return y
+        return launch(0, x, Shifts(bias, scale, noise), options)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, bias, noise = ctx.saved_tensors
-        du = slope_of(gradient, x, bias, noise, ctx.options)
-        return *sums(ctx.needs_input_grad, du, x, bias, noise, ctx.options.dim), None
+        x, *shifts = ctx.saved_tensors
+        du = slope_of(gradient, x, *shifts, ctx.options)
+        return *gradients(ctx.needs_input_grad, du, x, Shifts(*shifts), ctx.options.dim), None
 
 
 class Slope(torch.autograd.Function):
     """g f'(u), linear in g."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options) -> Tensor:
-        ctx.save_for_backward(g, x, bias, noise)
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        noise: Tensor | None,
+        options: Options,
+    ) -> Tensor:
+        ctx.save_for_backward(g, x, bias, scale, noise)
         ctx.options = options
-        y: Tensor = launch(1, x, bias, noise, options, g)
-        return y
+        return launch(1, x, Shifts(bias, scale, noise), options, g)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        g, x, bias, noise = ctx.saved_tensors
+        g, x, *shifts = ctx.saved_tensors
         needed, options = ctx.needs_input_grad, ctx.options
-        dg = slope_of(gradient, x, bias, noise, options) if needed[0] else None
+        dg = slope_of(gradient, x, *shifts, options) if needed[0] else None
         if options.activation != "swish" or not any(needed[1:]):  # the others are linear on both sides of 0
-            return dg, None, None, None, None
-        du = curvature_of(gradient, g, x, bias, noise, options)
-        return dg, *sums(needed[1:], du, x, bias, noise, options.dim), None
+            return dg, None, None, None, None, None
+        du = curvature_of(gradient, g, x, *shifts, options)
+        return dg, *gradients(needed[1:], du, x, Shifts(*shifts), options.dim), None
 
 
 class Curvature(torch.autograd.Function):
@@ -114,10 +133,16 @@ class Curvature(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, h: Tensor, x: Tensor, bias: Tensor | None, noise: Tensor | None, options: Options
+        ctx: Any,
+        g: Tensor,
+        h: Tensor,
+        x: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        noise: Tensor | None,
+        options: Options,
     ) -> Tensor:
-        y: Tensor = launch(2, x, bias, noise, options, g, h)
-        return y
+        return launch(2, x, Shifts(bias, scale, noise), options, g, h)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -144,6 +169,7 @@ class Triton(Kernel):
         x: Tensor,
         bias: Tensor | None = None,
         *,
+        scale: Tensor | None = None,
         noise: Tensor | None = None,
         activation: Activation = "linear",
         gain: float | None = None,
@@ -151,7 +177,7 @@ class Triton(Kernel):
         dim: int = 1,
         **_: object,
     ) -> list[str]:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return ["torch.compile fuses the steps of the reference kernel itself"]
         reasons = []
         if x.device.type != "cuda" and not (_interpreted() and x.device.type == "cpu"):
@@ -161,15 +187,17 @@ class Triton(Kernel):
         contiguous = x.is_contiguous() and dim % x.ndim == 1
         if x.ndim < 2 or dim % x.ndim == 0 or not (contiguous or _channels_last(x, dim)):
             reasons.append("needs a contiguous or channels-last map with channels after the batch")
-        if bias is None and noise is None and activation == "linear" and gain in (None, 1) and clamp is None:
+        plain = bias is None and scale is None and noise is None
+        if plain and activation == "linear" and gain in (None, 1) and clamp is None:
             reasons.append("has nothing to compute")
         return reasons
 
     def run(
         self,
         x: Float[Tensor, "*shape"],
-        bias: Float[Tensor, " c"] | None = None,
+        bias: Channels | None = None,
         *,
+        scale: Channels | None = None,
         noise: Float[Tensor, "*pixels"] | None = None,
         activation: Activation = "linear",
         slope: float = SLOPE,
@@ -178,11 +206,16 @@ class Triton(Kernel):
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
         options = Options(activation, slope, GAINS[activation] if gain is None else gain, clamp, dim)
-        return value_of(x, bias, noise, options)
+        return value_of(x, bias, scale, noise, options)
 
 
 def _channels_last(x: Tensor, dim: int) -> bool:
     return x.movedim(dim, -1).is_contiguous()
+
+
+def _sum_pixels(values: Tensor, like: Tensor, dim: int) -> Tensor:
+    axes = [axis for axis in range(values.ndim) if axis != dim % values.ndim and (axis or like.ndim == 1)]
+    return (values.sum(axes, dtype=torch.float32) if axes else values).to(like.dtype)
 
 
 def _with_strides_of(x: Tensor, gradient: Tensor) -> Tensor:

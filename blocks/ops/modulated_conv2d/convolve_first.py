@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.weight_cache import WeightCache
+from blocks.ops.bias_act import bias_act
 from blocks.ops.conv2d import conv2d
 from blocks.ops.modulated_conv2d.reference import Weight, total_padding
 from blocks.ops.upfirdn2d import upfirdn2d
@@ -25,10 +26,11 @@ class ConvolveFirst(Kernel):
 
     resample: Callable[..., Any] = upfirdn2d
     conv2d: Callable[..., Any] = conv2d
+    scale: Callable[..., Any] = bias_act
 
     def unavailable(self) -> str | None:
         # called when a block is built: kernels are looked up then, not in forward
-        self.resample, self.conv2d = upfirdn2d.bind(), conv2d.bind()
+        self.resample, self.conv2d, self.scale = upfirdn2d.bind(), conv2d.bind(), bias_act.bind()
         return None
 
     def convolve(
@@ -49,12 +51,12 @@ class ConvolveFirst(Kernel):
         if up == 1 and filter is None:
             weight = _flipped(weight) if flip_kernel else weight
             y: Tensor = self.conv2d(x, weight, padding=padding, groups=groups)
-            return y if scales is None else y * scales[:, :, None, None]
+            return y if scales is None else self.scale(y, scale=scales)
         if size == 1:
             y = F.conv2d(x, weight, groups=groups)
         else:  # a transposed convolution upsamples without computing with the inserted zeros
             y = F.conv_transpose2d(x, _transposed(weight, flip_kernel, groups), stride=up, groups=groups)
-        y = y if scales is None else y * scales[:, :, None, None]
+        y = y if scales is None else self.scale(y, scale=scales)
         left, right, top, bottom = total_padding(up, filter, padding)
         # a transposed convolution adds size - 1 pixels, and none of the zeros after the last pixel
         before, after = 1 - size, (up - size if size > 1 else 0)

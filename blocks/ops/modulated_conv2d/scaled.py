@@ -36,7 +36,7 @@ class Scaled(ConvolveFirst):
         eps: float = 1e-8,
     ) -> Float[Tensor, "b o u v"]:
         weight, style = normalize_for_float16(x, weight, style, demodulate)
-        scaled = x * style.to(x.dtype)[:, :, None, None]
+        scaled = self.scale(x, scale=style)
         scales = demodulation_factors(weight, style, eps=eps).to(x.dtype) if demodulate else None
         weight = weight if weight.dtype == x.dtype else _cast(weight, x.dtype)
         return self.convolve(scaled, weight, scales, up=up, filter=filter, padding=padding, flip_kernel=flip_kernel)

@@ -58,6 +58,16 @@ def test_noise_is_added_to_all_channels_of_a_pixel(kernel, dim, axes):
     torch.testing.assert_close(bias_act(x, bias, noise=noise, dim=dim, kernel=kernel), expected)
 
 
+@pytest.mark.parametrize("kernel", ["in-place", "reference"])
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("samples", [(), (2,)], ids=["shared", "per-sample"])
+def test_scale_and_bias_may_differ_between_samples(kernel, dim, samples):
+    scale, bias, noise = normal(*samples, 3), normal(*samples, 3) + 1, normal(4, 5)
+    x = normal(2, 3, 4, 5) if dim == 1 else normal(2, 4, 5, 3)
+    expected = (x.movedim(dim, 1) * scale[..., None, None] + noise + bias[..., None, None]).movedim(1, dim)
+    torch.testing.assert_close(bias_act(x, bias, scale=scale, noise=noise, dim=dim, kernel=kernel), expected)
+
+
 @pytest.mark.parametrize(("shape", "dim"), [((2, 3), 1), ((2, 3), -1), ((2, 4, 3), -1), ((3, 2, 2), 0)])
 def test_channels_may_lie_on_any_axis(shape, dim):
     x, bias = normal(*shape), torch.arange(3.0, dtype=torch.float64)

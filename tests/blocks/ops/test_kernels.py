@@ -20,10 +20,11 @@ pytestmark = pytest.mark.usefixtures("device")
 ROOT = Path(__file__).parents[3]
 DEVICE = torch.get_default_device()  # of the option --device
 NOT_TRACED = {
+    "bias_act": {"triton"},
     "conv2d": {"winograd"},
     "grid_sample": {"linear"},
     "neighborhood_attention": {"tiled-math"},
-    "upfirdn2d": {"linear"},
+    "upfirdn2d": {"linear", "triton"},
 }
 
 
