@@ -16,20 +16,18 @@ from torch.nn import functional as F
 
 from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
+from assemblies.synthesis import Synthesis, schedule, trace_synthesis
 from assemblies.trace import (
     MAX_STEPS,
-    ForwardState,
     Step,
     Trace,
     check_memory,
     count_parameters,
-    trace_once,
-    trace_steps,
 )
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
-from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, collecting, incompatible
+from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting
 
 ValueRange = Literal["symmetric", "unit", "imagenet"]
 
@@ -132,6 +130,8 @@ class LayeredGenerator(Generator, kind="layered"):
         mapping: Maps z and c to ws.
         synthesis: The steps: a synthesis input first, then layers and image heads. Layers accept `repeat`.
         image_channels: Channels of the image.
+        multi_level: Whether images in training mode are the sums after each image head, first to last, side by side
+            along the channels, as for GAT's discriminator. In eval mode they are the last sum alone.
         value_range: Range of the image's values: symmetric is [-1,1], unit [0,1], imagenet normalised by ImageNet's
             mean and standard deviation.
     """
@@ -161,6 +161,7 @@ class LayeredGenerator(Generator, kind="layered"):
         mapping: Slot[Mapping] = "mapping",
         synthesis: Annotated[tuple[Slot[SynthesisInput | Layer | ImageHead], ...], Field(max_length=MAX_STEPS)],
         image_channels: PositiveInt = 3,
+        multi_level: bool = False,
         value_range: ValueRange = "symmetric",
     ) -> None:
         super().__init__()
@@ -169,13 +170,13 @@ class LayeredGenerator(Generator, kind="layered"):
             cond_dim = resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
-        trace = _trace(synthesis, self.w_dim, image_channels)
+        trace = trace_synthesis(synthesis, self.w_dim, image_channels, multi_level=multi_level)
         if trace.problems:
             raise IncompatibleError(trace.problems)
         assert trace.image is not None
         self.resolution = (trace.image[1], trace.image[2])
         check_memory(trace.parameters)
-        self.synthesis = Synthesis(trace.steps)
+        self.synthesis = Synthesis(trace.steps, multi_level=multi_level)
         self.num_ws = self.synthesis.num_ws
         context = _mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws)
         check_memory(trace.parameters + count_parameters(("mapping",), mapping, context))  # type: ignore[arg-type]
@@ -185,7 +186,7 @@ class LayeredGenerator(Generator, kind="layered"):
     def trace(cls, spec: Spec) -> Trace:
         assert isinstance(spec, cls.Spec)
         w_dim = spec.w_dim or spec.z_dim
-        synthesis = _trace(spec.synthesis, w_dim, spec.image_channels)
+        synthesis = trace_synthesis(spec.synthesis, w_dim, spec.image_channels, multi_level=spec.multi_level)
         problems: list[Problem] = []
         steps: list[Step] = []
         cond_dim = spec.cond_dim
@@ -195,7 +196,7 @@ class LayeredGenerator(Generator, kind="layered"):
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
             problems.extend(error.problems)
-        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, _schedule(synthesis.steps)[1]))
+        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, schedule(synthesis.steps)[1]))
         parameters = 0
         with torch.device("meta"), collecting():
             try:
@@ -204,86 +205,6 @@ class LayeredGenerator(Generator, kind="layered"):
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
         return Trace((*steps, *synthesis.steps), (*problems, *synthesis.problems), synthesis.complete)
-
-
-class Synthesis(nn.ModuleList):
-    """The steps of a generator: ws [B,num_ws,w_dim] -> image [B,K,H,W]."""
-
-    def __init__(self, steps: tuple[Step, ...]) -> None:
-        super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
-        self.schedule, self.num_ws = _schedule(steps)
-        self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
-
-    def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
-        if ws.shape[1] != self.num_ws:
-            raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}; see G.mapping(z)")
-        state = GeneratorState()
-        with chosen_noise(noise_mode):
-            for block, styles in zip(self, self.schedule, strict=True):
-                state.ws = ws[:, styles]
-                state.advance(block)
-        assert state.image is not None
-        return state.image
-
-
-class GeneratorState(ForwardState):
-    """The features and image of a generator; `ws` are the style vectors of the current step."""
-
-    def __init__(self, style_dim: int = 0, image_channels: int = 0) -> None:
-        self.ws: Tensor | None = None
-        self.style_dim, self.image_channels = style_dim, image_channels
-
-    def context(self, spec: Spec) -> dict[str, object]:
-        if issubclass(spec.block, SynthesisInput):
-            if self.features is not None:
-                raise incompatible((), "a synthesis input is the first step; an earlier step already made features")
-        elif self.features is None:
-            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a synthesis input")
-        return {"style_dim": self.style_dim, "image_channels": self.image_channels} | self.feature_context()
-
-    def advance(self, block: nn.Module) -> None:
-        if isinstance(block, SynthesisInput):
-            self.features = block(self.ws)
-        elif isinstance(block, ImageHead):
-            self.image = block(self.features, self.ws, self.image)
-        else:
-            self.features = block(self.features, self.ws)
-
-
-class _TracingState(GeneratorState):
-    """Passes each block of a trace `num_styles` style vectors."""
-
-    def advance(self, block: nn.Module) -> None:
-        self.ws = torch.zeros(1, int(block.num_styles), self.style_dim)  # type: ignore[arg-type]
-        super().advance(block)
-
-
-def _trace(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:
-    context = ("generator", w_dim, image_channels)
-    return trace_once(synthesis, context, lambda: _trace_synthesis(synthesis, w_dim, image_channels))
-
-
-def _trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int) -> Trace:
-    trace = trace_steps("synthesis", synthesis, _TracingState(w_dim, image_channels))
-    if trace.problems:
-        return trace
-    if trace.image is None:
-        return trace._replace(problems=(Problem(("synthesis",), "makes no image; add an image head such as to-rgb"),))
-    if trace.image[0] != image_channels:
-        fact = f"is {image_channels}, but the synthesis makes images of {trace.image[0]} channels"
-        return trace._replace(problems=(Problem(("image_channels",), fact),))
-    return trace
-
-
-def _schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
-    """For each step its slice of ws, and the number of ws."""
-    slices, first, num_ws = [], 0, 0
-    for step in steps:
-        slices.append(slice(first, first + step.num_styles))
-        num_ws = max(num_ws, first + step.num_styles)
-        if not step.shares_next_style:
-            first += step.num_styles
-    return slices, num_ws
 
 
 def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:

@@ -16,6 +16,7 @@ from blocks.feature_extractor.torchscript import TorchScriptExtractor
 from blocks.feed_forward.identity import Identity
 from blocks.feed_forward.mlp import MLP
 from blocks.feed_forward.swiglu import SwiGLU
+from blocks.head.class_projection import ClassProjection
 from blocks.head.class_token import ClassTokenHead
 from blocks.head.contrad import ContraDHead
 from blocks.head.discriminative_basis import DiscriminativeBasis
@@ -25,6 +26,7 @@ from blocks.head.token_conv import TokenConvHead
 from blocks.image_head.inr_patches import INRPatches
 from blocks.image_head.linear_patches import LinearPatches
 from blocks.image_head.linear_to_rgb import LinearToRGB
+from blocks.image_head.modulated_patches import ModulatedPatches
 from blocks.image_head.siren_patches import SirenPatches
 from blocks.image_head.to_rgb import ToRGB
 from blocks.layer.adaln_transformer import AdaLNTransformer
@@ -47,6 +49,7 @@ from blocks.loss.non_saturating import NonSaturating
 from blocks.loss.relativistic import Relativistic
 from blocks.loss.wasserstein import Wasserstein
 from blocks.mapping.bypass import BypassMapping
+from blocks.mapping.class_mapping import ClassMapping
 from blocks.mapping.mapping import MappingNetwork
 from blocks.mapping.no_mapping import NoMapping
 from blocks.metric.frechet import FD, FID
@@ -73,11 +76,13 @@ from blocks.schedule.step import StepSchedule
 from blocks.stem.from_rgb import FromRGB
 from blocks.stem.from_wavelets import FromWavelets
 from blocks.stem.linear_from_rgb import LinearFromRGB
+from blocks.stem.noised_levels import NoisedLevels
 from blocks.stem.overlapping_patches import OverlappingPatches
 from blocks.synthesis_input.constant import Constant
 from blocks.synthesis_input.fourier_features import FourierFeatures
 from blocks.synthesis_input.generative_basis import GenerativeBasis
 from blocks.synthesis_input.learned_tokens import LearnedTokens
+from blocks.synthesis_input.sinusoidal_tokens import SinusoidalTokens
 from blocks.weight_norm.apply import normalize_weights
 from blocks.weight_norm.improved_spectral import ImprovedSpectralNorm
 from blocks.weight_norm.spectral import SpectralNorm
@@ -97,6 +102,8 @@ __all__ = [
     "BatchNormLocal",
     "BypassMapping",
     "ClassLabels",
+    "ClassMapping",
+    "ClassProjection",
     "ClassTokenHead",
     "Constant",
     "ConstantSchedule",
@@ -134,9 +141,11 @@ __all__ = [
     "MappingNetwork",
     "MinibatchStd",
     "ModulatedConv",
+    "ModulatedPatches",
     "NeighborhoodAttention",
     "NoMapping",
     "Noise",
+    "NoisedLevels",
     "NonSaturating",
     "Normalize",
     "OverlappingPatches",
@@ -153,6 +162,7 @@ __all__ = [
     "ResidualConv",
     "SelfModulatedLayerNorm",
     "ShiftedWindowAttention",
+    "SinusoidalTokens",
     "SirenPatches",
     "SpectralNorm",
     "StepSchedule",

@@ -14,6 +14,7 @@ from assemblies.unpickling.records import Record, UnreadableError, fields
 from registry.text import excerpt
 
 ROLES = {"g": "G", "d": "D", "g_ema": "G_ema", "G": "G", "D": "D", "G_ema": "G_ema"}
+ROLES |= {"generator": "G", "discriminator": "D", "ema": "G_ema"}  # GAT
 SIGMAS = {"multiplier", "w_init_sigma"}  # factors of improved spectral norm in the two ViTGAN implementations
 MAX_OPTIONS, MAX_DEPTH, MAX_MODULES = 200_000, 100, 20_000
 

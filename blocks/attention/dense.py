@@ -86,8 +86,9 @@ class DenseAttention(Attention, kind="dense"):
         self.attend = attention.bind(kernel)
         inner = num_heads * (head_dim or dim // num_heads)
         self.qkv = linear(dim, 3 * inner, bias=qkv_bias, equalized=equalized, init=init)
-        options = {"qk_norm": qk_norm, "rotary": rotary, "prefix_tokens": prefix_tokens}
-        self.query_key = query_key(inner // num_heads, **options, resolution=resolution)
+        self.query_key = query_key(
+            inner // num_heads, qk_norm=qk_norm, rotary=rotary, prefix_tokens=prefix_tokens, resolution=resolution
+        )
         self.temperature = nn.Parameter(torch.ones(1)) if temperature else None
         self.rpb = relative_position_table(num_heads, *resolution) if relative_position_bias else None
         if not out_proj and inner != dim:

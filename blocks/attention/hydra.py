@@ -99,7 +99,9 @@ class HydraNA(Attention, kind="hydra-na"):
         qkv = self.projected(x)
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
         attended = []
-        for partition, (size, step), table in zip(qkv.split(self.heads, dim=-2), self.windows, tables, strict=True):
+        for partition, (size, step), table in zip(
+            torch.split(qkv, list(self.heads), dim=-2), self.windows, tables, strict=True
+        ):
             q, k, v = partition.unbind(dim=-3)
             attended.append(self.attend(q, k, v, kernel_size=size, dilation=step, bias=table, scale=self.scale))
         y: Tensor = self.proj(torch.cat(attended, dim=-2).flatten(-2))

@@ -56,7 +56,7 @@ class QueryKey(nn.Module):
             return rotate(x)
         prefix, tokens = x[:, :, : self.prefix_tokens], x[:, :, self.prefix_tokens :]
         side = math.isqrt(tokens.shape[2])
-        return torch.cat([prefix, rotate(tokens.unflatten(2, (side, side))[:, 0]).flatten(1, 2)[:, None]], dim=2)
+        return torch.cat([prefix, rotate(torch.unflatten(tokens, 2, (side, side))[:, 0]).flatten(1, 2)[:, None]], dim=2)
 
 
 def normalize(x: Float[Tensor, "b h w n d"], weight: Float[Tensor, " d"]) -> Float[Tensor, "b h w n d"]:
@@ -94,7 +94,7 @@ def rotate(x: Float[Tensor, "b h w n d"], theta: float = THETA) -> Float[Tensor,
     height, width = x.shape[1:3]
     wide = at_least_float32(x)
     cos, sin = rotary_tables(height, width, x.shape[-1], theta, wide)
-    first, second = wide.unflatten(-1, (-1, 2)).unbind(dim=-1)  # b h w n d/2
+    first, second = torch.unflatten(wide, -1, (-1, 2)).unbind(dim=-1)  # b h w n d/2
     rotated = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
     return rotated.flatten(-2).to(x.dtype)
 

@@ -106,7 +106,7 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
             check_resolution(self, x.shape[1], x.shape[2], self.resolution)
         qkv = self.projected(x)
         tables = (None,) * len(self.heads) if self.rpb is None else tuple(self.rpb)
-        parts = zip(qkv.split(self.heads, dim=-2), self.shift_sizes, tables, strict=True)
+        parts = zip(torch.split(qkv, list(self.heads), dim=-2), self.shift_sizes, tables, strict=True)
         y: Tensor = self.proj(torch.cat([self.partition(*part) for part in parts], dim=-2).flatten(-2))
         return y
 

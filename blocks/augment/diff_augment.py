@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from blocks.common.shapes import check_nchw
@@ -35,6 +35,9 @@ class DiffAugment(Augment, kind="diffaugment"):
         policy: The functions, in the order of application.
         color_probability: Probability of each colour change: brightness (x + b, b in [-0.5,0.5)), saturation (factor in
             [0,2) around each pixel's mean over channels) and contrast (factor in [0.5,1.5) around the image's mean).
+        color_gate: Whether "each" colour change applies with that probability, or "all" of them or none.
+        color_reference: Saturation and contrast use the means of the last so many channels of the unchanged image, as
+            in GAT, whose images are several levels side by side; null: of all channels after the changes before.
         translation_probability: Probability of a shift by whole pixels.
         translation_ratio: Largest shift, as a fraction of height and width.
         flip_probability: Probability of a horizontal flip.
@@ -49,6 +52,7 @@ class DiffAugment(Augment, kind="diffaugment"):
 
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {}},
+        {"spec": {"policy": ["color", "flip"], "color_gate": "all", "color_reference": 2, "color_probability": 0.5}},
         {"spec": {"policy": ["flip", "translation", "resize", "color", "cutout"], "color_probability": 0.8}},
     )
 
@@ -57,6 +61,8 @@ class DiffAugment(Augment, kind="diffaugment"):
         *,
         policy: tuple[Function, ...] = ("color", "translation", "cutout"),
         color_probability: Probability = 1.0,
+        color_gate: Literal["each", "all"] = "each",
+        color_reference: PositiveInt | None = None,
         translation_probability: Probability = 1.0,
         translation_ratio: Ratio = 0.125,
         flip_probability: Probability = 0.5,
@@ -69,7 +75,8 @@ class DiffAugment(Augment, kind="diffaugment"):
         for index, function in enumerate(policy):
             if function in policy[:index]:
                 raise incompatible(("policy", index), f"{function} is listed twice; each function is applied once")
-        self.policy = policy
+        self.policy, self.color_reference = policy, color_reference
+        self.joint_color = color_gate == "all"
         self.probability = dict.fromkeys(COLORS, color_probability) | {
             "translation": translation_probability,
             "flip": flip_probability,
@@ -82,7 +89,8 @@ class DiffAugment(Augment, kind="diffaugment"):
         """All random numbers that a batch needs, [B] each, by name.
 
         `NAME.value` and `NAME.gate` are uniform in [0,1); a function is applied where its gate is below its
-        probability. `translation.dy` and `.dx` are shifts, `cutout.cy` and `.cx` centres, in pixels.
+        probability. `translation.dy` and `.dx` are shifts, `cutout.cy` and `.cx` centres, in pixels. With
+        `color_reference` there are also the means of this image, over channels and over the image.
         """
         batch, device, axes = image.shape[:1], image.device, tuple(zip("yx", image.shape[2:], strict=True))
         draws = {}
@@ -99,7 +107,11 @@ class DiffAugment(Augment, kind="diffaugment"):
                         stop = size + 1 - rounded(size * self.cutout_ratio) % 2
                         draws[f"cutout.c{axis}"] = torch.randint(0, stop, batch, device=device)
                 if self.probability[name] < 1:
-                    draws[f"{name}.gate"] = torch.rand(batch, device=device)
+                    joint = self.joint_color and name in COLORS[1:]
+                    draws[f"{name}.gate"] = draws["brightness.gate"] if joint else torch.rand(batch, device=device)
+        if self.color_reference is not None and "color" in self.policy:
+            pixel = image[:, -self.color_reference :].mean(dim=1, keepdim=True)
+            draws |= {"color.pixel": pixel, "color.mean": pixel.mean(dim=(2, 3), keepdim=True)}
         return draws
 
     def forward(self, image: Float[Tensor, "b k h w"], draws: Draws | None = None) -> Float[Tensor, "b k h w"]:
@@ -120,8 +132,12 @@ class DiffAugment(Augment, kind="diffaugment"):
         brightness = value("brightness", 1.0, -0.5, 0.0)
         saturation = value("saturation", 2.0, 0.0, 1.0)
         contrast = value("contrast", 1.0, 0.5, 1.0)
-        pixel = image.mean(dim=1, keepdim=True)
-        mean = pixel.mean(dim=(2, 3), keepdim=True)
+        if "color.pixel" in draws:
+            pixel, mean = draws["color.pixel"], draws["color.mean"]
+            brightness = brightness * (contrast * saturation)  # the means do not have it
+        else:
+            pixel = image.mean(dim=1, keepdim=True)
+            mean = pixel.mean(dim=(2, 3), keepdim=True)
         # multiplied out, so that each value takes only one multiplication and one addition
         offset = contrast * (1 - saturation) * pixel + ((1 - contrast) * mean + brightness)
         return image * (contrast * saturation) + offset

@@ -85,3 +85,23 @@ def grid_steps(resolution: tuple[int, int]) -> Float[Tensor, "h w 2"]:
 def grid_spans(resolution: tuple[int, int]) -> Float[Tensor, 2]:
     """Half steps between the centre and an outer pixel, along a row and along a column."""
     return torch.tensor([float(max(size - 1, 1)) for size in reversed(resolution)])
+
+
+def sine_cosine_grid(
+    dim: int, resolution: tuple[int, int], dtype: torch.dtype | None = None
+) -> Float[Tensor, "h w c"]:
+    """Table of a grid's positions 0, 1, ...: sines and cosines of the column, then of the row, C / 4 frequencies each.
+
+    MAE, He et al. 2021, https://arxiv.org/abs/2111.06377; frequencies from 1 to nearly 1/10000. Computed in float64.
+
+    Args:
+        dim: Features C of a position, a multiple of 4.
+        resolution: Height and width of the grid.
+        dtype: Dtype of the result; None for the default dtype.
+    """
+    frequencies = 10_000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    height, width = resolution
+    rows, columns = (torch.arange(size, dtype=torch.float64)[:, None] * frequencies for size in resolution)
+    of_row, of_column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))
+    table = torch.cat([of_column[None].expand(height, width, -1), of_row[:, None].expand(height, width, -1)], dim=-1)
+    return table.to(torch.get_default_dtype() if dtype is None else dtype)

@@ -5,6 +5,8 @@ GAT, https://arxiv.org/abs/2509.24935: to first order its expectation is the squ
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,14 +21,16 @@ def squared_slopes(
 ) -> Float[Tensor, " b"]:
     """((D(T(x)) - D(T(x + sigma e))) / sigma)^2, e ~ N(0,1); D of several logits is their sum.
 
-    Both calls draw the same random numbers, so that augmentation and noise in the discriminator are the same. Both have
+    Both calls have the same random numbers, so that augmentation and noise in the discriminator are the same. Both have
     gradients.
     """
+    draw: Any = getattr(networks.augment, "draw", None)
+    options = {} if draw is None else {"draws": draw(image)}
 
     def score(image: Tensor) -> Tensor:
-        logits: Tensor = networks.discriminator(networks.augment(image), c)
+        augment: Any = networks.augment
+        logits: Tensor = networks.discriminator(augment(image, **options), c)
         return at_least_float32(logits).reshape(len(image), -1).sum(dim=1)
 
-    image = image.detach()
     before, after = with_same_draws(score, image, image + sigma * torch.randn_like(image))
     return ((before - after) / sigma).square().to(image.dtype)

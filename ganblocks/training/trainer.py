@@ -20,6 +20,7 @@ from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
 from ganblocks.training.logs.meter import Meter
+from ganblocks.training.logs.schedules import schedules_of
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
 from ganblocks.training.step.augmentation import augmentation, augmentations
 from ganblocks.training.step.compilation import compiled
@@ -73,6 +74,7 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.set_trainable(False)
         self.step = 0
+        self.schedules = dict(schedules_of(spec))
         self.losses, self.signals = Meter(), Meter()
         self.non_finite = NonFiniteSteps(distributed.device)
         self.graphs = self.step_graphs() if cuda_graphs else None
@@ -250,9 +252,11 @@ class Trainer:
         )
 
     def read_signals(self) -> dict[str, float]:
-        """Gradient norms, signs of logits and the strength of the augmentation since the last call."""
+        """Gradient norms and signs of logits since the last call, the augmentation's strength, scheduled options."""
         strength = {} if self.gan.augment is None else self.gan.augment.strength()
-        return self.signals.read() | {f"augment/{name}": value.item() for name, value in strength.items()}
+        scheduled = {f"schedule/{name}": schedule.at(self.images) for name, schedule in self.schedules.items()}
+        strengths = {f"augment/{name}": value.item() for name, value in strength.items()}
+        return self.signals.read() | strengths | scheduled
 
     def draw_z(self) -> Tensor:
         """Latents [B,Z] of this process."""

@@ -24,6 +24,9 @@ ROUNDED = {"styleformer/r1_16": 2e-4}
 # The sines of a demodulated SIREN have arguments of about 30, so the reference's own float32 results differ from its
 # float64 results by up to 3e-4.
 DEMODULATED_SIREN = (5e-4, 5e-4)
+# A finite difference divides the rounding errors of two logits by its small step: the reference's own float32 misses
+# these penalties by 1e-3 and their gradients by 3e-4.
+SMALL_STEP, OF_SMALL_STEPS = 0.01, (5e-3, 2e-3)
 
 
 def tolerance(fixture: Fixture) -> tuple[float, float]:
@@ -33,6 +36,8 @@ def tolerance(fixture: Fixture) -> tuple[float, float]:
         return of_outputs, of_gradients
     if fixture.config.get("arch", {}).get("demodulation"):
         return DEMODULATED_SIREN
+    if fixture.config.get("approximate", True) and fixture.config.get("noise_std", 1) <= SMALL_STEP:
+        return OF_SMALL_STEPS
     return of_outputs, ROUNDED.get(f"{fixture.model}/{fixture.folder.name}", of_gradients)
 
 

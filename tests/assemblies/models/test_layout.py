@@ -62,4 +62,4 @@ def test_presets_are_registered_from_the_folders_and_need_no_arguments() -> None
 
 def test_importers_are_collected_from_the_folders() -> None:
     forms = [importer.form for importer in models.importers()]
-    assert len(forms) == len(set(forms)) == 13
+    assert len(forms) == len(set(forms)) == 15

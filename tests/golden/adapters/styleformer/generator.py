@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from assemblies.conversion.weight_map import WeightRule, rule, translate
-from assemblies.generator import Synthesis
 from assemblies.models.styleformer import architecture, checkpoint
 from assemblies.models.stylegan2.checkpoint import to_rgb_rules
+from assemblies.synthesis import Synthesis
 from blocks.common.noise import noise_mode
 from blocks.common.resample import Upsample2d
 from blocks.image_head.to_rgb import ToRGB

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from assemblies.conversion.weight_map import WeightRule, translate
-from assemblies.generator import GeneratorState, LayeredGenerator
+from assemblies.generator import LayeredGenerator
 from assemblies.models.stylegan_t import architecture, checkpoint
+from assemblies.synthesis import GeneratorState
 from assemblies.trainable import PHASES, Trainable
 from blocks import BypassMapping, ToRGB, noise_mode
 from blocks.common.resample import Upsample2d
@@ -201,7 +202,10 @@ class Recorder(nn.Module):
                 outputs[f"{size}.img"] = state.image
         assert state.image is not None
         with torch.no_grad():
-            assert torch.equal(steps(ws), state.image), "the recorder must run the steps as the generator does"
+            image = steps(ws)
+            rounding = 0.0 if image.device.type == "cpu" else 1e-5  # cuDNN's choices and sums vary from call to call
+            same = torch.allclose(image, state.image, rtol=0, atol=rounding * image.abs().max().item())
+            assert same, "the recorder must run the steps as the generator does"
         return outputs | {"img": state.image}
 
 

@@ -1,0 +1,202 @@
+"""GAT's checkpoints: recognition, options and weight rules.
+
+The files are state dicts `generator`, `discriminator` and `ema` beside the arguments of the training script, which name
+the model's size. All sizes but the number of heads follow from the tensors' shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from assemblies.conversion.importer import Conversion, Importer, Names, count
+from assemblies.conversion.weight_map import WeightRule, rule
+from assemblies.models.gat.architecture import (
+    NUM_LEVELS,
+    discriminator_context,
+    discriminator_spec,
+    discriminator_steps,
+    generator_spec,
+    generator_steps,
+)
+from assemblies.models.options import Options
+from assemblies.models.weight_rules import weight_and_bias
+
+# the generator multiplies its input by 0, rotations are computed, and the projector serves an alignment loss only
+IGNORED = ("x_embedder.", "feat_rope.")
+IGNORED_BY_DISCRIMINATOR = ("proj.", "feat_rope.")
+PROJECTOR_NOTE = "the projector of the alignment loss is left out"
+
+
+def is_generator(names: Names) -> bool:
+    return {"w_avg", "y_embedder.embedding_table.weight", "final_layers.0.linear.weight"} <= names
+
+
+def is_discriminator(names: Names) -> bool:
+    return {"cls_token", "y_embedder.embedding_table.weight", "final_layer.1.weight"} <= names
+
+
+def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> Conversion:
+    num_classes, latent_size = tensors["y_embedder.embedding_table.weight"].shape
+    patch = tensors["final_layers.0.linear.weight"].shape[0]
+    options = sizes(tensors) | {"num_classes": num_classes, "latent_size": latent_size}
+    channels, patch_size, _ = tensors["x_embedder.proj.weight"].shape[1:]
+    if channels * patch_size**2 != patch:
+        channels = patch // patch_size**2
+    options |= {"in_channels": channels, "patch_size": patch_size}
+    options["input_size"] = grid_side(tensors) * patch_size
+    return Conversion(generator_spec(options), generator_rules(options), tensors, ignored_by_generator)
+
+
+def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> Conversion:
+    num_classes, cmap_dim = tensors["y_embedder.embedding_table.weight"].shape
+    channels, patch_size, _ = tensors["x_embedder.proj.weight"].shape[1:]
+    options = sizes(tensors) | {"num_classes": num_classes, "cmap_dim": cmap_dim, "patch_size": patch_size}
+    options |= {"in_channels": channels // NUM_LEVELS, "input_size": grid_side(tensors) * patch_size}
+    spec, rules = discriminator_spec(options), discriminator_rules(options)
+    notes = (PROJECTOR_NOTE,) if "proj.0.weight" in tensors else ()
+    return Conversion(spec, rules, tensors, ignored_by_discriminator, notes, discriminator_context(options))
+
+
+def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constructor arguments that both networks share; the number of heads follows from the norm of the keys."""
+    hidden_size, head_dim = tensors["pos_embed"].shape[-1], tensors["blocks.0.attn.q_norm.weight"].shape[0]
+    return {
+        "hidden_size": hidden_size,
+        "depth": count(tensors, "blocks.{}.attn.qkv.weight"),
+        "num_heads": hidden_size // head_dim,
+        "mlp_ratio": 4.0,
+        "qk_norm": True,
+    }
+
+
+def grid_side(tensors: Mapping[str, Tensor]) -> int:
+    """Tokens along a side of the image."""
+    return math.isqrt(tensors["pos_embed"].shape[1])
+
+
+def ignored_by_generator(name: str) -> bool:
+    return name.startswith(IGNORED)
+
+
+def ignored_by_discriminator(name: str) -> bool:
+    return name.startswith(IGNORED_BY_DISCRIMINATOR)
+
+
+def generator_rules(args: Options) -> list[WeightRule]:
+    """The generator's weight rules."""
+    rules = mapping_rules("mapping.")
+    for index, (source, step) in enumerate(generator_steps(args)):
+        target = f"synthesis.{index}"
+        if source == "pos_embed":
+            rules.append(rule(f"{target}.table", source, convert=as_grid))
+        elif step["kind"] == "modulated-patches":
+            rules += readout_rules(target, f"{source}.", args["patch_size"])
+        else:
+            rules += generator_block_rules(f"{target}.", f"{source}.")
+    return rules
+
+
+def discriminator_rules(args: Options) -> list[WeightRule]:
+    """The discriminator's weight rules."""
+    rules = intake_rules("steps.0.")
+    steps = discriminator_steps(args)
+    for index, (source, _) in enumerate(steps[1:-1], start=1):
+        rules += discriminator_block_rules(f"steps.{index}.", f"{source}.")
+    return rules + head_rules(f"steps.{len(steps) - 1}.")
+
+
+def mapping_rules(target: str) -> list[WeightRule]:
+    """The mapping network."""
+    return [
+        rule(f"{target}w_avg", "w_avg"),
+        rule(f"{target}embed.weight", "y_embedder.embedding_table.weight", convert=transposed),
+        *weight_and_bias(f"{target}layer1", "latent_embedder.0"),
+        *weight_and_bias(f"{target}layer2", "latent_embedder.2"),
+    ]
+
+
+def attention_rules(target: str, source: str) -> Iterator[WeightRule]:
+    """An attention block."""
+    yield from weight_and_bias(f"{target}qkv", f"{source}qkv")
+    yield from weight_and_bias(f"{target}proj", f"{source}proj")
+    for name in ("q_norm", "k_norm"):
+        yield rule(f"{target}query_key.{name}.weight", f"{source}{name}.weight")
+
+
+def feed_forward_rules(target: str, source: str) -> list[WeightRule]:
+    """A SwiGLU."""
+    return [*weight_and_bias(f"{target}gated", f"{source}w12"), *weight_and_bias(f"{target}out", f"{source}w3")]
+
+
+def generator_block_rules(target: str, source: str) -> list[WeightRule]:
+    return [
+        *attention_rules(f"{target}attn.", f"{source}attn."),
+        *feed_forward_rules(f"{target}mlp.", f"{source}mlp."),
+        *weight_and_bias(f"{target}modulation", f"{source}adaLN_modulation.1"),
+    ]
+
+
+def discriminator_block_rules(target: str, source: str) -> list[WeightRule]:
+    return [
+        *attention_rules(f"{target}attn.", f"{source}attn."),
+        *feed_forward_rules(f"{target}mlp.", f"{source}mlp."),
+        *(rule(f"{target}norm{number}.weight", f"{source}norm{number}.weight") for number in (1, 2)),
+        rule(f"{target}scale1.gamma", f"{source}ls_attn"),
+        rule(f"{target}scale2.gamma", f"{source}ls_mlp"),
+    ]
+
+
+def readout_rules(target: str, source: str, patch_size: int) -> list[WeightRule]:
+    """A readout; a patch is in the order (row, column, channel) in the checkpoint, (channel, row, column) here."""
+
+    def channels_first(value: Tensor) -> Tensor:
+        return value.unflatten(0, (patch_size, patch_size, -1)).movedim(2, 0).flatten(0, 2)
+
+    return [
+        *weight_and_bias(f"{target}.modulation", f"{source}adaLN_modulation.1"),
+        *(
+            rule(f"{target}.patch.{name}", f"{source}linear.{name}", convert=channels_first)
+            for name in ("weight", "bias")
+        ),
+    ]
+
+
+def intake_rules(target: str) -> list[WeightRule]:
+    """The discriminator's intake."""
+    return [
+        *weight_and_bias(f"{target}proj", "x_embedder.proj"),
+        rule(f"{target}class_token", "cls_token", convert=lambda token: token.flatten()),
+        rule(f"{target}pos_embed", "pos_embed", convert=as_grid),
+    ]
+
+
+def head_rules(target: str) -> list[WeightRule]:
+    """The discriminator's head."""
+    return [
+        rule(f"{target}norm.weight", "final_layer.0.weight"),
+        *weight_and_bias(f"{target}out", "final_layer.1"),
+        rule(f"{target}embed.weight", "y_embedder.embedding_table.weight", convert=transposed),
+        *weight_and_bias(f"{target}layer1", "y_embedder.latent_embedder.0"),
+        *weight_and_bias(f"{target}layer2", "y_embedder.latent_embedder.2"),
+    ]
+
+
+def transposed(table: Tensor) -> Tensor:
+    """An embedding table as the weight of a linear map of one-hot vectors."""
+    return table.mT
+
+
+def as_grid(table: Tensor) -> Tensor:
+    """A table of positions [1,N,D] as [T,T,D]."""
+    side = math.isqrt(table.shape[1])
+    return table[0].unflatten(0, (side, side))
+
+
+IMPORTERS = (
+    Importer("gat generator", is_generator, convert_generator, {}),
+    Importer("gat discriminator", is_discriminator, convert_discriminator, {}, ("D",)),
+)

@@ -1,0 +1,89 @@
+"""GAT for ImageNet at 256 px, on the latents [4,32,32] of Stable Diffusion's autoencoder.
+
+GAT, https://arxiv.org/abs/2509.24935; the authors' code: hse1032/GAT at 21a2dd0. It publishes the script of the B/2
+model only; the width rule makes the other models' rates of it.
+
+"Unverified" marks a value that is not in the code. The alignment of the discriminator's tokens with DINOv2 is left out:
+the networks are those of `--enc-type None`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from assemblies.gan import GAN
+from assemblies.models.gat.architecture import discriminator_spec, generator_spec
+from registry import Spec
+
+__all__ = ["gat_b", "gat_l", "gat_s", "gat_xl"]
+
+BATCH_SIZE = 512  # the script
+BASE_RATE, BASE_WIDTH = 2e-4, 768  # the script; the rate falls as the width grows
+EMA_DECAY = 0.999  # per step
+IMAGENET_KIMG = 1_281.167
+# latents: the functions and their order; the probabilities of colour and flips
+AUGMENT = {
+    "kind": "diffaugment",
+    "policy": ["color", "translation", "cutout", "flip"],
+    "color_probability": 0.5,
+    "color_gate": "all",
+    "color_reference": 4,  # channels of the finest level
+    "cutout_ratio": 0.5,
+    "flip_probability": 0.4,
+}
+
+
+def gat(depth: int, width: int, num_heads: int) -> Spec:
+    """A document with the training of the authors' code.
+
+    Args:
+        depth: Number of blocks of each network.
+        width: Features of a token.
+        num_heads: Heads of the attention.
+    """
+    args = {
+        "input_size": 32,
+        "patch_size": 2,
+        "in_channels": 4,
+        "latent_size": 64,
+        "cmap_dim": 2048,
+        "hidden_size": width,
+        "depth": depth,
+        "num_heads": num_heads,
+        "mlp_ratio": 4.0,
+        "num_classes": 1000,
+        "qk_norm": True,
+    }
+    adam = {"lr": BASE_RATE * BASE_WIDTH / width, "betas": [0.0, 0.99], "clip_norm": 1.0}  # AdamW without weight decay
+    return GAN.Spec(
+        generator=generator_spec(args),
+        discriminator=discriminator_spec(args),
+        loss="relativistic",
+        regularizers=[{"kind": f"approximate-{kind}", "gamma": 0.1, "sigma": 0.01} for kind in ("r1", "r2")],
+        augment=AUGMENT,
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        ema={"half_life_kimg": BATCH_SIZE * math.log(0.5) / math.log(EMA_DECAY) / 1000, "ramp_up": None},
+        batch_size=BATCH_SIZE,
+        kimg=60 * IMAGENET_KIMG,  # 60 epochs: the abstract, for XL/2; unverified for the others
+    )
+
+
+def gat_s() -> Spec:
+    """GAT-S/2 for latents of ImageNet at 256 px, class-conditional."""
+    return gat(12, 384, 6)
+
+
+def gat_b() -> Spec:
+    """GAT-B/2 for latents of ImageNet at 256 px, class-conditional."""
+    return gat(12, 768, 12)
+
+
+def gat_l() -> Spec:
+    """GAT-L/2 for latents of ImageNet at 256 px, class-conditional."""
+    return gat(24, 1024, 16)
+
+
+def gat_xl() -> Spec:
+    """GAT-XL/2 for latents of ImageNet at 256 px, class-conditional; FID 2.18."""
+    return gat(28, 1152, 16)

@@ -1,0 +1,114 @@
+"""The synthesis network of a generator: a list of steps, which pass on features and an image.
+
+The style-based design: StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps
+from blocks.common.noise import NoiseMode
+from blocks.common.noise import noise_mode as chosen_noise
+from blocks.families import ImageHead, SynthesisInput
+from registry import Problem, Spec, build_at, incompatible
+
+
+class Synthesis(nn.ModuleList):
+    """The steps of a generator: ws [B,num_ws,w_dim] -> image [B,K,H,W].
+
+    With `multi_level`, in training mode, the images of all image heads side by side: [B,nK,H,W].
+    """
+
+    def __init__(self, steps: tuple[Step, ...], *, multi_level: bool = False) -> None:
+        super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
+        self.schedule, self.num_ws = schedule(steps)
+        self.multi_level = multi_level
+        self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
+
+    def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
+        if ws.shape[1] != self.num_ws:
+            raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}; see G.mapping(z)")
+        with chosen_noise(noise_mode):
+            levels = self.levels(ws)
+        return torch.cat(levels, dim=1) if self.multi_level and self.training else levels[-1]
+
+    def levels(self, ws: Float[Tensor, "b n s"]) -> list[Float[Tensor, "b k h w"]]:
+        """The image after each image head: the sum so far."""
+        state, levels = GeneratorState(), []
+        for block, styles in zip(self, self.schedule, strict=True):
+            state.ws = ws[:, styles]
+            state.advance(block)
+            if isinstance(block, ImageHead):
+                assert state.image is not None
+                levels.append(state.image)
+        return levels
+
+
+class GeneratorState(ForwardState):
+    """The features and image of a generator; `ws` are the style vectors of the current step."""
+
+    def __init__(self, style_dim: int = 0, image_channels: int = 0) -> None:
+        self.ws: Tensor | None = None
+        self.style_dim, self.image_channels = style_dim, image_channels
+
+    def context(self, spec: Spec) -> dict[str, object]:
+        if issubclass(spec.block, SynthesisInput):
+            if self.features is not None:
+                raise incompatible((), "a synthesis input is the first step; an earlier step already made features")
+        elif self.features is None:
+            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a synthesis input")
+        return {"style_dim": self.style_dim, "image_channels": self.image_channels} | self.feature_context()
+
+    def advance(self, block: nn.Module) -> None:
+        if isinstance(block, SynthesisInput):
+            self.features = block(self.ws)
+        elif isinstance(block, ImageHead):
+            self.image = block(self.features, self.ws, self.image)
+        else:
+            self.features = block(self.features, self.ws)
+
+
+class _TracingState(GeneratorState):
+    """Passes each block of a trace `num_styles` style vectors."""
+
+    def advance(self, block: nn.Module) -> None:
+        self.ws = torch.zeros(1, int(block.num_styles), self.style_dim)  # type: ignore[arg-type]
+        super().advance(block)
+
+
+def trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int, *, multi_level: bool = False) -> Trace:
+    """Shapes, sizes and problems of a list of steps; nothing is allocated."""
+    context = ("generator", w_dim, image_channels, multi_level)
+    return trace_once(synthesis, context, lambda: _trace(synthesis, w_dim, image_channels, multi_level))
+
+
+def _trace(synthesis: tuple[Any, ...], w_dim: int, image_channels: int, multi_level: bool) -> Trace:
+    trace = trace_steps("synthesis", synthesis, _TracingState(w_dim, image_channels))
+    if trace.problems:
+        return trace
+    if trace.image is None:
+        return trace._replace(problems=(Problem(("synthesis",), "makes no image; add an image head such as to-rgb"),))
+    if trace.image[0] != image_channels:
+        fact = f"is {image_channels}, but the synthesis makes images of {trace.image[0]} channels"
+        return trace._replace(problems=(Problem(("image_channels",), fact),))
+    sizes = sorted({step.image for step in trace.steps if step.image is not None})
+    if multi_level and len(sizes) > 1:
+        fact = f"puts the images of all heads side by side, but they have sizes {', '.join(map(str, sizes))}"
+        return trace._replace(problems=(Problem(("multi_level",), f"{fact}; use heads of one resolution"),))
+    return trace
+
+
+def schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
+    """For each step its slice of ws, and the number of ws."""
+    slices, first, num_ws = [], 0, 0
+    for step in steps:
+        slices.append(slice(first, first + step.num_styles))
+        num_ws = max(num_ws, first + step.num_styles)
+        if not step.shares_next_style:
+            first += step.num_styles
+    return slices, num_ws

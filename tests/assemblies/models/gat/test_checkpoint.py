@@ -1,0 +1,89 @@
+"""GAT's checkpoints: sizes from the shapes of the tensors, and every tensor converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assemblies.conversion.read import import_network
+from assemblies.models.gat import architecture, checkpoint
+from registry import IncompatibleError
+
+ARGS: dict[str, Any] = {
+    "input_size": 8,
+    "patch_size": 2,
+    "in_channels": 4,
+    "latent_size": 6,
+    "cmap_dim": 12,
+    "hidden_size": 16,
+    "depth": 4,
+    "num_heads": 2,
+    "mlp_ratio": 4.0,
+    "num_classes": 3,
+    "qk_norm": True,
+}
+
+
+def checkpoint_of(network: nn.Module, rules: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """A state dict of the reference, from the shapes of ours; `shapes` are those of converted tensors and of others."""
+    state = network.state_dict()
+    tensors = {source: torch.randn(state[target].shape) for target, (source, *_), _ in rules}
+    return tensors | {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of the reference's layout with networks `ema`, `generator` and `discriminator`."""
+    generator = architecture.generator_spec(ARGS).build()
+    shapes = {"pos_embed": (1, 16, 16), "y_embedder.embedding_table.weight": (3, 6)}
+    shapes |= {"x_embedder.proj.weight": (16, 4, 2, 2), "feat_rope.freqs_cos": (16, 8)}
+    of_generator = checkpoint_of(generator, checkpoint.generator_rules(ARGS), shapes)
+    discriminator = architecture.discriminator_spec(ARGS).build(**architecture.discriminator_context(ARGS))
+    shapes = {"pos_embed": (1, 16, 16), "y_embedder.embedding_table.weight": (3, 12), "cls_token": (1, 1, 16)}
+    shapes |= {"proj.0.weight": (10, 16), "feat_rope.freqs_cos": (16, 8)}
+    of_discriminator = checkpoint_of(discriminator, checkpoint.discriminator_rules(ARGS), shapes)
+    path = tmp_path / "0020000.pt"
+    torch.save({"generator": of_generator, "ema": of_generator, "discriminator": of_discriminator, "steps": 3}, path)
+    return path
+
+
+def test_the_averaged_generator_is_rebuilt_from_its_tensors_alone(file: Path) -> None:
+    imported = import_network(file)
+    assert (imported.form, imported.role) == ("gat generator", "G_ema")
+    assert imported.spec == architecture.generator_spec(ARGS)
+    assert imported.build()(torch.randn(2, 6), torch.eye(3)[:2]).shape == (2, 4, 8, 8)
+
+
+def test_the_discriminator_is_rebuilt_without_its_projector(file: Path) -> None:
+    imported = import_network(file, "D")
+    assert imported.form == "gat discriminator"
+    assert imported.spec == architecture.discriminator_spec(ARGS)
+    assert imported.notes == (checkpoint.PROJECTOR_NOTE,)
+    network = imported.build()
+    real, generated = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
+    assert network(real, torch.eye(3)[:2]).shape == network(generated, torch.eye(3)[:2]).shape == (2, 1)
+
+
+def test_a_patch_is_read_with_its_channels_last() -> None:
+    rules = checkpoint.readout_rules("synthesis.5", "final_layers.0.", 2)
+    (convert,) = [each.convert for each in rules if each.target.endswith("patch.bias")]
+    pixels = torch.arange(16).view(2, 2, 4)  # row, column, channel
+    assert convert(pixels.flatten()).tolist() == pixels.permute(2, 0, 1).flatten().tolist()
+
+
+def test_a_depth_without_four_images_is_refused() -> None:
+    with pytest.raises(IncompatibleError, match="take 4"):
+        architecture.generator_spec(ARGS | {"depth": 5})
+
+
+def test_the_generator_gives_all_levels_in_training_and_the_last_otherwise() -> None:
+    generator = architecture.generator_spec(ARGS).build()
+    z, c = torch.randn(2, 6), torch.eye(3)[:2]
+    levels = generator.train()(z, c)
+    image = generator.eval()(z, c)
+    assert levels.shape == (2, 16, 8, 8)
+    torch.testing.assert_close(levels[:, -4:], image)
