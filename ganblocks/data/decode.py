@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from assemblies.gan import ResizeFilter
+from ganblocks.data.archives import Member
 from ganblocks.data.formats import readable_formats
 from ganblocks.data.locations import Location
 from ganblocks.data.skipped import UnreadableError, reason_for
@@ -29,14 +30,15 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY_SCALES = {"L;2": 85, "L;4": 17}  # of PNGs with fewer than 8 bits
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 MAX_PIXELS_AT_ONCE = 2**27  # Pillow needs up to 8 bytes a pixel while it converts
+MAX_BYTES_AT_ONCE = 2**29  # of members of archives, which are unpacked in memory
 BAND = 2**22  # pixels of a large image that are converted at once
 
 
-class PixelBudget:
-    """Bounds the pixels that the threads of a process decode at once; a larger image is decoded alone.
+class Budget:
+    """Bounds what the threads of a process hold in memory at once; more than the limit is held alone.
 
     Args:
-        limit: Pixels.
+        limit: Pixels of images, or bytes of files.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,24 +49,25 @@ class PixelBudget:
         self.large: AbstractContextManager[object] = nullcontext()
 
     @contextmanager
-    def reserve(self, pixels: int) -> Iterator[None]:
-        """Wait until so many pixels may be decoded."""
-        share = min(pixels, self.limit)
-        with self.large if pixels > self.limit // 2 else nullcontext():
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Wait until so many pixels or bytes may be held."""
+        share = min(amount, self.limit)
+        with self.large if amount > self.limit // 2 else nullcontext():
             with self.changed:
                 self.changed.wait_for(lambda: self.used + share <= self.limit)
                 self.used += share
             try:
                 yield
             finally:
-                if pixels > self.limit // 8:
+                if amount > self.limit // 8:
                     trim_malloc()
                 with self.changed:
                     self.used -= share
                     self.changed.notify_all()
 
 
-pixel_budget = PixelBudget(MAX_PIXELS_AT_ONCE)
+pixel_budget = Budget(MAX_PIXELS_AT_ONCE)
+member_budget = Budget(MAX_BYTES_AT_ONCE)
 
 
 def decode(
@@ -80,10 +83,12 @@ def decode(
             allows, or has values of unknown range.
     """
     try:
-        with location.open("rb") if isinstance(location, Path) else location.open() as file:
-            with Image.open(file, formats=readable_formats()) as image:
-                with pixel_budget.reserve(image.width * image.height):
-                    return _fitted(image, resolution, image_channels, FILTERS[resize_filter])
+        # the bytes before the pixels, so that no thread waits for bytes that a thread holds which waits for pixels
+        with member_budget.reserve(location.size if isinstance(location, Member) else 0):
+            with location.open("rb") if isinstance(location, Path) else location.open() as file:
+                with Image.open(file, formats=readable_formats()) as image:
+                    with pixel_budget.reserve(image.width * image.height):
+                        return _fitted(image, resolution, image_channels, FILTERS[resize_filter])
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise UnreadableError(reason_for(error)) from error
 

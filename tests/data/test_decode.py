@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from PIL import Image
 
 from ganblocks.data import decode as decoding
-from ganblocks.data.decode import PixelBudget, decode
+from ganblocks.data.archives import list_zip
+from ganblocks.data.decode import Budget, decode
 from ganblocks.data.skipped import UnreadableError
-from tests.data.files import grey_tiff, png, raw_png
+from tests.data.files import grey_tiff, png, raw_png, write_zip
 
 MODES = [
     ("1", 255, "png", 255),
@@ -173,7 +175,7 @@ def test_a_large_image_is_converted_in_bands_with_the_same_result(tmp_path, monk
 
 
 def test_threads_decode_no_more_pixels_at_once_than_the_budget_allows():
-    budget = PixelBudget(100)
+    budget = Budget(100)
     running: list[int] = []
     peaks: list[int] = []
 
@@ -191,6 +193,27 @@ def test_threads_decode_no_more_pixels_at_once_than_the_budget_allows():
         thread.join()
     assert max(peaks) <= 100
     assert len(peaks) == 24
+
+
+def test_threads_unpack_no_more_bytes_at_once_than_the_budget_allows(tmp_path, monkeypatch):
+    content = png(0)
+    write_zip(tmp_path / "a.zip", [(f"{index}.png", content) for index in range(6)])
+    members, _ = list_zip(tmp_path / "a.zip")
+    monkeypatch.setattr(decoding, "member_budget", Budget(2 * len(content)))
+    held, peaks, fitted = [], [], decoding._fitted
+
+    def counted(*arguments):
+        held.append(1)
+        peaks.append(len(held))
+        time.sleep(0.02)
+        held.pop()
+        return fitted(*arguments)
+
+    monkeypatch.setattr(decoding, "_fitted", counted)
+    with ThreadPoolExecutor(6) as pool:
+        images = list(pool.map(lambda member: decode(member, (4, 4), 3, "box"), members))
+    assert len(images) == 6
+    assert max(peaks) == 2
 
 
 def test_a_file_is_read_as_an_image_of_the_listed_formats_only(tmp_path):
