@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from blocks.families import FeatureExtractor, FeatureSet, GeneratedBatch, Metric
 from registry import Slot
 
-PARTNER = 2**40  # added to a seed: the seed of the latent at the other end of its path
+PARTNER = 2**31  # added to a seed: that of the latent at the other end of its path; CPUs use 32 bits of a seed
 
 
 class PerceptualPathLength(Metric, kind="ppl"):

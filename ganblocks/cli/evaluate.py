@@ -24,7 +24,7 @@ def evaluate(
     model: ModelArgument,
     metrics: Annotated[
         str,
-        typer.Option(help="Kinds, separated by commas: fid, kid, is, ...", metavar="KINDS", rich_help_panel=METRICS),
+        typer.Option(help="Kinds, such as fid,kid,is.", metavar="KINDS", rich_help_panel=METRICS),
     ] = "fid",
     data: Annotated[
         str | None,

@@ -56,10 +56,10 @@ def evaluate(
     processes = join_processes(options.device)
     generator = load(model, processes.device, allow_external=options.allow_external)
     statistics = None if options.reference is None else read_statistics(options.reference)
-    built = build_metrics(specs, processes.device)
+    takes_captions = condition_input(generator.spec) == "captions"
+    built = build_metrics(specs, processes.device, captioned=takes_captions)
     compares = statistics is None and any(metric.uses_reference for metric in built)
     draws_labels = protocol.labels == "data" and generator.cond_dim > 0
-    takes_captions = condition_input(generator.spec) == "captions"
     extra = read_metadata(file).get("extra", {})
     resize_filter = options.resize_filter or extra.get("resize_filter") or "lanczos"
     if data is None and (compares or draws_labels or takes_captions):

@@ -88,9 +88,6 @@ class Evaluation:
         Raises:
             DataError: As `run`.
         """
-        for metric in self.metrics:
-            if metric.needs_captions and (self.images is None or self.images.captions is None):
-                raise DataError(f"{metric.kind} needs a text-conditional model and --data with captions")
         for group, metric in self.groups.items():
             members = [each for each, name in zip(self.metrics, self.group_of, strict=True) if name == group]
             compared = [each for each in members if each.uses_reference]
@@ -121,7 +118,7 @@ class Evaluation:
 
         Raises:
             DataError: The reference does not fit, or a metric needs captions or real images that there are none of.
-            RunError: Features of generated images are not finite.
+            RunError: Generated images are not finite.
         """
         begin = time.perf_counter()
         self.prepare(generator)
@@ -162,23 +159,23 @@ class Evaluation:
         shown = progress and processes.is_main and console.is_terminal
         total = -(-len(share) // batch_size)
         parts: dict[str, list[Tensor]] = {group: [] for group in self.groups}
+        finite: list[Tensor] = []
         kernels: dict[str, int] = {}
         for batch in track(batches, "measuring", total, console=console, transient=True, disable=not shown):
             # extractors compute in float32; the synthesis sets its own precision
             with recording() as calls, apply_precision("fp32", processes.device):
                 for group, metric in self.groups.items():
                     parts[group].append(metric.measure(batch).cpu())
+            finite.append(batch.finite)
             kernels = kernels or {f"{op}: {kernel}": n for (op, kernel), n in sorted(Counter(calls).items())}
+        if not_finite := int((~processes.gather(torch.cat(finite), protocol.num)).sum()):
+            raise RunError(
+                f"{not_finite:,} of {protocol.num:,} generated images have values that are not finite; the generator "
+                "has diverged, or --precision has too small a range"
+            )
         sets = {}
-        for group, metric in self.groups.items():
+        for group in self.groups:
             features = processes.gather(torch.cat(parts[group]), protocol.num)
-            finite = features.isfinite().all(dim=1)
-            if not finite.all():
-                count = int((~finite).sum())
-                raise RunError(
-                    f"{metric.kind}: features of {count:,} of {len(features):,} generated images are not finite; the "
-                    "generator has diverged, or --precision has too small a range"
-                )
             sets[group] = FeatureSet(len(features), *gaussian_of(features), features)
         return sets, kernels
 

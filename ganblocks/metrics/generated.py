@@ -53,6 +53,7 @@ class Batch:
         self.protocol, self.precision = protocol, precision
         self.device = next(generator.parameters()).device
         self.truncation = Truncation(protocol.truncation_psi, protocol.truncation_cutoff)
+        self.finite = torch.ones(len(seeds), dtype=torch.bool, device=self.device)  # images without infinity and NaN
 
     @cached_property
     def z(self) -> Float[Tensor, "b z"]:
@@ -78,6 +79,7 @@ class Batch:
             stack.enter_context(noise_mode(noise))
             stack.enter_context(apply_precision(precision, self.device))
             images: Tensor = self.generator.synthesis(ws)
+        self.finite &= images.isfinite().flatten(1).all(dim=1)  # bytes would hide it
         return images.float()
 
 

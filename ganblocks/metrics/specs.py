@@ -12,7 +12,7 @@ from assemblies.document_paths import with_settings
 from blocks.families import Metric
 from ganblocks.errors import UsageError
 from ganblocks.metrics.protocols import Protocol
-from registry import Spec, build_at, catalogue
+from registry import Spec, build_at, catalogue, incompatible
 from registry.spec_file import validate
 
 
@@ -43,12 +43,20 @@ def metric_specs(
     return [validate(each, Metric, subject=f"--metrics {kind}") for kind, each in document.items()]
 
 
-def build_metrics(specs: Sequence[Spec], device: torch.device) -> list[Metric]:
+def build_metrics(specs: Sequence[Spec], device: torch.device, *, captioned: bool) -> list[Metric]:
     """The metrics on a device; those with the same extractor share it.
 
+    Args:
+        specs: The metrics.
+        device: Their device.
+        captioned: Whether the model takes captions.
+
     Raises:
-        IncompatibleError: An extractor cannot be built, such as one whose weights are not here.
+        IncompatibleError: A metric cannot be built, such as one whose weights are not here, or needs captions.
     """
+    for spec in specs:
+        if spec.block.needs_captions and not captioned:  # type: ignore[attr-defined]
+            raise incompatible(spec.kind, "needs a text-conditional model, and this one takes no captions")
     metrics: list[Metric] = []
     shared: dict[str, Any] = {}
     for spec in specs:

@@ -31,9 +31,13 @@ def with_extractor(extractor_file):
 
 @pytest.fixture
 def model(tmp_path):
-    """The model file of a small generator without classes."""
+    """The model file of a small generator without classes, with random weights throughout."""
     torch.manual_seed(0)
-    save_model(tmp_path / "model.safetensors", parse(tiny.GENERATOR).build())
+    generator = parse(tiny.GENERATOR).build()
+    with torch.no_grad():
+        for parameter in generator.parameters():  # some are zero at first
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    save_model(tmp_path / "model.safetensors", generator)
     return tmp_path / "model.safetensors"
 
 

@@ -43,13 +43,15 @@ def test_it_is_the_mean_cosine_of_images_and_captions(text_model):
     conditions = Conditions(generator, images, "data", 20, 0)
     protocol = PROTOCOLS["stylegan-full"].with_changes(noise="const")
     cosines = []
+    constants = clip_towers.open_clip().constants
     tokenize = clip_towers.open_clip().SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
     batches = generated_batches(generator, conditions, range(20), protocol, seed=0, batch_size=20, precision="fp32")
     with torch.no_grad():
         for batch in batches:
             assert all(any(word in caption for word in DIGIT_WORDS) for caption in batch.captions)
             assert len(set(batch.captions)) > 5
-            mean, std = (torch.tensor(each)[:, None, None] for each in (clip.visual.image_mean, clip.visual.image_std))
+            names = ("OPENAI_DATASET_MEAN", "OPENAI_DATASET_STD")
+            mean, std = (torch.tensor(getattr(constants, name))[:, None, None] for name in names)
             small = F.interpolate(batch.images / 127.5 - 1, (8, 8), mode="bicubic", antialias=True)
             embeddings = clip.encode_image(((small + 1) / 2 - mean) / std)
             cosines.append(F.cosine_similarity(embeddings, clip.encode_text(tokenize(list(batch.captions)))))

@@ -51,7 +51,7 @@ def measure(real, extractor_file):
     settings = [f"{kind}.extractor=torchscript" for kind in kinds] + ["kid.subset_size=200", "kid.subsets=10"]
     protocol = PROTOCOLS["stylegan-full"].with_changes(num=COUNT)
     specs = metric_specs(kinds, protocol, weights=[f"torchscript={extractor_file}"], settings=settings)
-    metrics = build_metrics(specs, PROCESSES.device)
+    metrics = build_metrics(specs, PROCESSES.device, captioned=False)
     subset = RealImages(real, (16, 16), "lanczos", None)
     subset.indices = range(COUNT)
     source = ReferenceSource(PROCESSES, subset, None, resolution=(16, 16), batch_size=64, use_cache=False)

@@ -67,7 +67,8 @@ class TrainingMetrics:
             return
         real = RealImages(images, generator.resolution, resize_filter)
         together: dict[tuple[float, int, str | None], list[Any]] = {}
-        for spec, metric in zip(specs, build_metrics(specs, processes.device), strict=True):
+        built = build_metrics(specs, processes.device, captioned=images.captions is not None)
+        for spec, metric in zip(specs, built, strict=True):
             together.setdefault((spec.every_kimg, spec.num, spec.reference), []).append(metric)
         for (every_kimg, num, reference), metrics in together.items():
             file = None if reference is None else read_statistics(Path(reference))
