@@ -14,6 +14,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from blocks.attention.heads import head_problems
+from blocks.attention.query_key import check_rotary, rotate_heads
 from blocks.common.linear import linear
 from blocks.common.shapes import check_nhwc
 from blocks.families import Attention
@@ -40,6 +41,8 @@ class L2Attention(Attention, kind="l2"):
             mean of q^2 over the channels of a head, as in the authors' code.
         temperature: Whether a learned scalar, initially 1, multiplies the logits.
         qkv_bias: Whether queries, keys and values have a bias.
+        rotary: Whether queries and keys are rotated by row and column (2-D rotary position embedding), which keeps the
+            norm of each.
         scale: Factor of the distances; null for head_dim ** -0.5.
         gain: Factor of the attended values; the re-implementation takes C ** -0.5.
         equalized: Whether the linear layers use equalised learning rate, as in the authors' code.
@@ -56,6 +59,7 @@ class L2Attention(Attention, kind="l2"):
         {"spec": {"num_heads": 4}},
         {"spec": {"num_heads": 2, "squared": False, "sign": 1, "qkv_bias": True, "scale": 0.5}},
         {"spec": {"num_heads": 1, "out_proj": False}},
+        {"spec": {"num_heads": 4, "rotary": True}},
         {"spec": {"num_heads": 2, "head_dim": 3, "tied": False, "squared": False, "sign": 1, "scale": 1, "gain": 0.25}},
         {
             "spec": {
@@ -83,6 +87,7 @@ class L2Attention(Attention, kind="l2"):
         key_norms: Literal["keys", "mean-of-queries"] = "keys",
         temperature: bool = False,
         qkv_bias: bool = False,
+        rotary: bool = False,
         scale: PositiveFloat | None = None,
         gain: PositiveFloat = 1.0,
         equalized: bool = False,
@@ -95,7 +100,9 @@ class L2Attention(Attention, kind="l2"):
         if not squared and (temperature or key_norms != "keys"):
             option = "temperature" if temperature else "key_norms"
             raise incompatible(option, "needs squared distances; set squared: true or leave this option out")
-        self.dim = dim
+        if rotary:
+            check_rotary(head_dim or dim // num_heads)
+        self.dim, self.rotary = dim, rotary
         self.num_heads, self.squared, self.sign, self.gain = num_heads, squared, sign, gain
         self.key_norms_from_queries = key_norms == "mean-of-queries"
         self.attend = l2_attention.bind(kernel)
@@ -116,7 +123,7 @@ class L2Attention(Attention, kind="l2"):
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         check_nhwc(self, x, self.dim)
         resolution = x.shape[1:3]
-        q, k, v = self.heads(x.flatten(1, 2))
+        q, k, v = self.heads(x)
         norms = None
         if self.key_norms_from_queries:
             norms = q.square().mean(-1)
@@ -130,17 +137,22 @@ class L2Attention(Attention, kind="l2"):
         y: Tensor = self.proj(torch.unflatten(attended, 1, resolution))
         return y
 
-    def heads(self, x: Float[Tensor, "b n c"]) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, x: Float[Tensor, "b h w c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B,heads,N,head_dim]; if tied, keys are the queries."""
+        height, width = x.shape[1:3]
+        x = x.flatten(1, 2)
         if self.tied:
             q, v = (part(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (self.q, self.v))
+            q = rotate_heads(q, height, width) if self.rotary else q
             return q, q, v
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = rotate_heads(q, height, width), rotate_heads(k, height, width)
         return q, k, v
 
     def attention_map(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b heads h w"]:
         """Signed, scaled distance of each pixel's key from each head's mean query, for visualisation."""
-        q, k, _ = self.heads(x.flatten(1, 2))
+        q, k, _ = self.heads(x)
         square = (q.mean(-2, keepdim=True) - k).square().sum(-1)
         distance = square if self.squared else square.sqrt()
         return (self.sign * self.scale * distance).view(*distance.shape[:-1], *x.shape[1:3])

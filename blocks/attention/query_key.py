@@ -36,8 +36,8 @@ class QueryKey(nn.Module):
 
     def __init__(self, head_dim: int, *, qk_norm: bool, rotary: bool, prefix_tokens: int = 0) -> None:
         super().__init__()
-        if rotary and head_dim % 4:
-            raise incompatible("rotary", f"rotates 4 channels of a head together, and a head has {head_dim}")
+        if rotary:
+            check_rotary(head_dim)
         self.q_norm = nn.RMSNorm(head_dim) if qk_norm else None
         self.k_norm = nn.RMSNorm(head_dim) if qk_norm else None
         self.rotary, self.prefix_tokens = rotary, prefix_tokens
@@ -82,6 +82,22 @@ def query_key(
     if not (qk_norm or rotary):
         return nn.Identity()
     return QueryKey(head_dim, qk_norm=qk_norm, rotary=rotary, prefix_tokens=prefix_tokens)
+
+
+def check_rotary(head_dim: int) -> None:
+    """Raise an error if heads of so many channels cannot be rotated.
+
+    Raises:
+        IncompatibleError: The channels do not divide by 4.
+    """
+    if head_dim % 4:
+        raise incompatible("rotary", f"rotates 4 channels of a head together, and a head has {head_dim}")
+
+
+def rotate_heads(x: Float[Tensor, "b n p d"], height: int, width: int) -> Float[Tensor, "b n p d"]:
+    """`rotate` of queries or keys whose pixels are one axis."""
+    pixels = torch.unflatten(x.transpose(1, 2), 1, (height, width))
+    return rotate(pixels).flatten(1, 2).transpose(1, 2)
 
 
 def rotate(x: Float[Tensor, "b h w n d"], theta: float = THETA) -> Float[Tensor, "b h w n d"]:

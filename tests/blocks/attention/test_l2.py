@@ -19,7 +19,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def logits_of(block: L2Attention, x: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of each pair of tokens, and values, by definition."""
-    q, k, v = block.heads(x.flatten(1, 2))
+    q, k, v = block.heads(x)
     distance = (q[..., :, None, :] - k[..., None, :, :]).square().sum(-1)
     if block.key_norms_from_queries:
         means = q.square().mean(-1)
@@ -51,7 +51,7 @@ def test_every_kernel_agrees_with_the_definition(options, kernel):
         1, (height, width)
     )
     with torch.no_grad():
-        q, k, _ = block.heads(x.flatten(1, 2))
+        q, k, _ = block.heads(x)
         selected = next((each for each in l2_attention.kernels() if each.name == kernel), l2_attention.reference)
         if kernel != "auto" and (reasons := selected.unsupported(q, k, v, squared=block.squared)):
             pytest.skip("; ".join(reasons))
@@ -75,6 +75,6 @@ def test_incompatible_options_are_reported():
 
 def test_attention_maps_are_logits_of_the_mean_query():
     block, x = L2Attention(8, num_heads=2).double(), normal(2, 3, 4, 8)
-    q, k, _ = block.heads(x.flatten(1, 2))
+    q, k, _ = block.heads(x)
     expected = -(q.mean(-2, keepdim=True) - k).square().sum(-1) / 2
     torch.testing.assert_close(block.attention_map(x).flatten(2), expected)
