@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 1024  # elements per program: 8 per thread, 16 bytes in 16-bit dtypes
 SIZES = ["rows", "height", "width", "out_height", "out_width", "left", "top"]
 
 
@@ -54,7 +53,7 @@ def resample(
         out_y = row % out_height
     inside = (row < rows)[:, None] & (column < columns)[None, :]
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for p in tl.static_range(TAPS_Y):
+    for p in range(TAPS_Y):  # not unrolled: fewer registers, so more threads run at once
         up_y = out_y * DOWN_Y + p - top
         source_y = up_y // UP_Y
         read_y = (up_y >= 0) & (source_y < height) & (source_y * UP_Y == up_y)
@@ -73,6 +72,11 @@ def resample(
     tl.store(y + offset, (total * gain).to(y.dtype.element_ty), mask=inside)
 
 
+def tile_size(element_size: int, channels_last: bool) -> int:
+    """Elements per program; more would need so many registers that fewer threads run at once."""
+    return 1024 if channels_last and element_size == 2 else 512
+
+
 def launch(
     y: Tensor,
     x: Tensor,
@@ -89,8 +93,9 @@ def launch(
     """Run the kernel on maps [B,C,H,W] that are both channels-last or both contiguous."""
     columns = y.shape[1] if channels_last else y.shape[3]
     rows = y.numel() // columns
-    tile_columns = min(triton.next_power_of_2(columns), 128 if channels_last else TILE)
-    tile_rows = min(TILE // tile_columns, triton.next_power_of_2(rows))
+    tile = tile_size(x.element_size(), channels_last)
+    tile_columns = min(triton.next_power_of_2(columns), 128)
+    tile_rows = min(tile // tile_columns, triton.next_power_of_2(rows))
     grid = (triton.cdiv(rows, tile_rows), triton.cdiv(columns, tile_columns))
     resample[grid](
         y,
