@@ -31,6 +31,7 @@ SAVED: dict[str, tuple[str, ...]] = {  # modes by format
     "JPEG2000": ("L", "RGB"),
     "AVIF": ("RGB",),
     "XBM": ("1",),
+    "QOI": ("RGB", "RGBA"),
     "EPS": ("L", "RGB"),
 }
 EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
@@ -64,7 +65,16 @@ def real_images() -> list[tuple[str, bytes]]:
                     continue  # not every option exists for every mode
                 pictures.append((EXTENSIONS.get(format_name, format_name.lower()), file.getvalue()))
     pictures += [("png", raw_png(b"\x1b\xe4", 8, 2, 0, b"\0\x01")), ("tif", grey_tiff(range(0, 4096, 64), 12))]
-    return pictures
+    return pictures + _pictures_that_pillow_only_reads()
+
+
+def _pictures_that_pillow_only_reads() -> list[tuple[str, bytes]]:
+    pixels = bytes(range(192))  # 8 x 8 in RGB
+    newline = ",\n"
+    xpm = ['"8 8 2 1"', '"a c #ff0000"', '"b c #00ff00"', *['"abababab"'] * 8]
+    sun = struct.pack(">8I", 0x59A66A95, 8, 8, 24, len(pixels), 1, 0, 0) + pixels
+    psd = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 8, 8, 3) + bytes(12) + struct.pack(">H", 0) + pixels
+    return [("xpm", f"/* XPM */\nstatic char *x[] = {{\n{newline.join(xpm)}}};\n".encode()), ("ras", sun), ("psd", psd)]
 
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:

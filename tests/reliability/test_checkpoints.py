@@ -24,7 +24,7 @@ def test_hostile_checkpoints_are_converted_or_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         import_network(path).save(tmp_path / "x.safetensors")
 
-    outcomes = run_sandboxed(convert, hostile_checkpoints(number_of_cases(60, 300), tmp_path, canary, SEED))
+    outcomes = run_sandboxed(convert, hostile_checkpoints(number_of_cases(30, 300), tmp_path, canary, SEED))
     print(summary(outcomes))
     assert failures(outcomes) == []
     assert not canary.exists()

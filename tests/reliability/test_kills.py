@@ -29,7 +29,7 @@ def test_a_training_that_is_killed_at_any_moment_ends_as_one_that_ran_through(tm
     assert finish(whole, lambda number: pipe.write_text(str(number)) and None) == 0
     seconds = time.monotonic() - begin
     events = int(pipe.read_text())
-    count, kills, ends = number_of_cases(6, 100), 0, 0
+    count, kills, ends = number_of_cases(4, 100), 0, 0
     while kills < count:
         folder = tmp_path / "run"
         while True:
