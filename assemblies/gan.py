@@ -138,7 +138,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         self.discriminator.freeze(freeze_d)
         self.loss: Loss = self.fill("loss", loss)
         self.regularizers = nn.ModuleList(
-            self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator, traces))
+            self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator, discriminator, traces))
             for index, regularizer in enumerate(regularizers)
         )
         self.augment: Augment | None = self.fill("augment", augment)
@@ -218,16 +218,21 @@ def _training_problems(
     return problems
 
 
-def _regularizer_context(generator: Any, traces: Mapping[str, Trace]) -> dict[str, Any]:
+def _regularizer_context(generator: Any, discriminator: Any, traces: Mapping[str, Trace]) -> dict[str, Any]:
     trace = traces["generator"]
     num_styles = sum(step.num_styles for step in trace.steps) if trace.complete else None
-    return {"cond_dim": cond_dim_of(generator), "condition": condition_spec(generator), "num_styles": num_styles}
+    return {
+        "cond_dim": cond_dim_of(generator),
+        "condition": condition_spec(generator),
+        "num_styles": num_styles,
+        "has_features": hasattr(discriminator.block, "features"),
+    }
 
 
 def _part_problems(spec: Spec, traces: Mapping[str, Trace]) -> list[Problem]:
     """Problems of the loss, the augmentation and the regularizers, which are built on the meta device."""
     try:
-        context = _regularizer_context(spec.generator, traces)
+        context = _regularizer_context(spec.generator, spec.discriminator, traces)
     except IncompatibleError:  # the generator's trace reports it
         return []
     parts: list[tuple[tuple[str | int, ...], Spec | None]] = [(("loss",), spec.loss), (("augment",), spec.augment)]

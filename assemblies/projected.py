@@ -90,14 +90,21 @@ class ProjectedDiscriminator(Discriminator, kind="projected"):
         return _trace(spec.networks, spec.head, resolution, image_channels, cond_dim)
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
+        return self.logits(self.features(image), c)
+
+    def features(self, image: Float[Tensor, "b k h w"]) -> list[Float[Tensor, "b c 1 n"]]:
+        """The features that enter the heads, network by network and depth by depth."""
         image = to_symmetric(image, self.value_range)
-        logits = []
-        network: Any
-        heads: Any
-        for network, heads in zip(self.networks, self.heads, strict=True):
-            for tokens, head in zip(network(self.fit(image, network.input_size)), heads, strict=True):
-                logits.append(head(as_map(tokens), c).flatten(1))
-        return torch.cat(logits, dim=1)
+        networks: Any = self.networks
+        return [as_map(tokens) for network in networks for tokens in network(self.fit(image, network.input_size))]
+
+    def logits(
+        self, features: list[Float[Tensor, "b c 1 n"]], c: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b n"]:
+        """The logits of all heads, side by side."""
+        all_heads: Any = self.heads
+        heads = [head for of_network in all_heads for head in of_network]
+        return torch.cat([head(each, c).flatten(1) for head, each in zip(heads, features, strict=True)], dim=1)
 
     def fit(self, image: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k i j"]:
         """In training, images larger than `size` cropped or downsampled to it at random; otherwise as they are."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blocks.families import Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from blocks.regularizer.fake_images import fake_images
-from blocks.regularizer.squared_gradients import squared_gradients
+from blocks.regularizer.squared_gradients import Place, check_place, squared_gradients
 
 
 class R2(Regularizer, kind="r2"):
@@ -22,20 +22,33 @@ class R2(Regularizer, kind="r2"):
     The gradient is that of the sum of all logits D(T(g)) by the image g before the GAN's augmentation T.
 
     Args:
+        has_features: Whether the discriminator has features of frozen networks.
         gamma: Weight of the penalty; a number or a schedule.
+        at: Where the gradient is taken: "image", or "features", those of frozen networks that enter the heads of a
+            projected discriminator.
+
+    Raises:
+        IncompatibleError: The discriminator has no such features.
     """
 
     side = "discriminator"
     second_order = True
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
 
-    def __init__(self, *, gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0) -> None:
+    def __init__(
+        self,
+        has_features: bool = True,
+        *,
+        gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0,
+        at: Place = "image",
+    ) -> None:
         super().__init__()
-        self.schedule = gamma
+        check_place(at, has_features)
+        self.schedule, self.place = gamma, at
         self.at(0)
 
     def at(self, images: int) -> None:
         self.gamma = value_at(self.schedule, images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        return squared_gradients(networks, fake_images(networks, batch), batch.c).mean() * (self.gamma / 2)
+        return squared_gradients(networks, fake_images(networks, batch), batch.c, self.place).mean() * (self.gamma / 2)

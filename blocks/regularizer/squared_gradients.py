@@ -5,17 +5,44 @@ Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from blocks.families import Networks
+from registry import incompatible
+
+Place = Literal["image", "features"]
+
+
+def check_place(at: Place, has_features: bool) -> None:
+    """Raise an error if a penalty is on features and the discriminator has none.
+
+    Raises:
+        IncompatibleError: It has none.
+    """
+    if at == "features" and not has_features:
+        fact = "the discriminator has no features of frozen networks"
+        raise incompatible("at", f"{fact}; take at: image, or a discriminator of kind projected")
 
 
 def squared_gradients(
-    networks: Networks, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
+    networks: Networks, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None, at: Place = "image"
 ) -> Float[Tensor, " b"]:
-    """|gradient of the sum of all logits D(T(x))|^2 by each image x, before the augmentation T."""
+    """|gradient of the sum of all logits D(T(x))|^2 by each image x, before the augmentation T.
+
+    At "features" the gradient is by the features that enter the heads of a discriminator on frozen networks.
+    """
+    if at == "features":
+        discriminator: Any = networks.discriminator
+        with torch.no_grad():
+            features = discriminator.features(networks.augment(image))
+        features = [each.detach().requires_grad_() for each in features]
+        logits = discriminator.logits(features, c)
+        gradients = torch.autograd.grad(logits.sum(), features, create_graph=True)
+        return torch.stack([gradient.square().flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0)
     image = image.detach().requires_grad_()
     logits = networks.discriminator(networks.augment(image), c)
     (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from assemblies import GAN, ProjectedDiscriminator, check, load_discriminator, parse, save_model
+from blocks.families import Batch, Networks
+from blocks.regularizer.r1 import R1
+from blocks.regularizer.r2 import R2
 from ganblocks.pixels import from_bytes
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.trainer import Trainer
-from registry import IncompatibleError
+from registry import IncompatibleError, second_order
 from tests import tiny
 
 VIT = {
@@ -197,3 +200,24 @@ def test_steps_of_a_projected_discriminator_cannot_be_frozen() -> None:
         check(spec)
     with pytest.raises(IncompatibleError, match="freeze_d   a discriminator of kind projected cannot be frozen"):
         spec.build()
+
+
+@pytest.mark.parametrize("kind", ["r1", "r2"])
+def test_penalties_on_features_are_those_of_the_heads_alone(kind: str) -> None:
+    discriminator, images = projected().double().eval(), torch.rand(3, 3, 16, 16, dtype=torch.float64)
+    networks = Networks(torch.nn.Identity(), discriminator, lambda image: 2 * image)
+    regularizer = (R1 if kind == "r1" else R2)(gamma=2.0, at="features")
+    with second_order():
+        penalty = regularizer(networks, Batch(real=images, fake=images))
+        features = [each.detach().requires_grad_() for each in discriminator.features(2 * images)]
+        gradients = torch.autograd.grad(discriminator.logits(features).sum(), features)
+    torch.testing.assert_close(penalty, sum((each**2).sum() for each in gradients) / 3)
+    weights = torch.autograd.grad(penalty, [each for each in discriminator.parameters() if each.requires_grad][:1])
+    assert weights[0].abs().max() > 0
+
+
+def test_a_penalty_on_features_needs_a_discriminator_that_has_them() -> None:
+    document = tiny.gan(regularizers=[{"kind": "r1", "at": "features"}])
+    with pytest.raises(IncompatibleError, match=r"regularizers\.0\.at.*no features of frozen networks"):
+        check(parse(document))
+    assert check(parse(document | {"discriminator": PROJECTED}))
