@@ -17,12 +17,13 @@ first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do 
 PYTHON ?= $(or $(call first_python,$(CAN_MAKE_VENV)),$(call first_python,$(NEW_ENOUGH)),python3)
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test slow-test gpu-test lint extras build clean
+.PHONY: help demo test slow-test gpu-test gpu-bench lint extras build clean
 
 help:
 	@echo "make demo    compose a GAN, train it on handwritten digits and look at what it learnt: about five minutes"
 	@echo "make test    run the default tests"
 	@echo "make gpu-test  run the tests that need or can use a CUDA device there"
+	@echo "make gpu-bench  measure kernels and whole models on a CUDA device, in six minutes"
 	@echo "make lint    check style and types"
 	@echo "make extras  add natten and xformers, faster attention, where they can be built"
 	@echo "make build   make a wheel and a source distribution in dist/"

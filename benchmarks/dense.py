@@ -24,25 +24,28 @@ QUICK_SIZES = ((2, 2, 16, 8),)
 LINFORMER_KEYS = 256
 
 
-def draw(case: str, size: tuple[int, ...], device: str, gradients: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
+def draw(
+    case: str, size: tuple[int, ...], device: str, gradients: bool, dtype: str = "float32"
+) -> tuple[list[Tensor], dict[str, Tensor]]:
     """q, k, v and the bias of a case. Linformer's keys and values are already projected to fewer tokens."""
     batch, heads, tokens, head_dim = size
     keys = min(LINFORMER_KEYS, tokens // 2) if case == "linformer" else tokens
     shapes = [(batch, heads, n, head_dim) for n in (tokens, keys, keys)]
-    qkv = [torch.randn(shape, device=device, requires_grad=gradients) for shape in shapes]
-    if case != "biased":
-        return qkv, {}
-    return qkv, {"bias": torch.randn(heads, tokens, tokens, device=device, requires_grad=gradients)}
+    options = {"device": device, "dtype": getattr(torch, dtype), "requires_grad": gradients}
+    qkv = [torch.randn(shape, **options) for shape in shapes]
+    return qkv, {"bias": torch.randn(heads, tokens, tokens, **options)} if case == "biased" else {}
 
 
 def op_of(case: str) -> Op:
     return l2_attention if case == "l2" else attention
 
 
-def make_run(case: str, name: str, size: tuple[int, ...], device: str, gradients: bool) -> Callable[[], object]:
+def make_run(
+    case: str, name: str, size: tuple[int, ...], device: str, gradients: bool, dtype: str = "float32"
+) -> Callable[[], object]:
     """The timed function: a kernel, or a kernel and its gradients."""
     torch.manual_seed(0)
-    qkv, kwargs = draw(case, size, device, gradients)
+    qkv, kwargs = draw(case, size, device, gradients, dtype)
     kernel = next(kernel for kernel in op_of(case).kernels() if kernel.name == name)
     kernel.unavailable()  # binds the ops that the kernel calls
     run: Callable[[], Tensor] = partial(kernel.run, *qkv, **kwargs)
@@ -50,22 +53,21 @@ def make_run(case: str, name: str, size: tuple[int, ...], device: str, gradients
 
 
 def measure_case(
-    case: str, size: tuple[int, ...], gradients: bool, options: argparse.Namespace, rate: float
+    case: str, size: tuple[int, ...], gradients: bool, dtype: str, options: argparse.Namespace, rate: float
 ) -> list[dict[str, Any]]:
     """A row for each kernel that supports the call."""
-    qkv, kwargs = draw(case, size, options.device, gradients)
+    qkv, kwargs = draw(case, size, options.device, gradients, dtype)
     op, (batch, heads, tokens, head_dim) = op_of(case), size
     columns = {"case": case, "batch": batch, "heads": heads, "tokens": tokens, "head_dim": head_dim}
-    columns["pass"] = "forward+backward" if gradients else "forward"
+    columns |= {"dtype": dtype, "pass": "forward+backward" if gradients else "forward"}
     able = [kernel for kernel in op.kernels() if not (kernel.unavailable() or kernel.unsupported(*qkv, **kwargs))]
-    times = measure.medians(
-        measure.interleaved(
-            {kernel.name: make_run(case, kernel.name, size, options.device, gradients) for kernel in able},
-            rounds=3 if options.quick else 7,
-            device=options.device,
-            seconds=1.5,
-        )
+    runs, failures = measure.runnable(
+        {kernel.name: partial(make_run, case, kernel.name, size, options.device, gradients, dtype) for kernel in able}
     )
+    able = [kernel for kernel in able if kernel.name in runs]
+    limit = 1.5 if options.device == "cpu" else 0.4
+    rounds = 3 if options.quick else 7
+    times = measure.medians(measure.interleaved(runs, rounds=rounds, device=options.device, seconds=limit))
     operations = (3 if gradients else 1) * 4 * batch * heads * tokens * qkv[1].shape[2] * head_dim
     with_memory = not options.quick and tokens >= 1024
     return [
@@ -75,10 +77,10 @@ def measure_case(
             "ms": 1e3 * times[kernel.name],
             "times reference": times["reference"] / times[kernel.name],
             "matmul rate %": 100 * operations / times[kernel.name] / rate,
-            "peak MB": peak(case, kernel.name, size, options.device, gradients) if with_memory else None,
+            "peak MB": peak(case, kernel.name, size, options.device, gradients, dtype) if with_memory else None,
         }
         for kernel in able
-    ]
+    ] + [columns | {"kernel": name, "skipped": reason} for name, reason in failures.items()]
 
 
 def peak(*case: Any) -> float | None:
@@ -95,7 +97,9 @@ def main() -> None:
         for case in CASES:
             for size in QUICK_SIZES if options.quick else SIZES:
                 for gradients in (False, True):
-                    rows += measure_case(case, size, gradients, options, rate)
+                    for dtype in ("float32",) if options.device == "cpu" else ("bfloat16", "float32"):
+                        if measure.in_time(options, case, size, dtype):
+                            rows += measure_case(case, size, gradients, dtype, options, rate)
     print(machine, measure.table(rows), sep="\n")
     measure.save(options.output, machine, rows)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ganblocks", "torch", "natten", "xformers", "triton")
+TIMING_SECONDS, MOST_REPEATS = 2e-3, 100  # of a timing on a GPU
 CODE = ("assemblies", "benchmarks/*.py", "blocks", "ganblocks", "plugins", "registry")  # what a measurement depends on
 TUNED_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
 """Environment with which glibc keeps large freed blocks, as `ganblocks.malloc.tune_malloc` sets it."""
@@ -85,31 +88,58 @@ def interleaved(
     device: str | torch.device = "cpu",
     seconds: float | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each run of each candidate; every round runs all of them once.
+    """Seconds of each run of each candidate; every round times all of them once.
+
+    On a GPU a timing is the mean of so many runs that waiting for the GPU and starting the first kernel hardly count.
 
     Args:
         candidates: Functions to run, by name.
         rounds: Timed runs of each candidate.
         warm: Untimed runs of each candidate before the first round.
-        device: Device that they compute on; on a GPU a run ends when the GPU is idle.
+        device: Device that they compute on; on a GPU a timing ends when the GPU is idle.
         seconds: No round starts after this time; at least one is run.
     """
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
+    on_gpu = torch.device(device).type == "cuda"
+    wait = torch.cuda.synchronize if on_gpu else _nothing
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for run in candidates.values():
+    repeats = dict.fromkeys(candidates, 1)
+
+    def measure(run: Callable[[], object], repeats: int) -> float:
+        wait()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        wait()
+        return (time.perf_counter() - start) / repeats
+
+    for name, run in candidates.items():
         for _ in range(warm):
             run()
+        if on_gpu:
+            repeats[name] = max(1, min(MOST_REPEATS, round(TIMING_SECONDS / measure(run, 1))))
     first_start = time.perf_counter()
     for _ in range(rounds):
         for name, run in candidates.items():
-            wait()
-            start = time.perf_counter()
-            run()
-            wait()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(measure(run, repeats[name]))
         if seconds is not None and time.perf_counter() - first_start > seconds:
             break
     return times
+
+
+def runnable(
+    makers: Mapping[str, Callable[[], Callable[[], object]]],
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """The candidates that run, each made and run once, and why the others do not, such as for want of memory."""
+    runs, reasons = {}, {}
+    for name, make in makers.items():
+        try:
+            run = make()
+            run()
+        except Exception as error:  # of any kernel or library
+            reasons[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        else:
+            runs[name] = run
+    return runs, reasons
 
 
 def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -195,6 +225,7 @@ def parse_options(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds, to test the benchmark itself")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no case starts [none]")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument(
         "--output", type=Path, default=None, help=f"JSON file (default: {RESULTS.name}/{name}-DEVICE.json)"
@@ -202,10 +233,27 @@ def parse_options(
     if add_options is not None:
         add_options(parser)
     options = parser.parse_args()
+    options.deadline = time.perf_counter() + options.budget
     torch.set_num_threads(options.threads)
     if options.output is None and not options.quick:
-        options.output = RESULTS / f"{name}-{torch.device(options.device).type}.json"
+        options.output = RESULTS / f"{name}-{device_slug(options.device)}.json"
     return options
+
+
+def in_time(options: argparse.Namespace, *case: object) -> bool:
+    """Whether the budget allows another case; prints it if not."""
+    if time.perf_counter() < options.deadline:
+        return True
+    print("not measured, the budget is spent:", *case, flush=True)
+    return False
+
+
+def device_slug(device: str | torch.device) -> str:
+    """The device in names of result files, such as cpu or cuda-H200."""
+    if torch.device(device).type != "cuda":
+        return torch.device(device).type
+    words = torch.cuda.get_device_name(device).split()
+    return "-".join(["cuda", *(word for word in words if not re.fullmatch(r"NVIDIA|\d+GB|HBM\w*", word))])
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

@@ -30,12 +30,13 @@ def select(rows: Iterable[Row], **values: Any) -> list[Row]:
 
 
 def source(*names: str) -> str:
-    """A line for each file: processor, threads, PyTorch, commit and load of its measurement."""
+    """A line for each file: GPU, processor, threads, PyTorch, commit and load of its measurement."""
     lines = []
     for name in names:
         result, _ = load(name)
-        machine, commit = result["machine"], result["commit"]
+        machine, commit = result["machine"], result["commit"] or "unknown"
         cores, _, model = machine["processor"].partition(" x ")
+        model = f"{machine['gpu']['name']} beside {model}" if "gpu" in machine else model
         changes = " with uncommitted changes" if commit.endswith("-dirty") else ""
         lines.append(
             f"`{name}`: {model}, {cores} cores, {machine['threads']} threads, PyTorch {machine['packages']['torch']}, "
@@ -134,9 +135,48 @@ def bfloat16() -> str:
     return markdown(["preset", "batch", "float32: s / image", "bfloat16: s / image"], rows) + "\n\n" + source(*files)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (neighborhood, dense, convolution, generators, bfloat16)
-}
+def gpu(name: str, table: Callable[[list[dict[str, Any]]], str]) -> str:
+    """A table for each GPU that a benchmark was run on."""
+    files = sorted(path.name for path in RESULTS.glob(f"{name}-cuda-*.json"))
+    return "\n\n".join(f"{table(load(each)[1])}\n\n{source(each)}" for each in files) or "No GPU has been measured yet."
+
+
+def neighborhood_gpu() -> str:
+    return gpu("neighborhood", lambda rows: side_by_side(rows, ("dtype", "side", "dilation", "bias", "gradients")))
+
+
+def dense_gpu() -> str:
+    columns = ("case", "batch", "heads", "tokens", "head_dim", "dtype", "pass")
+    return gpu("dense", lambda rows: side_by_side(rows, columns))
+
+
+def convolution_gpu() -> str:
+    columns = ("op", "case", "batch", "channels", "side", "dtype", "pass")
+    return gpu("convolution", lambda rows: side_by_side(rows, columns))
+
+
+def generators_gpu() -> str:
+    columns = ("preset", "precision", "pass", "batch")
+    return gpu("generators", lambda rows: side_by_side(rows, columns, candidate="mode"))
+
+
+def side_by_side(rows: Sequence[Row], columns: Sequence[str], candidate: str = "kernel") -> str:
+    """A line per case with the milliseconds of each candidate, the fastest in bold."""
+    cases = dict.fromkeys(tuple(row[name] for name in columns) for row in rows)
+    names = list(dict.fromkeys(row[candidate] for row in rows))
+    lines = []
+    for case in cases:
+        times = {row[candidate]: row["ms"] for row in select(rows, **dict(zip(columns, case, strict=True)))}
+        best = min(times.values())
+        cells = [number(times.get(name)) for name in names]
+        cells = [f"**{cell}**" if times.get(name) == best else cell for name, cell in zip(names, cells, strict=True)]
+        lines.append([*(("yes" if each else "no") if isinstance(each, bool) else str(each) for each in case), *cells])
+    return markdown([*columns, *(f"{name}: ms" for name in names)], lines, len(columns))
+
+
+CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16)
+GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu)
+TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 
 
 def render(page: str) -> str:

@@ -46,11 +46,14 @@ def launch(order: int, x: Tensor, shifts: Shifts, options: Options, *factors: Te
     y = torch.empty_like(x)
     if x.numel():
         activation, slope, gain, clamp, dim = options
+        bias, scale, noise = (None if each is None else each.contiguous() for each in shifts)
         first, second = (*(_with_strides_of(x, each) for each in factors), None, None)[:2]
         triton_kernel.launch(
             y,
             x,
-            *(None if each is None else each.contiguous() for each in shifts),
+            bias,
+            scale,
+            noise,
             first,
             second,
             channels=x.shape[dim],

@@ -110,7 +110,7 @@ class Triton(Kernel):
         gain: float = 1.0,
         flip_filter: bool = False,
     ) -> Float[Tensor, "b c i j"]:
-        return resampling(x, filter.contiguous(), Options(pair(up), pair(down), tuple(padding), gain, flip_filter))
+        return resampling(x, filter.contiguous(), Options(pair(up), pair(down), padding, gain, flip_filter))
 
 
 def _interpreted() -> bool:
