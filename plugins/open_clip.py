@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ from blocks.common.computed_buffer import computed_buffer
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.common.pretrained.guidance import preprocess, random_crop, spherical_distance
-from blocks.families import Batch, Condition, Networks, Regularizer
+from blocks.families import Batch, Condition, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from plugins.clip_metrics import ClipScore, OpenClipExtractor
 from plugins.clip_towers import TINY, Model, build, configuration, tokens
 from registry import Register, Spec, hookimpl, incompatible
@@ -94,7 +94,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         condition: Spec of the condition.
         model: Name of one of open_clip's models, such as ViT-L-14, or its configuration.
         weights: Name of weights that open_clip knows for the model, such as openai, or a file; null for random weights.
-        weight: Weight of the term.
+        weight: Weight of the term; a number or a schedule.
         crop: Side of the random square crop that is embedded, in pixels; smaller images are embedded whole.
         precision: Precision of the image encoder.
     """
@@ -113,7 +113,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         *,
         model: Model,
         weights: str | None = None,
-        weight: Annotated[float, Field(ge=0)] = 0.2,
+        weight: Annotated[Scheduled, ScheduledIn(ge=0)] = 0.2,
         crop: PositiveInt = 64,
         precision: Precision = "float32",
     ) -> None:
@@ -126,7 +126,8 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         if tower.embed_dim != cond_dim:
             fact = f"embeds images in {tower.embed_dim} features, but the condition has {cond_dim}"
             raise incompatible("model", f"{fact}; use the same CLIP")
-        self.weight, self.crop = weight, crop
+        self.schedule, self.crop = weight, crop
+        self.at(0)
         size: Any = tower.network.image_size
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         if weights is None:  # random weights differ at each start, so they are saved
@@ -136,6 +137,9 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
             self.tower = FrozenModule(tower.network.to(self.dtype), tower.source)
         for name in ("mean", "std"):
             computed_buffer(self, name, torch.tensor, getattr(tower, name))
+
+    def at(self, images: int) -> None:
+        self.weight = value_at(self.schedule, images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.c is not None, "guidance needs captions"

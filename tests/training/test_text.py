@@ -216,6 +216,16 @@ def test_guidance_moves_images_towards_their_captions(clip, weights):
     assert not guidance.state_dict()
 
 
+def test_the_weight_of_guidance_follows_its_schedule(weights):
+    schedule = {"kind": "linear", "init": 1.0, "final": 0.0, "kimg": 1}
+    guidance = ClipGuidance(6, model=TINY, weights=str(weights), weight=schedule)
+    found = []
+    for images in (0, 500, 1000):
+        guidance.at(images)
+        found.append(guidance.weight)
+    assert found == [1.0, 0.5, 0.0]
+
+
 def test_guidance_needs_captions_of_the_same_clip(weights):
     term = {"kind": "clip-guidance", "model": TINY, "weights": str(weights)}
     with pytest.raises(IncompatibleError, match="guidance needs captions, and the generator is unconditional"):
