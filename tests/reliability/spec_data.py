@@ -36,7 +36,9 @@ def places(data: Any, seen: set[int] | None = None) -> list[Place]:
 
 
 def blocks(data: Any) -> list[Place]:
-    return [(parent, key) for parent, key in places(data) if isinstance(parent[key], dict) and "kind" in parent[key]]
+    """The places of mappings with a kind."""
+    mappings = [place for place in places(data) if isinstance(place[0][place[1]], dict)]
+    return [(parent, key) for parent, key in mappings if isinstance(parent[key].get("kind"), str)]
 
 
 def _any_place(rng: random.Random, data: Any) -> Place:
@@ -105,7 +107,7 @@ def other_kind(rng: random.Random, data: Any) -> Any:
     if found := blocks(data):
         parent, key = rng.choice(found)
         kinds = [entry for entry in catalogue.entries() if entry.block.kind]
-        same = [entry for entry in kinds if catalogue.get(entry.block.family_name, str(parent[key]["kind"]))]
+        same = [entry for entry in kinds if catalogue.get(entry.block.family_name, parent[key]["kind"])]
         block = rng.choice(same if same and rng.random() < 0.7 else kinds).block
         examples = [example.get("spec", {}) for example in getattr(block, "examples", ())]
         options = rng.choice((parent[key], {}, *examples))
@@ -117,7 +119,7 @@ def set_option(rng: random.Random, data: Any) -> Any:
     """An option of a block, left out or not, gets a value."""
     if found := blocks(data):
         parent, key = rng.choice(found)
-        kind = str(parent[key]["kind"])
+        kind = parent[key]["kind"]
         names = [
             name for entry in catalogue.entries() if entry.block.kind == kind for name in entry.block.Spec.model_fields
         ]
@@ -130,7 +132,7 @@ def valid_option(rng: random.Random, data: Any) -> Any:
     """An option of a block gets another value of its type."""
     if found := blocks(data):
         parent, key = rng.choice(found)
-        kind = str(parent[key]["kind"])
+        kind = parent[key]["kind"]
         specs = [entry.block.Spec for entry in catalogue.entries() if entry.block.kind == kind]
         if specs:
             schema = schema_of(rng.choice(specs))
@@ -184,7 +186,7 @@ def valid_kind(rng: random.Random, data: Any) -> Any:
     """A block is replaced by another of its family."""
     if found := blocks(data):
         parent, key = rng.choice(found)
-        families = [family for family in Block.families if catalogue.get(family, str(parent[key]["kind"]))]
+        families = [family for family in Block.families if catalogue.get(family, parent[key]["kind"])]
         if families:
             parent[key] = block_of(rng, rng.choice(families))
     return data
