@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +44,7 @@ class Warp(nn.Module):
             return image  # without a warp, the two filters cancel
         else:
             left, top, right, bottom = (int(side) for side in self.margins(image, inverse).tolist())
-            padded = F.pad(image, (left, right, top, bottom), mode="reflect")
+            padded = pad_by_reflection(image, left, right, top, bottom)
         upsampled = self.resample(padded, self.filter, up=2, padding=(6, 5, 6, 5), gain=4.0)
         corner = filled((left, top), inverse)
         warped = self.sample(upsampled, 2 * (self.sources(image, inverse) + corner))
@@ -64,7 +64,7 @@ class Warp(nn.Module):
     def pad_fully(self, image: Float[Tensor, "b k h w"], inverse: Matrix) -> tuple[Float[Tensor, "b k i j"], int, int]:
         """The image with the largest padding, 0 where the batch needs none: shapes do not depend on values."""
         height, width = image.shape[2:]
-        padded = F.pad(image, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
+        padded = pad_by_reflection(image, width - 1, width - 1, height - 1, height - 1)
         left, top, right, bottom = self.margins(image, inverse)
         columns, rows = (
             (torch.arange(1 - size, 2 * size - 1, device=image.device) >= -before)
@@ -83,6 +83,22 @@ class Warp(nn.Module):
         from_x, from_y, offset = (inverse[:, None, None, :2, axis] for axis in range(3))
         centre = filled(((width - 1) / 2, (height - 1) / 2), inverse)
         return x[:, None] * from_x + y[:, None, None] * from_y + (offset + centre)
+
+
+def pad_by_reflection(
+    image: Float[Tensor, "b k h w"], left: int, right: int, top: int, bottom: int
+) -> Float[Tensor, "b k i j"]:
+    """Reflection padding. Where PyTorch has no deterministic gradient of it, pixels are taken by their index."""
+    if not (image.is_cuda and torch.are_deterministic_algorithms_enabled()):
+        return F.pad(image, (left, right, top, bottom), mode="reflect")
+    rows = reflected(image.shape[2], top, bottom, image.device)
+    return image[:, :, rows][:, :, :, reflected(image.shape[3], left, right, image.device)]
+
+
+def reflected(size: int, before: int, after: int, device: torch.device) -> Int64[Tensor, " i"]:
+    """The pixel along an axis that each pixel of the padded axis repeats."""
+    last = size - 1
+    return last - (last - torch.arange(-before, size + after, device=device).abs()).abs()
 
 
 def has_known_values(image: Tensor) -> bool:

@@ -221,3 +221,10 @@ def test_geometric_transforms_use_the_ops() -> None:
     with recording() as ran:
         ADA()(image)
     assert ran == []  # nothing is warped at p 0, so nothing is resampled
+
+
+def test_reflection_by_index_is_reflection_padding() -> None:
+    image = torch.randn(2, 3, 5, 7)
+    rows, columns = warp.reflected(5, 4, 3, image.device), warp.reflected(7, 6, 2, image.device)
+    padded = torch.nn.functional.pad(image, (6, 2, 4, 3), mode="reflect")
+    assert torch.equal(image[:, :, rows][:, :, :, columns], padded)
