@@ -82,6 +82,8 @@ class ADA(Augment, kind="ada"):
         if limit is not None and initial > limit:
             raise incompatible("p", f"starts at {initial:g}, above its limit {limit:g}")
         self.schedule = p if isinstance(p, Spec) else None
+        if self.schedule is not None and limit is not None and (highest := self.schedule.build().bounds()[1]) > limit:
+            raise incompatible("p", f"reaches {highest:g}, above its limit {limit:g}")
         if self.schedule is not None and target is not None:
             raise incompatible("p", f"changes by a schedule and adapts to the target {target:g}; set target: null")
         self.target, self.kimg, self.interval, self.limit, self.bands = target, kimg, interval, limit, bands

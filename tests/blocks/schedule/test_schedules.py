@@ -81,3 +81,5 @@ def test_the_probability_of_ada_follows_its_schedule() -> None:
     assert strengths == pytest.approx([0, 0.3, 0.6])
     with pytest.raises(IncompatibleError, match="set target: null"):
         ADA(p={"kind": "linear", "init": 0, "final": 0.6, "kimg": 2})
+    with pytest.raises(IncompatibleError, match="reaches 2, above its limit 1"):
+        ADA(p={"kind": "linear", "init": 0, "final": 2, "kimg": 2}, target=None)
