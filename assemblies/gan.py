@@ -15,7 +15,7 @@ from torch import nn
 from assemblies.condition import cond_dim_of, condition_spec
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
 from assemblies.generator import Generator, LayeredGenerator
-from assemblies.trace import Trace, build_on_meta
+from assemblies.trace import Trace, build_on_meta, check_shapes
 from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
@@ -186,6 +186,7 @@ def check(
     elif issubclass(spec.block, Discriminator):
         if resolution is None:
             raise incompatible((), "a discriminator alone has no image size: pass the resolution, e.g. --resolution 64")
+        check_shapes((), image=(image_channels, *resolution))
         traces = {"discriminator": spec.block.trace(spec, resolution, image_channels, 0)}
         problems = list(traces["discriminator"].problems)
     elif spec.block.family_name == "multi-stage":

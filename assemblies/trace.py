@@ -171,7 +171,7 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any],
     block = build_on_meta(path, spec, context)
     _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
     features, image, logits = _shape(state.features), _shape(state.image), _shape(state.logits)
-    _check_shapes(path, features=features, image=image, logits=logits)
+    check_shapes(path, features=features, image=image, logits=logits)
     return Step(
         path,
         spec,
@@ -255,10 +255,19 @@ def check_memory(parameters: int) -> None:
         raise incompatible((), f"{fact}, and this machine has {memory / 1e9:,.0f} GB of memory; take smaller sizes")
 
 
-def _check_shapes(path: tuple[str | int, ...], **shapes: Shape | None) -> None:
+def check_shapes(path: tuple[str | int, ...], **shapes: Shape | None) -> None:
+    """Refuse maps and images that no kernel can index.
+
+    Args:
+        path: The path of the step that makes them.
+        **shapes: Shapes without the batch axis, by what they are shapes of.
+
+    Raises:
+        IncompatibleError: One of them has more than `MAX_VALUES` values.
+    """
     for name, shape in shapes.items():
         if shape is not None and (values := math.prod(shape)) > MAX_VALUES:
-            fact = f"makes {name} of {' x '.join(map(str, shape))} = {values:.3g} values for each image"
+            fact = f"has {name} of {' x '.join(map(str, shape))} = {values:.3g} values for each image"
             cure = "at most 2^31 - 1 are possible, because kernels have indices of 32 bits; take a smaller size"
             raise IncompatibleError([Problem(path, f"{fact}; {cure}")])
 

@@ -101,7 +101,7 @@ def start(**options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "location", "message"),
     [
-        (generator(start(dim=2**31 - 1), "to-rgb"), "synthesis.0", "makes features of 2147483647 x 4 x 4"),
+        (generator(start(dim=2**31 - 1), "to-rgb"), "synthesis.0", "has features of 2147483647 x 4 x 4"),
         (generator(start(), {"kind": "upsample-linear", "repeat": 99}, "to-rgb"), "synthesis.1", "at most 2^31 - 1"),
         (generator(start(), "to-rgb", z_dim=2**31 - 1), "mapping", "overflow"),
         (generator(start(), "to-rgb", z_dim=10**6), "mapping", "32,000 GB in float32"),
