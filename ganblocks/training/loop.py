@@ -24,6 +24,7 @@ from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.loss_curves import save_losses
 from ganblocks.training.logs.progress_log import ProgressLog
+from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.options import TrainOptions, resume_command
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
 from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
@@ -66,7 +67,11 @@ class TrainingLoop:
         self.run_record = describe_run(identity, self.spec, options.command)
         self.first = trainer.images
         self.target = num_target_images(self.spec)
-        self.log = ProgressLog(folder, self.target, self.first, quiet=options.quiet, active=self.distributed.is_main)
+        is_main = self.distributed.is_main
+        self.trackers = Trackers(options.track if is_main else (), folder.path, options.model_dump(mode="json"))
+        self.log = ProgressLog(
+            folder, self.target, self.first, quiet=options.quiet, active=is_main, trackers=self.trackers
+        )
         self.conditions = ConditionEncoder(
             trainer.generator, images, self.distributed.device, trains_condition=self.spec.trainable.condition
         )
@@ -223,6 +228,7 @@ class TrainingLoop:
             images = generate(generator, range(count), c=c)
         with disk_errors(path, images.numel()):
             save_grid(images, path, value_range=generator.value_range)
+        self.trackers.picture(path, self.trainer.images)
 
     def save(self, *, force: bool = False) -> None:
         """Write checkpoint, model and loss curves, if `save_every_seconds` have passed since the last time."""

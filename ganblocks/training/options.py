@@ -13,7 +13,7 @@ from ganblocks.options import Flag, Options
 from ganblocks.precision import Precision
 
 DATA, LENGTH, OPTIMISATION, OUTPUT, HARDWARE = "Data", "Length", "Optimisation", "Output", "Hardware"
-NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "quiet")
+NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "track", "quiet")
 
 
 class TrainOptions(Options):
@@ -48,6 +48,11 @@ class TrainOptions(Options):
     ] = None
     log_every_kimg: Annotated[float, Field(gt=0, description="Log losses, draw samples."), Flag(OUTPUT)] = 4.0
     save_every_seconds: Annotated[float, Field(ge=0, description="Seconds between checkpoints."), Flag(OUTPUT)] = 60.0
+    track: Annotated[
+        tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...],
+        Field(description="tensorboard, wandb, trackio or mlflow; repeat."),
+        Flag(OUTPUT, metavar="TRACKER", type=list[str]),
+    ] = ()
     quiet: Annotated[bool, Field(description="Print nothing."), Flag(OUTPUT)] = False
     device: Annotated[
         str | None,
@@ -72,7 +77,9 @@ def resume_command(options: TrainOptions, out: Path, processes: int) -> str:
     for name in NOT_RECORDED:
         value, default = getattr(options, name), TrainOptions.model_fields[name].default
         if value != default:
-            arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [f"{value}"])
+            flag = f"--{name.replace('_', '-')}"
+            for each in value if isinstance(value, tuple) else (value,):
+                arguments += [flag] if each is True else [flag, f"{each}"]
     if processes == 1:
         return shlex.join(arguments)
     if int(os.environ.get("LOCAL_WORLD_SIZE", processes)) == processes:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.run.folder import RunFolder
 from registry.text import printable
 
@@ -40,10 +41,21 @@ class ProgressLog:
         images: Images in the steps done before.
         quiet: Whether nothing is shown; the log is written all the same.
         active: False in processes that neither write nor show anything.
+        trackers: Get the numbers of all records too.
     """
 
-    def __init__(self, folder: RunFolder, target: int, images: int, *, quiet: bool, active: bool) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        target: int,
+        images: int,
+        *,
+        quiet: bool,
+        active: bool,
+        trackers: Trackers | None = None,
+    ) -> None:
         self.folder = folder
+        self.trackers = trackers
         self.active = active
         self.screen = Screen(quiet=quiet or not active)
         self.bar = Progress(
@@ -67,6 +79,8 @@ class ProgressLog:
 
     def __exit__(self, _type: type | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
         self.screen.attempt(self.bar.stop)
+        if self.trackers is not None:
+            self.trackers.finish()
 
     def advance(self, images: int) -> None:
         """Move the bar."""
@@ -77,6 +91,8 @@ class ProgressLog:
         if not self.active:
             return
         self.folder.append({"event": event, **fields})
+        if self.trackers is not None:
+            self.trackers.record({"event": event, **fields})
         if message:
             self.screen.attempt(lambda: self.screen.print(printable(message), markup=False))
 
