@@ -116,3 +116,9 @@ def test_networks_that_no_machine_holds_are_refused_at_once(document: Any, locat
 def test_every_synthesis_input_makes_a_map_of_one_pixel(entry: Any) -> None:
     spec = parse(generator({"kind": entry.block.kind, "resolution": 1, "dim": 8}, "transformer", "to-rgb"))
     assert check(spec)["generator"].image == spec.build()(torch.randn(1, 8)).shape[1:] == (3, 1, 1)
+
+
+def test_a_discriminator_alone_refuses_images_that_no_machine_holds() -> None:
+    spec = parse({"kind": "layered", "steps": [{"kind": "from-rgb", "dim": 8}, "linear"]})
+    with pytest.raises(IncompatibleError, match="has image of 3 x 1000000000 x 1000000000"):
+        check(spec, resolution=(10**9, 10**9))

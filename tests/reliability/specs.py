@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from assemblies import read
 from registry import catalogue
 from tests import tiny
 from tests.reliability.spec_data import DATA_MUTATIONS, VALID_MUTATIONS, share
@@ -32,7 +33,7 @@ def documents() -> dict[str, Any]:
         "tiny-discriminator": tiny.DISCRIMINATOR,
         **{f"example-{kind}-{index}": document for kind, index, document in _examples()},
     }
-    return small | {name: preset().to_dict() for name, preset in catalogue.presets().items()}
+    return small | {name: read(name).to_dict() for name in catalogue.presets()}
 
 
 def _examples() -> Iterator[tuple[str, int, dict[str, Any]]]:
