@@ -9,7 +9,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from assemblies.trace import MAX_STEPS, ForwardState, Trace, check_memory, trace_once, trace_steps
+from assemblies.limits import MAX_STEPS, check_memory
+from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
 from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible

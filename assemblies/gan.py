@@ -15,7 +15,8 @@ from torch import nn
 from assemblies.condition import cond_dim_of, condition_spec
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
 from assemblies.generator import Generator, LayeredGenerator
-from assemblies.trace import Trace, build_on_meta, check_shapes
+from assemblies.limits import check_shapes
+from assemblies.trace import Trace, build_on_meta
 from assemblies.trainable import Trainable, TrainableParts
 from blocks.families import Augment, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible

@@ -17,13 +17,8 @@ from torch.nn import functional as F
 from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
 from assemblies.synthesis import Synthesis, schedule, trace_synthesis
-from assemblies.trace import (
-    MAX_STEPS,
-    Step,
-    Trace,
-    check_memory,
-    count_parameters,
-)
+from assemblies.limits import MAX_STEPS, check_memory
+from assemblies.trace import Step, Trace, count_parameters
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput

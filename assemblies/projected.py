@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator
 from assemblies.generator import ValueRange
-from assemblies.trace import Shape, Step, Trace, build_on_meta, check_parameters, run_on_meta, trace_once
+from assemblies.limits import check_parameters
+from assemblies.trace import Shape, Step, Trace, build_on_meta, run_on_meta, trace_once
 from blocks.common.images.value_range import to_symmetric
 from blocks.families import Backbone, Head, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting
