@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
-from assemblies.synthesis import Synthesis, schedule, trace_synthesis
 from assemblies.limits import MAX_STEPS, check_memory
+from assemblies.synthesis import Synthesis, schedule, trace_synthesis
 from assemblies.trace import Step, Trace, count_parameters
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
