@@ -6,10 +6,9 @@ float32 products to 10 bits of mantissa, https://docs.pytorch.org/docs/stable/no
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal
 
 from ganblocks.errors import RunError
 
@@ -55,21 +54,14 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return context
 
 
-@contextmanager
-def tf32(enabled: bool, device: torch.device) -> Iterator[None]:
+def tf32(enabled: bool, device: torch.device) -> AbstractContextManager[None]:
     """A context that turns TF32 on or off in matrix products and convolutions; without effect outside CUDA.
 
     Backward passes run in the setting in which they are computed, not in that of their forward pass.
     """
-    if device.type != "cuda":
-        yield
-        return
-    before = _float32_settings()
-    _set_float32(Float32Settings("high" if enabled else "highest", enabled, ("tf32" if enabled else "ieee",) * 3))
-    try:
-        yield
-    finally:
-        _set_float32(before)
+    from assemblies.inference.precision import tf32 as switch  # here, because it imports torch
+
+    return switch(enabled, device)
 
 
 def refuse_fp16_on_cpu(precision: Precision, *, on_cpu: bool) -> None:
@@ -80,43 +72,3 @@ def refuse_fp16_on_cpu(precision: Precision, *, on_cpu: bool) -> None:
     """
     if precision == "fp16" and on_cpu:
         raise RunError("fp16 needs a GPU; choose precision bf16 or fp32 on a CPU")
-
-
-class Float32Settings(NamedTuple):
-    """PyTorch's two sets of switches for float32 products; None for the older ones if the newer contradict them.
-
-    Reading an older switch is an error while the newer contradict it, and inductor reads it. So both sets are set.
-    """
-
-    matmul: str | None
-    cudnn: bool | None
-    newer: tuple[str, ...]
-
-
-def _newer_switches() -> tuple[Any, ...]:
-    import torch
-
-    backends: Any = torch.backends
-    return backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
-
-
-def _float32_settings() -> Float32Settings:
-    import torch
-
-    older: tuple[str | None, bool | None] = None, None
-    with warnings.catch_warnings(action="ignore"):  # the older switches are deprecated
-        with suppress(RuntimeError):
-            older = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    return Float32Settings(*older, tuple(each.fp32_precision for each in _newer_switches()))
-
-
-def _set_float32(settings: Float32Settings) -> None:
-    import torch
-
-    with warnings.catch_warnings(action="ignore"):
-        if settings.matmul is not None:
-            torch.set_float32_matmul_precision(settings.matmul)
-        if settings.cudnn is not None:
-            torch.backends.cudnn.allow_tf32 = settings.cudnn
-    for switch, value in zip(_newer_switches(), settings.newer, strict=False):
-        switch.fp32_precision = value

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from assemblies import inference, parse, read
+from assemblies import parse, read
+from assemblies.inference import captured as captured_module
+from assemblies.inference.captured import MOST_GRAPHS, Captured
+from assemblies.inference.cast import Uses
 from blocks.common.noise import noise_mode
 from tests import tiny
 
@@ -65,7 +68,7 @@ def test_norms_styles_and_colours_stay_in_float32():
 
 def test_a_weight_that_is_also_used_in_float32_is_not_cast():
     weight, other = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    uses = inference.Uses([weight, other], torch.bfloat16)
+    uses = Uses([weight, other], torch.bfloat16)
     with uses, torch.no_grad():
         for each in (weight, other):
             each.to(torch.bfloat16)
@@ -101,8 +104,8 @@ class Recorded:
 
 
 def test_the_second_call_of_a_kind_is_captured(monkeypatch):
-    monkeypatch.setattr(inference, "Graph", Recorded)
-    captured = inference.Captured(lambda x, psi=1.0: x * psi, "synthesis", "fp32", True)
+    monkeypatch.setattr(captured_module, "Graph", Recorded)
+    captured = Captured(lambda x, psi=1.0: x * psi, "synthesis", "fp32", True)
     x = torch.ones(2)
     for _ in range(3):
         torch.testing.assert_close(captured(x, psi=2.0), 2 * x)
@@ -114,15 +117,15 @@ def test_the_second_call_of_a_kind_is_captured(monkeypatch):
     for size in range(1, 20):
         captured(torch.ones(size))
         captured(torch.ones(size))
-    assert len(captured.graphs) == inference.MOST_GRAPHS
+    assert len(captured.graphs) == MOST_GRAPHS
 
 
 def test_a_call_that_cannot_be_captured_runs_without_a_graph_and_warns_once(monkeypatch, recwarn):
     def fail(*_):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(inference, "Graph", fail)
-    captured = inference.Captured(lambda x: x + 1, "synthesis", "fp32", True)
+    monkeypatch.setattr(captured_module, "Graph", fail)
+    captured = Captured(lambda x: x + 1, "synthesis", "fp32", True)
     for _ in range(4):
         torch.testing.assert_close(captured(torch.zeros(2, 3)), torch.ones(2, 3))
     (warning,) = recwarn

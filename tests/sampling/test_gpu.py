@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from assemblies import inference, read, save_model
+from assemblies import read, save_model
+from assemblies.inference import Captured, computing_in
 from blocks.common.noise import noise_mode
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.sampling.generate import generate
@@ -41,9 +42,9 @@ def assert_close(actual, expected, tolerance):
 
 
 def eager_images(model, precision, z, c):
-    with frozen_weights(), inference.computing_in("fp32", z.device):
+    with frozen_weights(), computing_in("fp32", z.device):
         ws = model.mapping(z, c)
-    with frozen_weights(), inference.computing_in(precision, z.device):
+    with frozen_weights(), computing_in(precision, z.device):
         return model.synthesis(ws).float()
 
 
@@ -90,7 +91,7 @@ class Synchronising(nn.Module):
 
 @torch.no_grad()
 def test_a_synthesis_that_synchronises_runs_without_a_graph_and_says_why():
-    captured = inference.Captured(Synchronising(), "synthesis", "fp32", True)
+    captured = Captured(Synchronising(), "synthesis", "fp32", True)
     x = torch.ones(2, device="cuda")
     captured(x)
     with pytest.warns(UserWarning, match=r"synthesis of \[2\] runs without a CUDA graph: "):
@@ -104,7 +105,7 @@ def test_commands_make_the_images_of_python(generator, tmp_path, noise):
     options = SamplingOptions(noise=noise, batch_size=2)
     fast = load_optimized(tmp_path, options)
     assert next(fast.parameters()).device.type == "cuda"
-    with inference.computing_in("fp32", torch.device("cuda")):
+    with computing_in("fp32", torch.device("cuda")):
         images, expected = (generate(each, range(6), noise=noise, batch_size=2) for each in (fast, generator))
     assert_close(images, expected, TOLERANCE["fp32"])
     assert save_samples(tmp_path, range(6), tmp_path / "grid.png", options=options)["images"] == 6

@@ -209,7 +209,10 @@ class Triton(Kernel):
         dim: int = 1,
     ) -> Float[Tensor, "*shape"]:
         options = Options(activation, slope, GAINS[activation] if gain is None else gain, clamp, dim)
-        return value_of(x, bias, scale, noise, options)
+        tensors = (x, bias, scale, noise)
+        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors):
+            return value_of(*tensors, options)
+        return launch(0, x, Shifts(bias, scale, noise), options)
 
 
 def _channels_last(x: Tensor, dim: int) -> bool:

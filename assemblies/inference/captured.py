@@ -1,68 +1,23 @@
-"""A generator prepared for making images: weights cast once, and its forward pass replayed as a CUDA graph.
-
-Mixed precision: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740. CUDA graphs: a forward pass is recorded as
-a list of kernels with their arguments, and starting all of them takes one call instead of hundreds.
-"""
+"""Forward passes replayed as CUDA graphs: a list of kernels with their arguments, all of them started by one call."""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
+from assemblies.inference.precision import Precision, computing_in
 from blocks.common.noise import current_noise_mode
 from blocks.common.weight_cache import Results, frozen_weights
 
-if TYPE_CHECKING:
-    from assemblies.generator import Generator
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Key = tuple[Any, ...]
-DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_GRAPHS = 8  # of a network; the one that was not used for the longest time is dropped
 WARM_UP = 2  # passes before a capture, in which libraries choose algorithms and allocate workspaces
-
-
-class Inference(NamedTuple):
-    """What `optimize_for_inference` did to a generator.
-
-    Args:
-        precision: Of all matrix products and convolutions of the synthesis.
-        cast: Names of the parameters and buffers that are stored in 16 bits.
-        captures: Whether forward passes are captured in CUDA graphs.
-    """
-
-    precision: Precision
-    cast: tuple[str, ...]
-    captures: bool
-
-
-def optimized(generator: Generator, batch_size: int | None, precision: Precision) -> Generator:
-    """The copy that `Generator.optimize_for_inference` returns."""
-    if precision not in ("tf32", "fp32", *DTYPES):
-        raise ValueError(f"unknown precision {precision!r}; valid: fp32, tf32, bf16, fp16")
-    device = next(generator.parameters()).device
-    if precision == "fp16" and device.type == "cpu":
-        raise ValueError("fp16 needs a GPU; choose precision bf16 or fp32 on a CPU")
-    fast = _copy(generator)
-    on_gpu = device.type == "cuda"
-    with torch.no_grad():
-        cast = _cast_weights(fast, precision, batch_size or 1)
-        fast.mapping.forward = Captured(fast.mapping.forward, "mapping", "fp32", on_gpu)
-        fast.synthesis.forward = Captured(fast.synthesis.forward, "synthesis", precision, on_gpu)
-        fast.inference = Inference(precision, cast, on_gpu)
-        if batch_size is not None and on_gpu:
-            for _ in range(2):
-                fast(*_inputs(fast, batch_size))
-    return fast
 
 
 class Captured:
@@ -168,81 +123,6 @@ def _replaced_generator(device: torch.device) -> Iterator[None]:
         yield
     finally:
         generator.graphsafe_set_state(state)
-
-
-@contextmanager
-def computing_in(precision: Precision, device: torch.device | None) -> Iterator[None]:
-    """Matrix products and convolutions in a precision; fp32 is float32 without TF32."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    kind = "cpu" if device is None else device.type
-    low = torch.autocast(kind, DTYPES[precision], cache_enabled=False) if precision in DTYPES else nullcontext()
-    try:
-        if precision not in DTYPES and kind == "cuda":
-            matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-        with low:
-            yield
-    finally:
-        if kind == "cuda":
-            matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-def _copy(generator: Generator) -> Generator:
-    """A copy in eval mode that shares the memory of the weights; its weights need no gradients."""
-    shared: dict[int, Any] = {id(each): each for each in generator.buffers()}
-    shared |= {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in generator.parameters()}
-    return copy.deepcopy(generator, shared).eval()
-
-
-def _cast_weights(generator: Generator, precision: Precision, batch_size: int) -> tuple[str, ...]:
-    """Store parameters and buffers in 16 bits that the synthesis uses in 16 bits only; returns their names.
-
-    A pass under autocast shows which these are. Styles, colours and statistics of norms, which blocks compute in
-    float32, stay as they are.
-    """
-    dtype = DTYPES.get(precision)
-    if dtype is None:
-        return ()
-    tensors = {**dict(generator.synthesis.named_parameters()), **dict(generator.synthesis.named_buffers())}
-    uses = Uses(list(tensors.values()), dtype)
-    ws = generator.mapping(*_inputs(generator, batch_size))
-    with frozen_weights({}), computing_in(precision, ws.device), torch.random.fork_rng():
-        with uses:
-            generator.synthesis(ws)
-    names = tuple(name for name, each in tensors.items() if id(each) in uses.cast - uses.others)
-    for name in names:
-        path, _, leaf = name.rpartition(".")
-        module = generator.synthesis.get_submodule(path)
-        value = tensors[name].to(dtype)
-        if isinstance(tensors[name], nn.Parameter):
-            setattr(module, leaf, nn.Parameter(value, requires_grad=False))
-        else:
-            module.register_buffer(leaf, value, persistent=leaf not in module._non_persistent_buffers_set)
-    return tuple(f"synthesis.{name}" for name in names)
-
-
-class Uses(TorchDispatchMode):
-    """Records which tensors are cast to a dtype and which are used in other ways."""
-
-    def __init__(self, tensors: list[Tensor], dtype: torch.dtype) -> None:
-        super().__init__()
-        self.tensors, self.dtype = {id(each) for each in tensors}, dtype
-        self.cast: set[int] = set()
-        self.others: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        is_cast = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == self.dtype
-        used = {id(each) for each in tree_leaves((args, kwargs))} & self.tensors
-        (self.cast if is_cast else self.others).update(used)
-        return func(*args, **kwargs)
-
-
-def _inputs(generator: Generator, batch_size: int) -> tuple[Tensor, Tensor | None]:
-    device = next(generator.parameters()).device
-    z = torch.zeros(batch_size, generator.z_dim, device=device)
-    z[:, ::2] = 1  # zeros have no direction to normalise
-    return z, torch.zeros(batch_size, generator.cond_dim, device=device) if generator.cond_dim else None
 
 
 def _tensors(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
