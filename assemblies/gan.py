@@ -29,7 +29,8 @@ class Adam(BaseModel):
     """The Adam optimizer of one network.
 
     Where a regularizer is lazy (`every` > 1), the trainer corrects `lr` and `betas` as in StyleGAN2, Karras et al.
-    2020, https://arxiv.org/abs/1912.04958, appendix B.
+    2020, https://arxiv.org/abs/1912.04958, appendix B. AdamW: Loshchilov and Hutter 2017,
+    https://arxiv.org/abs/1711.05101.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,10 @@ class Adam(BaseModel):
         Field(description="Decay rates of the running means of the gradient and of its square; numbers or schedules."),
     ] = (0.0, 0.99)
     eps: Annotated[PositiveFloat, Field(description="Added to the denominator.")] = 1e-8
+    weight_decay: Annotated[
+        float,
+        Field(ge=0, description="Share of each weight, times the learning rate, that a step subtracts, as in AdamW."),
+    ] = 0.0
     warmup_kimg: Annotated[
         float, Field(ge=0, description="Thousands of images in which the learning rate rises linearly from 0.")
     ] = 0.0

@@ -68,10 +68,11 @@ class NetworkOptimizer:
         lr, betas = corrected(adam, self.intervals)
         self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
         options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": adam.eps, "fused": True}
+        options["weight_decay"] = adam.weight_decay
         if capturable:
             device = next(iter(self.parameters.values())).device
             options |= {"lr": torch.tensor(lr, device=device), "capturable": True}
-        self.adam = torch.optim.Adam(self.parameters.values(), **options)
+        self.adam = torch.optim.AdamW(self.parameters.values(), **options)  # without weight decay it is Adam
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
         """The lazy regularizers that run in a step."""

@@ -81,3 +81,28 @@ def test_learning_rate_and_betas_follow_their_schedules():
         optimizer.set_rates(images / 1000, 100, images)
         rates.append((optimizer.adam.param_groups[0]["lr"], *optimizer.adam.param_groups[0]["betas"]))
     assert rates == [pytest.approx(expected) for expected in ((0.2, 0, 0.9), (0.15, 0, 0.945), (0.1, 0, 0.99))]
+
+
+def test_weight_decay_is_decoupled_from_the_gradient():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+    optimizer = optimizer_of(network, Adam(lr=0.1, weight_decay=0.5))
+    network.weight.grad = torch.zeros(1, 1)
+    optimizer.adam.step()
+    assert network.weight.item() == pytest.approx(0.95)  # 1 - lr weight_decay
+
+
+def test_without_weight_decay_it_is_adam():
+    weights = []
+    for optimize in (
+        lambda network: optimizer_of(network).adam,
+        lambda network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)),
+    ):
+        network = nn.Linear(3, 2)
+        nn.init.ones_(network.weight)
+        adam = optimize(network)
+        for step in range(3):
+            network.weight.grad = torch.arange(6.0).view(2, 3) - step
+            adam.step()
+        weights.append(network.weight.detach())
+    assert torch.equal(*weights)
