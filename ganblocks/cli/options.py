@@ -22,7 +22,7 @@ SpecArgument: TypeAlias = Annotated[
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change the document, such as generator.z_dim=64; repeat.", metavar="PATH=VALUE"),
+    typer.Option("--set", help="Change a value, such as batch_size=8; repeat.", metavar="PATH=VALUE"),
 ]
 
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}

@@ -50,7 +50,7 @@ class TrainOptions(Options):
     save_every_seconds: Annotated[float, Field(ge=0, description="Seconds between checkpoints."), Flag(OUTPUT)] = 60.0
     track: Annotated[
         tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...],
-        Field(description="tensorboard, wandb, trackio or mlflow; repeat."),
+        Field(description="tensorboard, wandb, trackio, mlflow."),
         Flag(OUTPUT, metavar="TRACKER", type=list[str]),
     ] = ()
     quiet: Annotated[bool, Field(description="Print nothing."), Flag(OUTPUT)] = False

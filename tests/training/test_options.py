@@ -22,7 +22,7 @@ def flag(name):
 
 def table_row(name):
     field, option = TrainOptions.model_fields[name], TrainOptions.flags()[name]
-    default = option.default or ("" if field.default in (None, False) else str(field.default))
+    default = option.default or ("" if field.default in (None, False, ()) else str(field.default))
     return f"| `{flag(name)}` | {default} | {field.description} |"
 
 
