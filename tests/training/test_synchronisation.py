@@ -12,6 +12,7 @@ from assemblies import GAN, check, read
 from ganblocks.data.loader import Sampler, batches
 from ganblocks.data.sources import open_data
 from ganblocks.pixels import from_bytes
+from ganblocks.training.checkpoint import checkpoint_tensors
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.generator import TrainingGenerator
 from ganblocks.training.trainer import Trainer
@@ -67,6 +68,15 @@ def smaller(preset):
     return document | {"batch_size": 4}
 
 
+def places_of_state(trainer):
+    """Where the tensors lie that a step changes, by name."""
+    meters = {"losses": trainer.losses, "signals": trainer.signals}
+    counted = {f"{name}.{key}": value for name, meter in meters.items() for key, value in meter.sums.items()}
+    counted |= {str(key): value for key, value in trainer.non_finite.counts.items()}
+    counted |= {"in a row": trainer.non_finite.in_a_row, "longest": trainer.non_finite.longest}
+    return {name: value.data_ptr() for name, value in (checkpoint_tensors(trainer) | counted).items()}
+
+
 @pytest.mark.parametrize("preset", MINI)
 def test_a_training_step_does_not_wait_for_the_device(preset, monkeypatch):
     trainer = new_trainer(smaller(preset))
@@ -75,11 +85,14 @@ def test_a_training_step_does_not_wait_for_the_device(preset, monkeypatch):
     images = open_data("digits", resolution=(height, width), image_channels=channels, cond_dim=generator.cond_dim)
     stream = batches(images, Sampler(len(images), 0), position=0, batch_size=4)
     conditions = ConditionEncoder(generator, images, torch.device("cpu"))
-    for _ in range(3):
+    places = []
+    for _ in range(4):
         batch = next(stream)
         with no_reads(monkeypatch):
             trainer.train_step(from_bytes(batch.images, generator.value_range), conditions.encode(batch))
-    assert trainer.step == 3
+        places.append(places_of_state(trainer))
+    assert trainer.step == 4
+    assert places[1] == places[3]  # steps change tensors in place, so that a CUDA graph can repeat them
     assert trainer.losses.read()["discriminator"] > 0
 
 
