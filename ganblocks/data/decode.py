@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from assemblies.gan import ResizeFilter
 from ganblocks.data.archives import Member
 from ganblocks.data.formats import readable_formats
-from ganblocks.data.locations import Location
+from ganblocks.data.locations import Location, SizedReader
 from ganblocks.data.skipped import UnreadableError, reason_for
 from ganblocks.malloc import trim_malloc
 
@@ -85,7 +85,7 @@ def decode(
     try:
         # the bytes before the pixels, so that no thread waits for bytes that a thread holds which waits for pixels
         with member_budget.reserve(location.size if isinstance(location, Member) else 0):
-            with location.open("rb") if isinstance(location, Path) else location.open() as file:
+            with SizedReader(str(location)) if isinstance(location, Path) else location.open() as file:
                 with Image.open(file, formats=readable_formats()) as image:
                     with pixel_budget.reserve(image.width * image.height):
                         return _fitted(image, resolution, image_channels, FILTERS[resize_filter])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,22 @@ class File(NamedTuple):
         return os.stat(str(self)).st_size
 
     def open(self) -> IO[bytes]:
-        return open(str(self), "rb")
+        return SizedReader(str(self))
+
+
+class SizedReader(io.BufferedReader):
+    """A file on disk. A read allocates no more than the file's length, where damaged images want gigabytes.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.length = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size < 0 else min(size, self.length))
 
 
 def list_folder(folder: Path) -> tuple[list[File], list[Skipped]]:

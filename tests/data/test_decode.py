@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 from ganblocks.data import decode as decoding
 from ganblocks.data.archives import list_zip
 from ganblocks.data.decode import Budget, decode
+from ganblocks.data.locations import SizedReader
 from ganblocks.data.skipped import UnreadableError
 from tests.data.files import grey_tiff, png, raw_png, write_zip
 
@@ -193,6 +195,17 @@ def test_threads_decode_no_more_pixels_at_once_than_the_budget_allows():
         thread.join()
     assert max(peaks) <= 100
     assert len(peaks) == 24
+
+
+def test_a_read_allocates_no_more_than_the_file_has(tmp_path):
+    with SizedReader(str(written(tmp_path / "a.jp2", b"12345"))) as file:
+        assert file.read(2) == b"12"
+        tracemalloc.start()
+        assert file.read(2**33) == b"345"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
+        file.seek(0)
+        assert (file.read(), file.read(None), file.read(0)) == (b"12345", b"", b"")
 
 
 def test_threads_unpack_no_more_bytes_at_once_than_the_budget_allows(tmp_path, monkeypatch):
