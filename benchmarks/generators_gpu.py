@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from assemblies import read
 from assemblies.inference import Precision, computing_in
+from assemblies.inference.captured import replaced_generator
 from benchmarks import measure
 from benchmarks.generators import Case, Networks, build, make_run
 from blocks.common.weight_cache import frozen_weights
@@ -80,7 +82,7 @@ def prepare(networks: Networks, case: Case, mode: str, precision: Precision) -> 
         fast = networks.generator.optimize_for_inference(batch_size=case.batch, precision=precision)
         return make_run(Networks(fast), case, case.device)
     run = within(make_run(networks, case, case.device), case, precision, device)
-    return capture(run) if mode == "graph" else run
+    return capture(run, device) if mode == "graph" else run
 
 
 def within(run: Callable[[], object], case: Case, precision: Precision, device: torch.device) -> Callable[[], object]:
@@ -98,7 +100,7 @@ def within(run: Callable[[], object], case: Case, precision: Precision, device: 
     return run_within
 
 
-def capture(run: Callable[[], object]) -> Callable[[], object]:
+def capture(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
     """A step as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -106,9 +108,10 @@ def capture(run: Callable[[], object]) -> Callable[[], object]:
         for _ in range(WARM_UP):
             run()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    for tried in (replaced_generator(device), nullcontext()):  # a failed capture makes random numbers unusable
+        graph = torch.cuda.CUDAGraph()
+        with tried, torch.cuda.graph(graph):
+            run()
     return graph.replay
 
 

@@ -93,7 +93,7 @@ class Graph:
                 for _ in range(WARM_UP):
                     run(*self.args, **self.kwargs)
             torch.cuda.current_stream().wait_stream(stream)
-            with _replaced_generator(device):  # a failed capture makes the generator unusable, so one is tried first
+            with replaced_generator(device):  # a failed capture makes the generator unusable, so one is tried first
                 self.graph, self.result = self.capture(run)
             self.graph, self.result = self.capture(run)
 
@@ -114,7 +114,7 @@ class Graph:
 
 
 @contextmanager
-def _replaced_generator(device: torch.device) -> Iterator[None]:
+def replaced_generator(device: torch.device) -> Iterator[None]:
     """A context in which the device's random numbers come from a copy of its generator."""
     generator = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     state = generator.graphsafe_get_state()
