@@ -18,7 +18,7 @@ from assemblies.generator import Generator, LayeredGenerator
 from assemblies.limits import check_shapes
 from assemblies.trace import Trace, build_on_meta
 from assemblies.trainable import Trainable, TrainableParts
-from blocks.families import Augment, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
+from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
@@ -74,6 +74,17 @@ class EMA(BaseModel):
     ] = 0.05
 
 
+class Keep(BaseModel):
+    """Which models of a training are kept beside the newest and the best one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    last: Annotated[int, Field(ge=0, le=1000, description="Number of snapshots at the last log lines.")] = 0
+    every_kimg: Annotated[
+        float | None, Field(gt=0, description="A snapshot at every so many thousands of images, for good; null: none.")
+    ] = None
+
+
 class GAN(Block, nn.Module, family="gan", kind="gan"):
     """A generator and a discriminator with everything that their training needs.
 
@@ -95,6 +106,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         flip: Whether half of the real images are mirrored, others in each epoch.
         resize_filter: Resampling filter for images that have another size than the model's.
         metrics: Measured during the training; the model that is best by the first one is kept.
+        keep: Snapshots of the averaged generator that are kept during the training.
         plugins: Packages and versions that the document was made with; written when it is saved, shown by errors.
     """
 
@@ -128,12 +140,13 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         flip: bool = False,
         resize_filter: ResizeFilter = "lanczos",
         metrics: tuple[Slot[Metric], ...] = (),
+        keep: Keep = Keep(),  # noqa: B008
         plugins: dict[str, str] = {},  # noqa: B006 (pydantic copies it)
     ) -> None:
         super().__init__()
         traces = trace_networks(generator, discriminator)
         problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(style_mixing, freeze_d, discriminator, traces)
+        problems += _training_problems(style_mixing, freeze_d, generator, discriminator, traces)
         problems += trainable.problems_with(generator)  # type: ignore[arg-type]
         if problems:
             raise IncompatibleError(problems)
@@ -183,7 +196,7 @@ def check(
     if issubclass(spec.block, GAN):
         traces = trace_networks(spec.generator, spec.discriminator)
         problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.discriminator, traces)
+        problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.generator, spec.discriminator, traces)
         problems += spec.trainable.problems_with(spec.generator)
         problems += _part_problems(spec, traces)
     elif issubclass(spec.block, Generator):
@@ -206,7 +219,7 @@ def check(
 
 
 def _training_problems(
-    style_mixing: float, freeze_d: int, discriminator: Any, traces: Mapping[str, Trace]
+    style_mixing: float, freeze_d: int, generator: Any, discriminator: Any, traces: Mapping[str, Trace]
 ) -> list[Problem]:
     """Training options that these networks do not support."""
     problems = []
@@ -214,6 +227,7 @@ def _training_problems(
     if style_mixing and num_styles and num_styles[0] < 2:
         problems.append(Problem(("style_mixing",), "the generator has 1 style vector, and mixing needs 2; use 0"))
     trace = traces.get("discriminator")
+    problems += _level_problems(generator, discriminator, traces["generator"])
     if freeze_d and trace is not None and trace.complete:
         limit = discriminator.block.max_frozen(trace)
         if not limit:
@@ -223,6 +237,19 @@ def _training_problems(
             fact = f"the discriminator has {len(trace.steps)} steps, and at least one is trained; use at most {limit}"
             problems.append(Problem(("freeze_d",), fact))
     return problems
+
+
+def _level_problems(generator: Any, discriminator: Any, trace: Trace) -> list[Problem]:
+    """Problems of a generator of several levels whose discriminator takes another number of them."""
+    if not getattr(generator, "multi_level", False) or not trace.complete:
+        return []
+    made = sum(issubclass(step.spec.block, ImageHead) for step in trace.steps)
+    taken = next((step.num_levels for step in getattr(discriminator, "steps", ()) if hasattr(step, "num_levels")), 1)
+    if taken == made:
+        return []
+    cure = f"set num_levels of noised-levels to {made}" if taken > 1 else "begin it with noised-levels"
+    fact = f"images have {made} levels in training, and the discriminator takes {taken}; {cure}, or set it to false"
+    return [Problem(("generator", "multi_level"), fact)]
 
 
 def _regularizer_context(generator: Any, discriminator: Any, traces: Mapping[str, Trace]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ganblocks.training.options import TrainOptions, resume_command
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
 from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
 from ganblocks.training.run.metrics import TrainingMetrics
+from ganblocks.training.run.snapshots import Snapshots
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
@@ -83,6 +84,7 @@ class TrainingLoop:
             Processes(*self.distributed.shard, self.distributed.device),
             self.distributed.precision,
         )
+        self.snapshots = Snapshots(folder.path, self.spec.keep)
         self.skipped: dict[str, str] = {}
         self.last_save = (time.perf_counter(), -1)  # when, and at how many images
 
@@ -179,12 +181,14 @@ class TrainingLoop:
             trainer.train_step(*arguments)
         self.log.advance(trainer.images)
         interval = max(1, round(self.options.log_every_kimg * 1000))
-        if trainer.images // interval > before // interval:
+        if logged := trainer.images // interval > before // interval:
             self.stop_if_diverged()
             self.tick()
             self.draw_samples()
             self.save()
-        self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_best)
+        if self.distributed.is_main:
+            self.snapshots.step(before, trainer.images, logged=logged, write=self.save_snapshot)
+        self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_snapshot)
 
     def stop_if_diverged(self) -> None:
         if (reason := self.trainer.divergence()) is None:
@@ -246,8 +250,8 @@ class TrainingLoop:
             save_losses(ticks, self.folder.losses)
         self.last_save = (time.perf_counter(), trainer.images)
 
-    def save_best(self, path: Path) -> None:
-        """Write the averaged generator as the best model."""
+    def save_snapshot(self, path: Path) -> None:
+        """Write the averaged generator as a model file."""
         with disk_errors(path, sum(each.nbytes for each in self.trainer.generator_ema.state_dict().values())):
             save_run_model(path, self.trainer, self.run_record)
 

@@ -1,0 +1,52 @@
+"""Snapshots of the averaged generator during a training: the last ones, and one at every so many images for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from assemblies.gan import Keep
+
+FOLDER = "snapshots"  # in the run folder
+SUFFIX = "kimg.safetensors"
+
+
+class Snapshots:
+    """The snapshots of a run. Which of them may go follows from their names, so that a resumed run goes on alike.
+
+    Args:
+        run: The run folder.
+        keep: Which are kept.
+    """
+
+    def __init__(self, run: Path, keep: Keep) -> None:
+        self.folder, self.keep = run / FOLDER, keep
+
+    def step(self, before: int, images: int, *, logged: bool, write: Callable[[Path], None]) -> None:
+        """Write the snapshots that are due after a step, and remove those that are no longer kept.
+
+        Args:
+            before: Number of images before the step.
+            images: Number of images after it.
+            logged: Whether there was a log line.
+            write: Writes a model file.
+        """
+        if not (logged and self.keep.last) and self._period(before) == self._period(images):
+            return
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"{images / 1000:010.3f}{SUFFIX}"
+        write(path)
+        for old in self.removable():
+            old.unlink(missing_ok=True)
+
+    def removable(self) -> list[Path]:
+        """Snapshots that are neither among the last ones nor the first of a period of `every_kimg`."""
+        files = sorted(self.folder.glob(f"*{SUFFIX}"))
+        periods = [self._period(round(float(file.name.removesuffix(SUFFIX)) * 1000)) for file in files]
+        first = [period > 0 and period not in periods[:index] for index, period in enumerate(periods)]
+        recent = len(files) - self.keep.last
+        return [file for index, file in enumerate(files) if index < recent and not first[index]]
+
+    def _period(self, images: int) -> int:
+        every = self.keep.every_kimg
+        return 0 if every is None else int(images // (every * 1000))
