@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from assemblies.model_file import CheckpointError
-from assemblies.unpickling.limits import check_name
+from assemblies.unpickling.limits import Limits, check_name
 from assemblies.unpickling.pickles import read_pickle
 from assemblies.unpickling.records import UnreadableError, fields
 from assemblies.unpickling.reducers import INERT, REDUCERS, make_tensor, storage_dtype
@@ -56,9 +56,11 @@ def read_file(path: str | Path) -> Any:
             return read_zip(file, size, str(path))
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
             return read_safetensors(path)
+        limits = Limits(size)
+        reducers = REDUCERS | nested(str(path), limits)
         if LEGACY in start:
-            return LegacyFile(content, size, str(path), REDUCERS | nested(str(path))).read()
-        return read_pickle(content, size, REDUCERS | nested(str(path)), INERT, subject=str(path))  # type: ignore[arg-type]
+            return LegacyFile(content, size, str(path), reducers, limits).read()
+        return read_pickle(content, limits, reducers, INERT, subject=str(path))  # type: ignore[arg-type]
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -107,8 +109,9 @@ class ZipFile:
         if order in self.members and self.member(order) != b"little":
             raise UnreadableError(f"{self.subject} was written on a big-endian machine: load and save it there again")
         pickled = self.member(pickles[0])
-        reducers = REDUCERS | nested(self.subject)
-        return read_pickle(io.BytesIO(pickled), len(pickled), reducers, INERT, self.storage, self.subject)
+        limits = Limits(len(pickled))
+        reducers = REDUCERS | nested(self.subject, limits)
+        return read_pickle(io.BytesIO(pickled), limits, reducers, INERT, self.storage, self.subject)
 
     def member(self, name: str) -> bytes:
         """A member; members that overlap in the file are counted once each."""
@@ -132,8 +135,11 @@ class ZipFile:
 class LegacyFile:
     """A file of torch.save before 1.6: five pickles, then the bytes of the storages, to which they refer by key."""
 
-    def __init__(self, content: Any, size: int, subject: str, reducers: Mapping[str, Callable[..., Any]]) -> None:
-        self.content, self.size, self.subject, self.reducers = content, size, subject, reducers
+    def __init__(
+        self, content: Any, size: int, subject: str, reducers: Mapping[str, Callable[..., Any]], limits: Limits
+    ) -> None:
+        self.content, self.size, self.subject = content, size, subject
+        self.reducers, self.limits = reducers, limits
         self.storages: dict[str, Tensor] = {}
         self.total = 0
 
@@ -150,7 +156,7 @@ class LegacyFile:
         return checkpoint
 
     def pickle(self, **options: Any) -> Any:
-        return read_pickle(self.content, self.size, self.reducers, INERT, subject=self.subject, **options)
+        return read_pickle(self.content, self.limits, self.reducers, INERT, subject=self.subject, **options)
 
     def storage(self, reference: Any) -> Tensor:
         if reference[0] == "module":  # the class of a network that was saved whole, with its source code
@@ -180,13 +186,13 @@ class LegacyFile:
         storage.view(torch.uint8).numpy()[:] = np.frombuffer(raw, np.uint8)
 
 
-def nested(subject: str) -> dict[str, Callable[..., Any]]:
+def nested(subject: str, limits: Limits) -> dict[str, Callable[..., Any]]:
     """The reducer of storages in a plain pickle, which contains them as the bytes of a torch file of their own."""
 
     def load_storage(content: Any) -> Tensor:
         if not isinstance(content, bytes) or LEGACY not in content[:64]:
             raise ValueError("a storage is not in torch's format")
-        storage = LegacyFile(io.BytesIO(content), len(content), subject, REDUCERS).read()
+        storage = LegacyFile(io.BytesIO(content), len(content), subject, REDUCERS, limits).read()
         if not isinstance(storage, Tensor):
             raise ValueError("the file of a storage contains something else")
         return storage

@@ -21,10 +21,10 @@ COPY_FACTOR, COPY_SPARE = 8, 64 * 2**20  # copies: so many times the file, and s
 
 
 class Limits:
-    """Counts the instructions of one pickle and the bytes that its calls copy; ValueError for too many.
+    """Counts the instructions of a file's pickles and the bytes that their calls copy; ValueError for too many.
 
     Args:
-        size: Bytes of the pickle.
+        size: Bytes of the file.
     """
 
     def __init__(self, size: int) -> None:

@@ -30,7 +30,7 @@ class Mark:
 
 def read_pickle(
     file: IO[bytes],
-    size: int,
+    limits: Limits,
     reducers: Mapping[str, Reducer],
     inert: frozenset[str],
     load_persistent: Reducer | None = None,
@@ -40,7 +40,7 @@ def read_pickle(
 
     Args:
         file: Positioned at the pickle.
-        size: Bytes of the file; limits what the pickle may cost.
+        limits: Limits on what the pickle may cost, shared by all pickles of a file.
         reducers: The functions that make objects, by the names that pickles call; nothing else is called.
         inert: Names of functions and types whose calls become records.
         load_persistent: The object of a reference to outside the pickle, such as to a tensor's storage.
@@ -50,7 +50,7 @@ def read_pickle(
         RefusedError: The pickle would call another function; the message names it.
         UnreadableError: It is truncated, not a pickle, or exceeds the limits.
     """
-    machine = StackMachine(Limits(size), reducers, inert, load_persistent, subject)
+    machine = StackMachine(limits, reducers, inert, load_persistent, subject)
     try:
         for opcode, argument, position in pickletools.genops(file):
             machine.position = position or 0

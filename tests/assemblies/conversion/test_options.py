@@ -55,8 +55,8 @@ def unexpected(path: Path, options: list[dict[str, Any]]) -> list[str]:
     return errors
 
 
-def test_every_layout_is_tested() -> None:
-    assert {importer.form for importer in catalogue.importers()} == set(FILES)
+def test_every_layout_with_options_is_tested() -> None:
+    assert {importer.form for importer in catalogue.importers() if importer.options} <= set(FILES)
 
 
 @pytest.mark.parametrize("form", FILES)

@@ -5,8 +5,10 @@ They are read in another process with a memory limit, which a crash would end.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import pickletools
 import resource
 import struct
 import subprocess
@@ -148,6 +150,22 @@ def test_storages_that_contain_each_other_are_refused(tmp_path: Path) -> None:
         content = b"\x80\x02" + LEGACY + b"." + content
     (tmp_path / "x.pkl").write_bytes(content)
     complaints(tmp_path / "x.pkl")
+
+
+def test_storages_share_the_limits_of_their_file(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    torch.save(torch.zeros(1).untyped_storage(), file, _use_new_zipfile_serialization=False)
+    content = file.getvalue()
+    file.seek(0)
+    for _ in range(3):  # the pickles before that of the storage
+        start = [position for _, _, position in pickletools.genops(file)][-1] + 1
+    content = content[: start + 2] + b"N0" * 100_000 + content[start + 2 :]
+    push = b"N0" * 40 + b"B" + struct.pack("<I", len(content)) + content + b"q\x010"
+    call = b"ctorch.storage\n_load_from_bytes\nh\x01\x85R0"
+    (tmp_path / "one.pkl").write_bytes(program(push, call, b"N"))
+    (tmp_path / "many.pkl").write_bytes(program(push, call * 12, b"N"))
+    assert "more than 2,000,000 instructions" in complaints(tmp_path / "many.pkl")[0]
+    assert "no networks in a known layout; it holds a NoneType" in complaints(tmp_path / "one.pkl")[0]
 
 
 def test_an_array_under_many_names_is_not_copied_for_each(tmp_path: Path) -> None:
