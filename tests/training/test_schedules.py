@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assemblies import parse
+from assemblies import check, parse
 from assemblies.models.gat import architecture as gat
 from blocks.loss.relativistic import Relativistic
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.trainer import Trainer
+from registry import IncompatibleError
 from tests import tiny
 from tests.training.conftest import log_records, run
 
@@ -77,3 +78,13 @@ def test_a_generator_of_several_levels_trains(tmp_path):
     assert finished.generator(torch.randn(2, 8), torch.eye(10)[:2]).shape == (2, 1, 16, 16)
     (tick,) = [record for record in log_records(tmp_path / "run") if record["event"] == "tick"]
     assert {"approximate-r1", "approximate-r2"} <= tick["losses"].keys()
+
+
+def test_a_discriminator_that_takes_another_number_of_levels_is_refused():
+    first, *others = GAT["discriminator"]["steps"]
+    document = GAT | {"discriminator": GAT["discriminator"] | {"steps": [first | {"num_levels": 3}, *others]}}
+    with pytest.raises(IncompatibleError, match="images have 4 levels in training, and the discriminator takes 3"):
+        check(parse(document))
+    document = GAT | {"discriminator": tiny.DISCRIMINATOR}
+    with pytest.raises(IncompatibleError, match="takes 1; begin it with noised-levels"):
+        check(parse(document))

@@ -56,17 +56,18 @@ def readout(args: Options) -> Step:
 def generator_steps(args: Options) -> list[tuple[str, Step]]:
     """The generator's steps with their names in the reference; a readout follows each quarter of the blocks.
 
+    A depth that is not a multiple of 4 may give more than four readouts, which the discriminator does not take.
+
     Raises:
-        IncompatibleError: The depth gives another number of images than the discriminator's four.
+        IncompatibleError: There are less than four blocks.
     """
     depth = args["depth"]
     quarter = depth // NUM_LEVELS
-    if not quarter or depth // quarter != NUM_LEVELS:
-        multiple = max(1, round(depth / NUM_LEVELS)) * NUM_LEVELS
-        raise incompatible("depth", f"{depth} blocks give no {NUM_LEVELS} images; take {multiple}")
+    if not quarter:
+        raise incompatible("depth", f"{depth} blocks give no {NUM_LEVELS} images; take {NUM_LEVELS} or more")
     tokens = args["input_size"] // args["patch_size"]
     steps = [("pos_embed", {"kind": "sinusoidal-tokens", "dim": args["hidden_size"], "resolution": tokens})]
-    for level in range(NUM_LEVELS):
+    for level in range(depth // quarter):
         blocks = range(level * quarter, (level + 1) * quarter)
         steps += [(f"blocks.{index}", generator_block(args)) for index in blocks]
         steps.append((f"final_layers.{level}", readout(args)))

@@ -7,7 +7,7 @@ the model's size. All sizes but the number of heads follow from the tensors' sha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -48,7 +48,8 @@ def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) ->
         channels = patch // patch_size**2
     options |= {"in_channels": channels, "patch_size": patch_size}
     options["input_size"] = grid_side(tensors) * patch_size
-    return Conversion(generator_spec(options), generator_rules(options), tensors, ignored_by_generator)
+    rules, ignored = generator_rules(options), ignored_by_generator(options["depth"])
+    return Conversion(generator_spec(options), rules, tensors, ignored)
 
 
 def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> Conversion:
@@ -62,14 +63,14 @@ def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]
 
 
 def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constructor arguments that both networks share; the number of heads follows from the norm of the keys."""
-    hidden_size, head_dim = tensors["pos_embed"].shape[-1], tensors["blocks.0.attn.q_norm.weight"].shape[0]
+    """The constructor arguments that both networks share; the channels of a head are those of the rotations' table."""
+    hidden_size, head_dim = tensors["pos_embed"].shape[-1], tensors["feat_rope.freqs_cos"].shape[-1]
     return {
         "hidden_size": hidden_size,
         "depth": count(tensors, "blocks.{}.attn.qkv.weight"),
         "num_heads": hidden_size // head_dim,
         "mlp_ratio": 4.0,
-        "qk_norm": True,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
     }
 
 
@@ -78,8 +79,12 @@ def grid_side(tensors: Mapping[str, Tensor]) -> int:
     return math.isqrt(tensors["pos_embed"].shape[1])
 
 
-def ignored_by_generator(name: str) -> bool:
-    return name.startswith(IGNORED)
+def ignored_by_generator(depth: int) -> Callable[[str], bool]:
+    """Whether a tensor is ignored; blocks beyond the last readout are without effect."""
+    quarter = depth // NUM_LEVELS
+    beyond = range(depth // quarter * quarter, depth)
+    prefixes = (*IGNORED, *(f"blocks.{index}." for index in beyond))
+    return lambda name: name.startswith(prefixes)
 
 
 def ignored_by_discriminator(name: str) -> bool:
@@ -96,7 +101,7 @@ def generator_rules(args: Options) -> list[WeightRule]:
         elif step["kind"] == "modulated-patches":
             rules += readout_rules(target, f"{source}.", args["patch_size"])
         else:
-            rules += generator_block_rules(f"{target}.", f"{source}.")
+            rules += generator_block_rules(f"{target}.", f"{source}.", qk_norm=args["qk_norm"])
     return rules
 
 
@@ -105,7 +110,7 @@ def discriminator_rules(args: Options) -> list[WeightRule]:
     rules = intake_rules("steps.0.")
     steps = discriminator_steps(args)
     for index, (source, _) in enumerate(steps[1:-1], start=1):
-        rules += discriminator_block_rules(f"steps.{index}.", f"{source}.")
+        rules += discriminator_block_rules(f"steps.{index}.", f"{source}.", qk_norm=args["qk_norm"])
     return rules + head_rules(f"steps.{len(steps) - 1}.")
 
 
@@ -119,11 +124,11 @@ def mapping_rules(target: str) -> list[WeightRule]:
     ]
 
 
-def attention_rules(target: str, source: str) -> Iterator[WeightRule]:
+def attention_rules(target: str, source: str, *, qk_norm: bool) -> Iterator[WeightRule]:
     """An attention block."""
     yield from weight_and_bias(f"{target}qkv", f"{source}qkv")
     yield from weight_and_bias(f"{target}proj", f"{source}proj")
-    for name in ("q_norm", "k_norm"):
+    for name in ("q_norm", "k_norm") if qk_norm else ():
         yield rule(f"{target}query_key.{name}.weight", f"{source}{name}.weight")
 
 
@@ -132,17 +137,17 @@ def feed_forward_rules(target: str, source: str) -> list[WeightRule]:
     return [*weight_and_bias(f"{target}gated", f"{source}w12"), *weight_and_bias(f"{target}out", f"{source}w3")]
 
 
-def generator_block_rules(target: str, source: str) -> list[WeightRule]:
+def generator_block_rules(target: str, source: str, *, qk_norm: bool) -> list[WeightRule]:
     return [
-        *attention_rules(f"{target}attn.", f"{source}attn."),
+        *attention_rules(f"{target}attn.", f"{source}attn.", qk_norm=qk_norm),
         *feed_forward_rules(f"{target}mlp.", f"{source}mlp."),
         *weight_and_bias(f"{target}modulation", f"{source}adaLN_modulation.1"),
     ]
 
 
-def discriminator_block_rules(target: str, source: str) -> list[WeightRule]:
+def discriminator_block_rules(target: str, source: str, *, qk_norm: bool) -> list[WeightRule]:
     return [
-        *attention_rules(f"{target}attn.", f"{source}attn."),
+        *attention_rules(f"{target}attn.", f"{source}attn.", qk_norm=qk_norm),
         *feed_forward_rules(f"{target}mlp.", f"{source}mlp."),
         *(rule(f"{target}norm{number}.weight", f"{source}norm{number}.weight") for number in (1, 2)),
         rule(f"{target}scale1.gamma", f"{source}ls_attn"),

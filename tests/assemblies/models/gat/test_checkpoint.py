@@ -75,9 +75,16 @@ def test_a_patch_is_read_with_its_channels_last() -> None:
     assert convert(pixels.flatten()).tolist() == pixels.permute(2, 0, 1).flatten().tolist()
 
 
-def test_a_depth_without_four_images_is_refused() -> None:
-    with pytest.raises(IncompatibleError, match="take 4"):
-        architecture.generator_spec(ARGS | {"depth": 5})
+def test_a_generator_has_at_least_four_blocks() -> None:
+    with pytest.raises(IncompatibleError, match="3 blocks give no 4 images; take 4 or more"):
+        architecture.generator_spec(ARGS | {"depth": 3})
+
+
+def test_blocks_beyond_the_last_readout_are_left_out() -> None:
+    assert architecture.generator_spec(ARGS | {"depth": 9}) == architecture.generator_spec(ARGS | {"depth": 8})
+    ignored = checkpoint.ignored_by_generator(9)
+    assert ignored("blocks.8.attn.qkv.weight")
+    assert not ignored("blocks.7.attn.qkv.weight")
 
 
 def test_the_generator_gives_all_levels_in_training_and_the_last_otherwise() -> None:

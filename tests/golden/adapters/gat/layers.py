@@ -26,6 +26,7 @@ from blocks.mapping.class_mapping import ClassMapping
 from blocks.norm.rms_norm import RMSNorm
 from blocks.stem.noise_path import add_noise, noise_levels, noise_path
 from blocks.stem.noised_levels import NoisedLevels
+from tests.golden.adapters.gat.networks import guidance_scale
 from tests.golden.adapters.networks import apply_rules
 from tests.golden.fixtures import Fixture, Outputs, adapter
 
@@ -64,9 +65,7 @@ def mapping(fixture: Fixture) -> Outputs:
     )
     weights = apply_rules(checkpoint.mapping_rules(""), fixture.tensors)
     weights["w_avg"] = weights["w_avg"].detach().clone()  # updated in place
-    scale = config["guidance_scale"]
-    if not isinstance(scale, int | float):  # one for each image
-        scale = next(value for name, value in fixture.inputs.items() if name.startswith("guidance"))
+    scale = guidance_scale(fixture, config["guidance_scale"])
     run = Mapped(network.to(fixture.dtype).train(config["update_ema"]), 1 - config["truncation_psi"], scale)
     prefixed = {f"mapping.{name}": value for name, value in weights.items()}
     w = functional_call(run, prefixed, (z, c), strict=True)
@@ -111,7 +110,11 @@ def attention(fixture: Fixture) -> Outputs:
         prefix_tokens=config["prefix"],
     )
     x = fixture.inputs["x"].unflatten(1, token_map(config))
-    rules = [each for each in checkpoint.attention_rules("block.", "") if each.sources[0] in fixture.tensors]
+    rules = [
+        each
+        for each in checkpoint.attention_rules("block.", "", qk_norm=config["qk_norm"])
+        if each.sources[0] in fixture.tensors
+    ]
     y, weights = functional_call(WithWeights(block), apply_rules(rules, fixture.tensors), x, strict=True)
     return {"y": y.flatten(1, 2), "weights": weights}
 
@@ -133,7 +136,7 @@ def generator_block(fixture: Fixture) -> Outputs:
     args = fixture.config
     options = {name: value for name, value in architecture.generator_block(args).items() if name != "kind"}
     block = AdaLNTransformer(args["hidden_size"], token_map(args), args["w_dim"], **options)
-    rules = checkpoint.generator_block_rules("", "")
+    rules = checkpoint.generator_block_rules("", "", qk_norm=args["qk_norm"])
     return {"y": on_tokens(fixture, block, rules, fixture.inputs["c"][:, None])}
 
 
@@ -143,7 +146,7 @@ def discriminator_block(fixture: Fixture) -> Outputs:
     options = {name: value for name, value in architecture.discriminator_block(args).items() if name != "kind"}
     options["attention"]["prefix_tokens"] = args["prefix"]
     block = Transformer(args["hidden_size"], token_map(args), **options)
-    return {"y": on_tokens(fixture, block, checkpoint.discriminator_block_rules("", ""), None)}
+    return {"y": on_tokens(fixture, block, checkpoint.discriminator_block_rules("", "", qk_norm=args["qk_norm"]), None)}
 
 
 @adapter("gat", "readout")

@@ -23,7 +23,8 @@ SHIFT = 0.01
 def generator(fixture: Fixture) -> Outputs:
     config = fixture.config
     run, z, c = config["run"], fixture.inputs["z"], fixture.condition(config["num_classes"], "y")
-    levels, _ = generator_of(config, fixture.tensors, fixture.dtype, run["truncation_psi"], run["guidance_scale"])
+    scale = guidance_scale(fixture, run["guidance_scale"])
+    levels, _ = generator_of(config, fixture.tensors, fixture.dtype, run["truncation_psi"], scale)
     images = levels(z, c)
     return {"images": images} if run["multiscale"] else {"image": images[-1]}
 
@@ -33,6 +34,13 @@ def discriminator(fixture: Fixture) -> Outputs:
     call = discriminator_of(fixture.config, fixture.tensors, fixture.dtype)
     c = fixture.condition(fixture.config["num_classes"], "y")
     return {"logits": call(fixture.inputs["images"], c)}
+
+
+def guidance_scale(fixture: Fixture, value: Any) -> Any:
+    """A number, or one for each image, which is an input."""
+    if isinstance(value, int | float):
+        return value
+    return next(each for name, each in fixture.inputs.items() if name.startswith("guidance"))
 
 
 class Levels(nn.Module):
@@ -79,17 +87,12 @@ def generator_of(
     tensors = with_positions(config, tensors, dtype)
     tensors.setdefault("w_avg", torch.zeros(config["num_classes"], config["hidden_size"], dtype=dtype))
     tensors["w_avg"] = tensors["w_avg"].detach().clone()
-    weights = weights_of(network, checkpoint.generator_rules(config), tensors, ignored_by_generator(config))
+    weights = weights_of(
+        network, checkpoint.generator_rules(config), tensors, checkpoint.ignored_by_generator(config["depth"])
+    )
     prefixed = {f"network.{name}": value for name, value in weights.items()}
     run = Levels(network, 1 - psi, scale).train(training)
     return lambda z, c: functional_call(run, prefixed, (z, c), strict=True), prefixed
-
-
-def ignored_by_generator(config: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Whether a tensor is ignored: blocks beyond the last readout are without effect."""
-    used = config["depth"] // architecture.NUM_LEVELS * architecture.NUM_LEVELS
-    beyond = tuple(f"blocks.{index}." for index in range(used, config["depth"]))
-    return lambda name: checkpoint.ignored_by_generator(name) or name.startswith(beyond or ("-",))
 
 
 def build_discriminator(config: Mapping[str, Any], dtype: torch.dtype, min_info: float = 0.125) -> nn.Module:
