@@ -6,6 +6,7 @@ alignment and presence of a bias; map sizes, strides and dilations are integers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from blocks.ops.neighborhood_attention import triton_backward, triton_bias, triton_forward
 
-Measured = tuple[tuple[int, int, int, int], ...]
 FUNCTIONS = {
     "forward": triton_forward.forward,
     "queries": triton_backward.query_gradients,
@@ -39,10 +39,8 @@ class Configuration(NamedTuple):
     warps: int
     stages: int
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of a tile."""
-        return self.tile_y * self.tile_x
+
+NO_TILE = Configuration(1, 1, 1, 1, warps=4, stages=1)
 
 
 class Plan(NamedTuple):
@@ -54,22 +52,17 @@ class Plan(NamedTuple):
     bias: Configuration
 
 
-# Rows of a tile, pixels of a block, warps and stages of each kernel, by largest head size, 16-bit dtype and bias: the
-# fastest of those that were measured on an H200 with windows of 7 at 256 px.
-MEASURED: dict[tuple[int, bool, bool], Measured] = {
-    (32, False, False): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2), (8, 64, 4, 2)),
-    (32, False, True): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2), (4, 64, 4, 2)),
-    (32, True, False): ((4, 32, 1, 2), (4, 32, 2, 3), (4, 32, 1, 2), (8, 128, 4, 1)),
-    (32, True, True): ((8, 32, 4, 2), (8, 32, 4, 2), (4, 32, 1, 2), (8, 128, 4, 1)),
-    (64, False, False): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1)),
-    (64, False, True): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1), (8, 32, 4, 1)),
-    (64, True, False): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1), (8, 64, 4, 1)),
-    (64, True, True): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1), (8, 64, 4, 1)),
-    (128, False, False): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
-    (128, False, True): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
-    (128, True, False): ((8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1)),
-    (128, True, True): ((8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1)),
+# Rows of a tile, pixels of a block, warps and stages of each kernel, by largest head size and 16-bit dtype: the fastest
+# of those that were measured on an H200 with windows of 7 at 256 px; heads of 64 and 128 are not measured yet.
+MEASURED = {
+    (32, False): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2), (4, 64, 4, 1)),
+    (32, True): ((8, 32, 4, 3), (8, 32, 4, 3), (4, 32, 1, 2), (8, 64, 4, 3)),
+    (64, False): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1), (8, 32, 4, 1)),
+    (64, True): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1), (8, 64, 4, 1)),
+    (128, False): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
+    (128, True): ((8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1)),
 }
+WITHOUT_BIAS = {(32, True): ((4, 32, 1, 3), (4, 32, 2, 3), (4, 32, 1, 3), (4, 32, 4, 1))}
 
 
 @cache
@@ -78,10 +71,9 @@ def plan(kernel_size: int, head_dim: int, dtype: torch.dtype, bias: bool) -> Pla
     size = next(size for size in (32, 64, 128) if head_dim <= size)
     columns = 16 if TILE_X + kernel_size - 1 <= 16 else 8
     least = _power_of_two(kernel_size // 2 + 1)  # a tile of queries has more than K // 2 rows: see `triton_tiles`
-    kernels = {}
-    for name, (tile_y, pixels, warps, stages) in zip(
-        Plan._fields, MEASURED[size, dtype != torch.float32, bias], strict=True
-    ):
+    key, kernels = (size, dtype != torch.float32), {}
+    measured = MEASURED[key] if bias else WITHOUT_BIAS.get(key, MEASURED[key])
+    for name, (tile_y, pixels, warps, stages) in zip(Plan._fields, measured, strict=True):
         tile_y = tile_y if name == "keys" else max(tile_y, least)
         kernels[name] = Configuration(tile_y, TILE_X, pixels // columns, columns, warps, stages)
     return Plan(**kernels)
@@ -121,7 +113,9 @@ def table_shape(kernel_size: int, plan: Plan) -> Table:
     queries, keys = plan.queries, plan.keys
     blocks = [(_blocks(each.tile_y, kernel_size, each.rows), each.rows) for each in (plan.forward, queries, plan.bias)]
     rows = max(count * size for count, size in blocks)
-    offset = queries.pixels * rows * _blocks(queries.tile_x, kernel_size, queries.columns) * queries.columns
+    offset = (
+        queries.tile_y * queries.tile_x * rows * _blocks(queries.tile_x, kernel_size, queries.columns) * queries.columns
+    )
     key_rows = 2 * (keys.tile_y + kernel_size - 2) + keys.rows
     key_columns = ((keys.tile_x + kernel_size + kernel_size // 2 - 2) // keys.columns + 2) * keys.columns
     return Table(rows, offset, offset + key_rows * keys.tile_x * key_columns)
@@ -138,7 +132,8 @@ def expand(bias: Tensor, dtype: torch.dtype, kernel_size: int, plan: Plan) -> Te
     rows, offset, size = table_shape(kernel_size, plan)
     table = torch.empty((heads, size), dtype=table_dtype(dtype), device=bias.device)
     constants = (kernel_size, *queries[:4], rows, keys.tile_y, keys.tile_x, keys.columns, offset, size, CELLS)
-    _launch(triton_bias.expand, (heads, _cdiv(size, CELLS), 1), (bias.contiguous(), table), (), constants, 4, 1)
+    kernel, programs = triton_bias.expand, (heads, _cdiv(size, CELLS), 1)
+    _launch(kernel, programs, (bias.contiguous(), table), (), constants, NO_TILE, (bias.dtype, dtype))
     return table
 
 
@@ -147,8 +142,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, window: Window,
     batch, height, width, heads, _ = q.shape
     y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.empty((batch, heads, height, width), dtype=torch.float32, device=q.device)
-    pointers = (q, k, v, sums if bias is None else bias, y, sums)
-    _attention("forward", plan.forward, pointers, (q, k, v), bias, window, plan)
+    tensors = (sums if bias is None else bias, y, sums)
+    _attention("forward", (q, k, v), tensors, bias, window, plan)
     return y, sums
 
 
@@ -156,8 +151,8 @@ def query_gradients(saved: Saved, window: Window, plan: Plan) -> tuple[Tensor, T
     """dQ, and delta [B,heads,H,W]: the sum of output times gradient."""
     g, y, sums, bias, q, k, v = saved
     dq, delta = torch.empty(q.shape, dtype=q.dtype, device=q.device), torch.empty_like(sums)
-    pointers = (q, k, v, g, sums if bias is None else bias, y, sums, dq, delta)
-    _attention("queries", plan.queries, pointers, (q, k, v, g), bias, window, plan)
+    tensors = (sums if bias is None else bias, y, sums, dq, delta)
+    _attention("queries", (q, k, v, g), tensors, bias, window, plan)
     return dq, delta
 
 
@@ -165,8 +160,8 @@ def key_gradients(saved: Saved, delta: Tensor, window: Window, plan: Plan) -> tu
     """dK and dV."""
     g, _, sums, bias, q, k, v = saved
     dk, dv = (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(2))
-    pointers = (q, k, v, g, sums if bias is None else bias, sums, delta, dk, dv)
-    _attention("keys", plan.keys, pointers, (q, k, v, g), bias, window, plan)
+    tensors = (sums if bias is None else bias, sums, delta, dk, dv)
+    _attention("keys", (q, k, v, g), tensors, bias, window, plan)
     return dk, dv
 
 
@@ -176,22 +171,22 @@ def bias_gradient(saved: Saved, delta: Tensor, window: Window, plan: Plan, dtype
     assert bias is not None
     batch, height, width, heads, _ = q.shape
     kernel_size, dilation, _ = window
-    chosen = plan.bias
-    tile_y, tile_x, rows, columns, *_ = chosen
+    tile_y, tile_x, rows, columns, *_ = plan.bias
     tiles_y, tiles_x = _tiles(height, dilation, tile_y), _tiles(width, dilation, tile_x)
     tiles = batch * dilation**2 * tiles_y * tiles_x
     blocks = _blocks(tile_y, kernel_size, rows) * _blocks(tile_x, kernel_size, columns)
     tiles_per_chunk = _cdiv(tiles, max(1, PROGRAMS // (heads * blocks)))
     chunks = _cdiv(tiles, tiles_per_chunk)
-    cells = chosen.pixels * rows * columns
-    partial = torch.empty((chunks, heads * blocks, cells), dtype=torch.float32, device=q.device)
-    pointers, strided = (q, k, v, g, bias, sums, delta, partial), (q, k, v, g)
+    shape = (chunks, heads * blocks, tile_y * tile_x * rows * columns)
+    partial = torch.empty(shape, dtype=torch.float32, device=q.device)
+    tensors = (bias, sums, delta, partial)
     numbers, programs = (tiles, tiles_y, tiles_x, tiles_per_chunk), (heads * blocks, chunks, 1)
-    _attention("bias", chosen, pointers, strided, bias, window, plan, numbers, programs)
+    _attention("bias", (q, k, v, g), tensors, bias, window, plan, numbers, programs)
     side = 2 * kernel_size - 1
     dbias = torch.empty((heads, side, side), dtype=dtype, device=q.device)
-    constants = (kernel_size, *chosen[:4], CHUNKS, _power_of_two(side))
-    _launch(triton_bias.sum_bias_gradients, (heads, side, 1), (partial, dbias), (heads, chunks), constants, 4, 1)
+    kernel = triton_bias.sum_bias_gradients
+    constants = (kernel_size, tile_y, tile_x, rows, columns, CHUNKS, _power_of_two(side))
+    _launch(kernel, (heads, side, 1), (partial, dbias), (heads, chunks), constants, NO_TILE, dtype)
     return dbias
 
 
@@ -209,63 +204,67 @@ def specialized(
     return function, {name: constants[name] for name in function.arg_names if name in constants}, chosen
 
 
-@cache
-def _constants(*arguments: Any) -> tuple[Any, ...]:
-    return tuple(specialized(*arguments)[1].values())
+_compiled: dict[tuple[Any, ...], Any] = {}
 
 
 def _attention(
     kernel: str,
-    chosen: Configuration,
-    pointers: tuple[Tensor, ...],
     strided: tuple[Tensor, ...],
+    tensors: tuple[Tensor, ...],
     bias: Tensor | None,
     window: Window,
     plan: Plan,
     numbers: tuple[int, ...] = (),
     programs: tuple[int, int, int] | None = None,
 ) -> None:
-    """Launch one of `FUNCTIONS`."""
-    _, height, width, heads, head_dim = shape = strided[0].shape
-    align, unit = _alignment(strided)
-    constants = _constants(kernel, window.kernel_size, head_dim, bias is not None, align, unit, plan)
-    sizes = (window.scale, heads, height, width, window.dilation, *numbers)
-    for x in strided:
-        batch_stride, row, column, head, channel = x.stride()
-        sizes += (batch_stride // align, row // align, column // align, head // align, channel)
-    programs = programs or _grid(shape, window.dilation, chosen)
-    _launch(FUNCTIONS[kernel], programs, pointers, sizes, constants, chosen.warps, chosen.stages)
+    """Launch one of `FUNCTIONS` with both tuples of tensors, and the strides of the first."""
+    q = strided[0]
+    _, height, width, heads, head_dim = q.shape
+    strides = [x.stride() for x in strided]
+    align, unit = _alignment(strided, strides)
+    sizes = [window.scale, heads, height, width, window.dilation, *numbers]
+    for batch, row, column, head, channel in strides:
+        sizes += (batch // align, row // align, column // align, head // align, channel)
+    options = (kernel, window.kernel_size, head_dim, bias is not None, align, unit, plan)
+    chosen = getattr(plan, kernel)
+    programs = programs or _grid(q.shape, window.dilation, chosen)
+    _launch(FUNCTIONS[kernel], programs, strided + tensors, sizes, _constants(*options), chosen, q.dtype)
 
 
-_compiled: dict[tuple[Any, ...], Any] = {}
+@cache
+def _constants(*arguments: Any) -> tuple[Any, ...]:
+    return tuple(specialized(*arguments)[1].values())
 
 
 def _launch(
     function: Any,
     programs: tuple[int, int, int],
-    pointers: tuple[Tensor, ...],
-    numbers: tuple[float, ...],
+    tensors: tuple[Tensor, ...],
+    numbers: Sequence[float],
     constants: tuple[Any, ...],
-    warps: int,
-    stages: int,
+    chosen: Configuration,
+    dtypes: Any,
 ) -> None:
-    """Launch a function; if it has been compiled for such arguments, without Triton's slower inspection of them."""
-    kinds = [(x.dtype, x.data_ptr() % WIDEST_ACCESS == 0) for x in pointers]
-    key = (function, pointers[0].device, *kinds, constants, warps, stages)
+    """Launch a function whose tensors have dtypes that follow from `dtypes`.
+
+    Triton inspects every argument of a launch. Functions that are compiled already are launched without that, and with
+    addresses instead of tensors, since otherwise launches take longer than small maps.
+    """
+    addresses = [x.data_ptr() for x in tensors]
+    aligned = tuple([address % WIDEST_ACCESS == 0 for address in addresses])
+    key = (function, tensors[0].device.index, dtypes, aligned, constants, chosen.warps, chosen.stages)
     if (compiled := _compiled.get(key)) is not None:
-        compiled[programs](*pointers, *numbers, *constants)
+        compiled[programs](*addresses, *numbers, *constants)
         return
-    _compiled[key] = function[programs](
-        *pointers, *numbers, *constants, num_warps=warps, num_stages=stages, enable_fp_fusion=True
-    )
+    options = {"num_warps": chosen.warps, "num_stages": chosen.stages, "enable_fp_fusion": True}
+    _compiled[key] = function[programs](*tensors, *numbers, *constants, **options)
 
 
-def _alignment(tensors: tuple[Tensor, ...]) -> tuple[int, bool]:
-    """Elements that pointers and strides are multiples of, and whether all channels are contiguous."""
+def _alignment(tensors: tuple[Tensor, ...], strides: list[tuple[int, ...]]) -> tuple[int, bool]:
+    """Elements that addresses and strides are multiples of, and whether all channels are contiguous."""
     size = tensors[0].element_size()
     bits = WIDEST_ACCESS // size
-    for x in tensors:
-        batch, row, column, head, channel = x.stride()
+    for x, (batch, row, column, head, channel) in zip(tensors, strides, strict=True):
         if channel != 1:
             return 1, False
         bits |= x.data_ptr() // size | batch | row | column | head
@@ -273,11 +272,7 @@ def _alignment(tensors: tuple[Tensor, ...]) -> tuple[int, bool]:
 
 
 def _grid(shape: torch.Size, dilation: int, chosen: Configuration) -> tuple[int, int, int]:
-    """Programs: tiles, dilation groups and heads along x; tiles and dilation groups along y; images.
-
-    Raises:
-        ValueError: There are more images than the grid has room for.
-    """
+    """Programs: tiles, dilation groups and heads along x; tiles and dilation groups along y; images."""
     batch, height, width, heads, _ = shape
     if batch > MOST_IMAGES:
         most = f"at most {MOST_IMAGES} images in a call, not {batch}; split the batch"
