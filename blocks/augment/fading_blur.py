@@ -7,6 +7,7 @@ decreasing linearly: StyleGAN-T's published code.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -45,6 +46,7 @@ class FadingBlur(Augment, kind="fading-blur"):
         self.init_sigma, self.fade_kimg = init_sigma, fade_kimg
         self.then: Augment | None = self.fill("then", then)
         self.sigma = sigma_at(init_sigma, fade_kimg, 0)
+        self.resample = upfirdn2d.bind()
 
     def at(self, images: int) -> None:
         self.sigma = sigma_at(self.init_sigma, self.fade_kimg, images)
@@ -61,7 +63,7 @@ class FadingBlur(Augment, kind="fading-blur"):
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         check_nchw(self, image, name="image")
         if self.training:
-            image = blur(image, self.sigma)
+            image = blur(image, self.sigma, self.resample)
         return image if self.then is None else self.then(image)
 
 
@@ -70,7 +72,9 @@ def sigma_at(init_sigma: float, fade_kimg: float, images: int) -> float:
     return max(1 - images / (fade_kimg * 1000), 0) * init_sigma if fade_kimg > 1 else 0.0
 
 
-def blur(image: Float[Tensor, "b k h w"], sigma: float) -> Float[Tensor, "b k h w"]:
+def blur(
+    image: Float[Tensor, "b k h w"], sigma: float, resample: Callable[..., Tensor] = upfirdn2d
+) -> Float[Tensor, "b k h w"]:
     """Convolves with 2^-(k/sigma)^2, |k| <= 3 sigma, with zero padding; its standard deviation is 0.85 sigma."""
     radius = math.floor(3 * sigma)
     if not radius:
@@ -78,6 +82,6 @@ def blur(image: Float[Tensor, "b k h w"], sigma: float) -> Float[Tensor, "b k h 
     offset = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float64)
     taps = torch.exp2(-(offset / sigma).square())
     taps = (taps / taps.sum()).to(image.dtype)
-    image = upfirdn2d(image, taps[None], padding=(radius, radius, 0, 0))
-    blurred: Tensor = upfirdn2d(image, taps[:, None], padding=(0, 0, radius, radius))
+    image = resample(image, taps[None], padding=(radius, radius, 0, 0))
+    blurred: Tensor = resample(image, taps[:, None], padding=(0, 0, radius, radius))
     return blurred

@@ -147,7 +147,10 @@ class SkipSum(nn.Module):
         (height, width), (low_height, low_width) = image.shape[2:], so_far.shape[2:]
         factor = height // low_height
         if (height, width) != (low_height * factor, low_width * factor) or factor & (factor - 1):
-            so_far = F.interpolate(so_far, size=(height, width), mode="bilinear", antialias=True)
+            if so_far.shape[0]:
+                so_far = F.interpolate(so_far, size=(height, width), mode="bilinear", antialias=True)
+            else:  # PyTorch's CUDA kernel takes no empty batch
+                so_far = so_far[:, :, :1, :1].expand(-1, -1, height, width)
         while so_far.shape[2] < height:
             so_far = self.upsample(so_far)
         return image + so_far

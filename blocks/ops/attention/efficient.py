@@ -15,7 +15,8 @@ from blocks.ops.attention.fused import ALIGNMENT, HALF, Fused, misaligned
 ROW = 16  # numbers that the rows of a bias are padded to
 TILE = 64  # queries of a thread block in the forward pass, and keys in the backward pass
 LONG = 256  # keys from which on a thread block's loop is long
-LARGEST_WEIGHTS = 2**24  # numbers of attention weights that other kernels may keep
+LARGEST_WEIGHTS = 2**25  # number of attention weights that a kernel of matrix products may keep
+FORWARD_SHARE = 0.6  # of the multiprocessors that a forward pass should occupy; a backward pass should occupy all
 
 
 class Efficient(Fused):
@@ -46,7 +47,7 @@ class Efficient(Fused):
         gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
         blocks = matrices * -(-(min(queries, keys) if gradients else queries) // TILE)
         processors = torch.cuda.get_device_properties(q.device).multi_processor_count
-        if blocks >= processors:
+        if blocks >= processors * (1 if gradients else FORWARD_SHARE):
             return []
         return [f"its {blocks} thread blocks do not occupy {processors} multiprocessors, and matrix products do"]
 
