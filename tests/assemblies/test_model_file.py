@@ -128,12 +128,12 @@ def test_a_good_file_gives_no_warning(model: Path) -> None:
 
 def test_a_small_file_of_a_huge_model_is_refused_without_memory(model: Path) -> None:
     huge = json.loads(json.dumps(tiny.GENERATOR)) | {
-        "synthesis": [{"kind": "constant", "resolution": 16384, "dim": 64}, "to-rgb"]
+        "synthesis": [{"kind": "constant", "resolution": 4096, "dim": 64}, "to-rgb"]
     }
     rewrite(model, spec=parse(huge).to_dict())
     code = "import sys; from assemblies import CheckpointError, load_model\ntry: load_model(sys.argv[1])\n"
     code += "except CheckpointError as error: print(error)"
-    limit = 2 * 2**30  # the constant alone has 64 GiB
+    limit = 2 * 2**30  # the constant alone has 4 GiB
     run = subprocess.run(
         [sys.executable, "-c", code, str(model)],
         capture_output=True,
