@@ -47,7 +47,7 @@ def compare(sources: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def records_of(source: str | Path) -> list[dict[str, Any]]:
-    """The records of a run folder's model (or of its training), of a model file, or of a file of records, oldest first.
+    """The records of a run folder's training and model, of a model file, or of a file of records.
 
     Raises:
         UsageError: There are none.
@@ -62,8 +62,8 @@ def records_of(source: str | Path) -> list[dict[str, Any]]:
         if file.is_file() and len({each["model"].get("sha256") for each in records}) > 1:
             sha256 = sha256_of(file)  # the model was replaced: its own records, if there are any
             records = [each for each in records if each["model"].get("sha256") == sha256] or records
-        if not records and path.is_dir():
-            records = [each for each in every if each.get("snapshot")]  # of the training
+        if path.is_dir():
+            records = [each for each in every if each.get("snapshot")] + records
     if not records:
         raise UsageError(f"{source} has no records of metrics ({FILE}); make them with: ganblocks evaluate {source}")
     return records

@@ -85,5 +85,7 @@ def test_records_belong_to_the_file_that_they_name(tmp_path):
     assert [record["values"]["fid"] for record in records_of(folder)] == [2.5]
     assert [record["values"]["fid"] for record in records_of(f"{folder}/best.safetensors")] == [8.0]
     assert len(records_of(f"{folder}/metrics.jsonl")) == 2
+    append_records(tmp_path / "a" / "metrics.jsonl", [{**FID, **other, "metric": "kid", "snapshot": True}])
+    assert [record["metric"] for record in records_of(folder)] == ["kid", "fid"]
     with pytest.raises(UsageError, match=r"has no records of metrics.*ganblocks evaluate"):
         records_of(tmp_path)
