@@ -188,6 +188,15 @@ def test_a_second_derivative_raises_and_says_what_to_do():
 
 
 @RUNS
+def test_a_plain_call_and_its_op_have_the_same_gradients():
+    tensors = leaves((1, 8, 9, 1, 4), 3, True, "parts of one tensor", torch.float32)
+    results = (run(KERNEL, tensors, kernel_size=3, scale=0.5), triton_attention(*tensors, 3, 1, 0.5)[0])
+    direct, dispatched = ([y, *torch.autograd.grad(y.square().sum(), tensors)] for y in results)
+    for one, other in zip(direct, dispatched, strict=True):
+        assert torch.equal(one, other)
+
+
+@RUNS
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
 def test_its_op_passes_the_checks_of_torch(bias):
     q, k, v, *table = leaves((1, 8, 9, 1, 4), 3, bias, "channels first", torch.float32)
