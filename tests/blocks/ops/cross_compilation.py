@@ -15,8 +15,11 @@ def resource_usage(
     capability: int,
     folder: Path,
     multiples_of_16: tuple[str, ...] = (),
+    *,
+    warps: int = 4,
+    stages: int = 3,
 ) -> dict[str, int]:
-    """Registers per thread (REG), and bytes of stack (STACK) and shared memory (SHARED), with four warps.
+    """Registers per thread (REG), and bytes of stack (STACK) and shared memory (SHARED).
 
     Args:
         function: The kernel.
@@ -25,6 +28,8 @@ def resource_usage(
         capability: The generation of GPUs, such as 90.
         folder: Where a file is written.
         multiples_of_16: Sizes for which the kernel is specialised.
+        warps: Warps of a program.
+        stages: Stages of pipelined loads.
     """
     import triton
     from triton.backends.compiler import GPUTarget
@@ -35,7 +40,8 @@ def resource_usage(
     aligned = [name for name, kind in kinds.items() if kind.startswith("*") or name in multiples_of_16]
     attributes = {(function.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     source = ASTSource(function, signature, constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     cubin = folder / "kernel.cubin"
     cubin.write_bytes(compiled.asm["cubin"])
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
