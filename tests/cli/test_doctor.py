@@ -20,9 +20,11 @@ def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
     for kernels in ops.values():
         (reference,) = [kernel for kernel in kernels if kernel["kernel"] == "reference"]
         assert reference["second_order"]
-        assert reference["forward_ad"]
         assert reference["unavailable"] is None
-    assert not next(kernel for kernel in ops["attention"] if kernel["kernel"] == "sdpa")["second_order"]
+    attention = {kernel["kernel"]: kernel for kernel in ops["attention"]}
+    assert not attention["sdpa"]["second_order"]
+    assert not attention["sdpa"]["forward_ad"]
+    assert attention["reference"]["forward_ad"]
     assert report["versions"]["torch"]
     assert sum(plugin["blocks"] for plugin in report["plugins"]) == len(list(catalogue.entries()))
     _, table, _ = ganblocks("doctor")
