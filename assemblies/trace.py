@@ -70,26 +70,25 @@ class Trace(NamedTuple):
         return sum(step.multiply_adds for step in self.steps)
 
 
-_recent: dict[tuple[Any, ...], tuple[Sequence[Spec], Trace]] = {}
+_recent: list[tuple[Sequence[Spec], tuple[Any, ...], Trace]] = []
 MAX_RECENT = 32
 
 
 def trace_once(specs: Sequence[Spec], context: tuple[Any, ...], trace: Callable[[], Trace]) -> Trace:
-    """`trace()`, or its earlier result for the same objects in the same context, as when a checked spec is built.
+    """`trace()`, or its earlier result for equal specs in an equal context, as when a checked spec is built.
 
     Args:
         specs: The specs that are traced.
         context: Everything else that the result depends on.
         trace: Computes it; results with problems are not kept.
     """
-    key = (*map(id, specs), context)
-    if key in _recent:
-        return _recent[key][1]
+    for known_specs, known_context, result in _recent:
+        if known_context == context and known_specs == specs:
+            return result
     result = trace()
     if not result.problems:
-        _recent[key] = specs, result  # while specs are kept, their ids are not used again
-        if len(_recent) > MAX_RECENT:
-            del _recent[next(iter(_recent))]
+        _recent.append((specs, context, result))
+        del _recent[:-MAX_RECENT]
     return result
 
 
