@@ -7,10 +7,8 @@ from ganblocks.cli.convert import convert
 from ganblocks.cli.diff import diff
 from ganblocks.cli.doctor import doctor
 from ganblocks.cli.evaluate import compare, evaluate
-from ganblocks.cli.export import export
-from ganblocks.cli.hub import pull, push
 from ganblocks.cli.latents import directions, edit, project
-from ganblocks.cli.report import report
+from ganblocks.cli.publishing import export, pull, push, report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
 from ganblocks.cli.train import train

@@ -9,7 +9,7 @@ import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
-from ganblocks.cli.sample import _numbers, _seeds
+from ganblocks.cli.sample import numbers_in, seeds_in
 from ganblocks.sampling.options import IMAGES, SamplingOptions
 from registry.text import printable
 
@@ -75,11 +75,11 @@ def edit(
 
     record = save_edits(
         model,
-        _seeds(seeds),
+        seeds_in(seeds),
         directions,
         out,
         index=index,
-        strengths=_numbers(strengths, "--strengths"),
+        strengths=numbers_in(strengths, "--strengths"),
         groups=[name.strip() for name in styles.split(",")] if styles else (),
         options=options,
     )

@@ -36,7 +36,7 @@ def sample(
     """Generate images, one per seed. Several classes or prompts make a row each."""
     from ganblocks.sampling.samples import save_samples
 
-    record = save_samples(model, _seeds(seeds), out, options=options)
+    record = save_samples(model, seeds_in(seeds), out, options=options)
     _report(record, json, f"{record['images']} images {_into(out)}")
 
 
@@ -61,7 +61,7 @@ def truncation(
     """Write a truncation sweep: a row per seed, a column per psi."""
     from ganblocks.sampling.truncation import save_truncation_sweep
 
-    record = save_truncation_sweep(model, _seeds(seeds), out, psis=_numbers(psi, "--psi"), options=options)
+    record = save_truncation_sweep(model, seeds_in(seeds), out, psis=numbers_in(psi, "--psi"), options=options)
     _report(record, json, f"{record['images']} images as {out}")
 
 
@@ -96,8 +96,8 @@ def style_mix(
 
     record = save_style_mixing(
         model,
-        _seeds(sources, "--sources"),
-        _seeds(destinations, "--destinations"),
+        seeds_in(sources, "--sources"),
+        seeds_in(destinations, "--destinations"),
         out,
         groups=[name.strip() for name in styles.split(",")] if styles else (),
         options=options,
@@ -141,7 +141,7 @@ def interpolate(
     from ganblocks.sampling.interpolation import save_interpolation
 
     record = save_interpolation(
-        model, _seeds(seeds), out, steps=steps, space=space, loop=loop, fps=fps, options=options
+        model, seeds_in(seeds), out, steps=steps, space=space, loop=loop, fps=fps, options=options
     )
     _report(record, json, f"{record['images']} images {_into(out)}")
 
@@ -189,14 +189,14 @@ def _report(record: Mapping[str, Any], json: bool, summary: str) -> None:
     print_json(record) if json else typer.echo(printable(f"wrote {summary}"))
 
 
-def _seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
+def seeds_in(text: str, option: str = "--seeds") -> tuple[int, ...]:
     try:
         return tuple(parse_ranges(text))
     except ValueError as error:
         raise UsageError(f"{option} {text}: {error}") from None
 
 
-def _numbers(text: str, option: str) -> list[float]:
+def numbers_in(text: str, option: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

@@ -1,0 +1,103 @@
+"""The commands on finished runs: report, export, push and pull."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ganblocks.cli import tables
+from ganblocks.cli.options import Json, ModelArgument, examples
+from registry.text import printable
+
+
+@examples("ganblocks report runs/digits", "ganblocks report runs/digits --out pages/digits.html")
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file.", metavar="PATH", show_default="RUN/report.html")
+    ] = None,
+) -> None:
+    """Write a page about a run: samples through time, curves, metrics, health, settings. It needs no network."""
+    from ganblocks.publishing.report import report
+
+    typer.echo(printable(str(report(run, out))))
+
+
+@examples(
+    "ganblocks export runs/digits exported/digits",
+    "ganblocks export stylenat.safetensors exported/stylenat --format aoti",
+)
+def export(
+    model: ModelArgument,
+    folder: Annotated[Path, typer.Argument(help="The folder to write.", metavar="FOLDER")],
+    format: Annotated[
+        Literal["onnx", "torch-export", "aoti"], typer.Option(help="ONNX, torch.export, or machine code (AOTInductor).")
+    ] = "onnx",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FOLDER if it exists.")] = False,
+    allow_external: Annotated[
+        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Export a generator as programs that run without ganblocks: mapping, synthesis and model.json."""
+    from ganblocks.publishing.export import export
+
+    record = export(
+        model,
+        folder,
+        format=format,
+        overwrite=overwrite,
+        allow_external=allow_external,
+        command=shlex.join(["ganblocks", *sys.argv[1:]]),
+    )
+    if json:
+        tables.print_json(record)
+        return
+    for program in record["programs"].values():
+        difference = program["difference"]
+        checked = "not checked (pip install onnxruntime)" if difference is None else f"difference {difference:.1e}"
+        inputs = ", ".join(f"{key} {shape}" for key, shape in program["inputs"].items())
+        typer.echo(printable(f"{folder / program['file']}: {inputs} -> {program['output']}; {checked}"))
+
+
+@examples("ganblocks push runs/digits me/digits", "ganblocks push runs/digits me/digits --private --license apache-2.0")
+def push(
+    model: ModelArgument,
+    repo: Annotated[str, typer.Argument(help="The repository on the Hugging Face Hub.", metavar="USER/MODEL")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    license: Annotated[
+        str | None, typer.Option(help="The model's licence, such as apache-2.0.", metavar="NAME")
+    ] = None,
+    message: Annotated[str, typer.Option(help="Commit message.", metavar="TEXT")] = "Upload a model with ganblocks",
+    folder: Annotated[
+        Path | None, typer.Option("--to-folder", help="Write the files to a folder; upload nothing.", metavar="PATH")
+    ] = None,
+    allow_external: Annotated[
+        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
+    ] = False,
+) -> None:
+    """Publish a generator on the Hugging Face Hub with its spec, a model card and samples."""
+    from ganblocks.publishing.hub import push_to_hub, save_pretrained
+
+    if folder is not None:
+        save_pretrained(model, folder, name=repo, license=license, allow_external=allow_external)
+        typer.echo(printable(f"{folder}: model.safetensors, spec.json, README.md"))
+        return
+    address = push_to_hub(model, repo, private=private, license=license, message=message, allow_external=allow_external)
+    typer.echo(printable(address))
+
+
+@examples("ganblocks pull me/digits models/digits", "ganblocks pull me/digits models/digits --revision v1")
+def pull(
+    repo: Annotated[str, typer.Argument(help="A repository on the Hugging Face Hub.", metavar="USER/MODEL")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.", metavar="FOLDER")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.", metavar="NAME")] = None,
+) -> None:
+    """Download a model from the Hugging Face Hub. Nothing in it is run."""
+    from ganblocks.publishing.hub import pull
+
+    typer.echo(printable(f"{pull(repo, folder, revision=revision)}: try ganblocks sample {folder} samples.png"))
