@@ -138,7 +138,10 @@ def bfloat16() -> str:
 def gpu(name: str, table: Callable[[list[dict[str, Any]]], str]) -> str:
     """A table for each GPU that a benchmark was run on."""
     files = sorted(path.name for path in RESULTS.glob(f"{name}-cuda-*.json"))
-    return "\n\n".join(f"{table(load(each)[1])}\n\n{source(each)}" for each in files) or "No GPU has been measured yet."
+    return (
+        "\n\n".join(f"{table(load(each)[1])}\n\n{source(each)}" for each in files)
+        or "No result of this benchmark is stored yet."
+    )
 
 
 def neighborhood_gpu() -> str:

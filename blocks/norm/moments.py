@@ -10,7 +10,7 @@ from blocks.common.autocast import no_autocast
 
 
 def reads_once(x: Tensor) -> bool:
-    """Whether norms use `channel_moments` and the op bias_act: on a GPU, whose cost is memory traffic, for inference."""
+    """Whether norms use `channel_moments` and the op bias_act: for inference on a GPU, whose cost is memory traffic."""
     return x.device.type == "cuda" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 

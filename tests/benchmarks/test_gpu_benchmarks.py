@@ -24,7 +24,7 @@ def test_images_and_steps_are_measured_in_each_mode_or_skipped_with_the_reason(t
     torch.set_num_threads(threads)
     rows = json.loads(output.read_text())["rows"]
     assert [(row["mode"], row["pass"], row["batch"]) for row in rows] == [
-        (mode, work, 2) for mode in ("eager", "graph") for work in ("forward", "step")
+        (mode, work, 2) for work in ("forward", "step") for mode in ("eager", "graph")
     ]
     assert all(row["images/s"] == pytest.approx(2000 / row["ms"]) for row in rows[:3])
     if not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def test_without_a_gpu_make_gpu_bench_says_so(capsys):
 
 def test_a_result_of_a_gpu_becomes_a_table_with_a_column_per_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert report.neighborhood_gpu() == "No GPU has been measured yet."
+    assert report.neighborhood_gpu() == "No result of this benchmark is stored yet."
     case = {"dtype": "bfloat16", "side": 64, "dilation": 1, "bias": True, "gradients": False}
     rows = [case | {"kernel": "triton", "ms": 0.04}, case | {"kernel": "tiled", "ms": 1.26}]
     rows.append(case | {"kernel": "flex", "skipped": "takes 82 GiB"})
