@@ -87,9 +87,7 @@ def grid_spans(resolution: tuple[int, int]) -> Float[Tensor, 2]:
     return torch.tensor([float(max(size - 1, 1)) for size in reversed(resolution)])
 
 
-def sine_cosine_grid(
-    dim: int, resolution: tuple[int, int], dtype: torch.dtype | None = None
-) -> Float[Tensor, "h w c"]:
+def sine_cosine_grid(dim: int, resolution: tuple[int, int], dtype: torch.dtype | None = None) -> Float[Tensor, "h w c"]:
     """Table of a grid's positions 0, 1, ...: sines and cosines of the column, then of the row, C / 4 frequencies each.
 
     MAE, He et al. 2021, https://arxiv.org/abs/2111.06377; frequencies from 1 to nearly 1/10000. Computed in float64.
