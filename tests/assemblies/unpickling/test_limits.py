@@ -29,11 +29,11 @@ import json, sys, time
 from assemblies import CheckpointError
 from assemblies.conversion.read import import_network
 for path in sys.argv[1:]:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         import_network(path)
     except CheckpointError as error:
-        print(json.dumps([path, time.perf_counter() - start, str(error)]), flush=True)
+        print(json.dumps([path, time.process_time() - start, str(error)]), flush=True)
 """
 MEMORY = 3 * 2**30
 PRIME = 2**61 - 1  # Python's hash of an integer is its remainder

@@ -185,7 +185,7 @@ def test_modulated_convolutions_use_it():
     x, weight, style = torch.randn(2, 64, 16, 16), torch.randn(64, 64, 3, 3), torch.rand(2, 64) + 0.5
     with recording() as ran:
         y = modulated_conv2d(x, weight, style)
-    assert ran == [("modulated_conv2d", "scaled"), ("conv2d", "winograd")]
+    assert [call for call in ran if call[0] != "bias_act"] == [("modulated_conv2d", "scaled"), ("conv2d", "winograd")]
     expected = modulated_conv2d.reference.run(x.double(), weight.double(), style.double())
     torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
 

@@ -37,6 +37,8 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
         "resize_filter": "lanczos",
         "regularizers": ["r1", "r2"],
         "r1.every": 1,
+        "r1.at": "image",
+        "r2.at": "image",
         "r2.every": 1,
         **{f"{side}.lr": 2e-4 for side in "GD"},
         **{f"{side}.betas": (0.0, 0.9) for side in "GD"},

@@ -31,6 +31,7 @@ COMMON = {
     "resize_filter": "lanczos",
     "augment": ADA,
     "r1.every": 16,
+    "r1.at": "image",
     "G.lr": 0.0020,  # 0.0025 x 4/5
     "G.betas": (0.0, 0.991992),
     "G.eps": 1e-8,

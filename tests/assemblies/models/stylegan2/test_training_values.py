@@ -17,6 +17,7 @@ VALUES = {
     "regularizers": ["r1", "path-length"],
     "r1.gamma": 1.0,
     "r1.every": 16,
+    "r1.at": "image",
     "path-length.weight": 2.0,
     "path-length.decay": 0.01,
     "path-length.every": 4,

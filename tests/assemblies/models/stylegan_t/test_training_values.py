@@ -14,6 +14,8 @@ DIFF_AUGMENT = {
     "kind": "diffaugment",
     "policy": ["color", "translation", "cutout"],
     "color_probability": 1.0,
+    "color_gate": "each",
+    "color_reference": None,
     "translation_probability": 1.0,
     "translation_ratio": 1 / 8,
     "cutout_probability": 1.0,

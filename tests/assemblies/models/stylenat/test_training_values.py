@@ -19,6 +19,7 @@ COMMON = {
     "augment": None,
     "regularizers": ["r1"],
     "r1.every": 16,
+    "r1.at": "image",
     "G.lr": 2e-4 / 4,  # ttur
     "G.betas": (0.0, 0.99),
     "G.eps": 1e-8,
@@ -42,6 +43,8 @@ CONSISTENCY = {
         "translation_probability": 1.0,
         "translation_ratio": 1 / 8,
         "color_probability": 1.0,
+        "color_gate": "each",
+        "color_reference": None,
         "cutout_probability": 1.0,
         "cutout_ratio": 0.5,
     },
