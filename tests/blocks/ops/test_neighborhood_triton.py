@@ -24,6 +24,10 @@ FOLDER = "tests/blocks/ops"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MISSING = KERNEL.unavailable()
 RUNS = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING}")
+LONG = [
+    pytest.mark.slow,
+    pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="takes many minutes; set GANBLOCKS_FULL=1"),
+]
 STARTS = pytest.mark.skipif(MISSING is None, reason="the kernel runs in this process")
 LARGEST_ERROR = {torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative to the largest value
 pytestmark = pytest.mark.usefixtures("default_device")
@@ -77,12 +81,10 @@ def values(kernel, tensors: list[Tensor], **window) -> list[Tensor]:
     [
         (f"{FOLDER}/test_neighborhood_triton.py", "not slow and not gpu"),
         pytest.param(
-            f"{FOLDER}/test_neighborhood_triton.py {FOLDER}/test_neighborhood_windows.py",
-            "not gpu",
-            marks=pytest.mark.slow,
+            f"{FOLDER}/test_neighborhood_triton.py {FOLDER}/test_neighborhood_windows.py", "not gpu", marks=LONG
         ),
-        pytest.param(f"{FOLDER}/test_neighborhood_attention.py", "not gpu", marks=pytest.mark.slow),
-        pytest.param(f"{FOLDER}/test_kernels.py", "not slow", marks=pytest.mark.slow),
+        pytest.param(f"{FOLDER}/test_neighborhood_attention.py", "not gpu", marks=LONG),
+        pytest.param(f"{FOLDER}/test_kernels.py", "not slow", marks=LONG),
     ],
     ids=["this", "windows", "attention", "kernels"],
 )
