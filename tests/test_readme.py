@@ -20,6 +20,7 @@ import typer
 
 from assemblies import read
 from ganblocks.cli.app import build_app
+from ganblocks.metrics.protocols import PROTOCOLS
 from registry import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +142,7 @@ def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
         options = {option for parameter in known[name].params for option in parameter.opts}
         unknown = set(re.findall(r"(?<=\s)--[\w-]+", rest.split(" # ")[0])) - options
         assert not unknown, f"{name} has no {unknown}"
-    assert set(PRESET.findall(text)) <= set(catalogue.presets())
+    assert set(PRESET.findall(text)) <= {*catalogue.presets(), *PROTOCOLS}
 
 
 def test_the_readme_names_every_command() -> None:
