@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -33,11 +33,9 @@ def batches_of_workers(loader: DataLoader[Any], stopped: Callable[[], bool]) -> 
     before = set(multiprocessing.active_children())
     iterator: Any = iter(loader)
     workers = [each for each in multiprocessing.active_children() if each not in before]
-    # in a thread, because a read from a worker that hangs cannot be interrupted
-    thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
     with _without_sigchld_handler():
         try:
-            while (batch := _result(thread.submit(next, iterator, None), workers, stopped)) is not None:
+            while (batch := _result(_next_in_thread(iterator), workers, stopped)) is not None:
                 yield batch
             _kill(workers)  # rather than wait for them: the state of the training is to be saved
         except DataError:
@@ -46,7 +44,6 @@ def batches_of_workers(loader: DataLoader[Any], stopped: Callable[[], bool]) -> 
         finally:
             iterator._shutdown_workers()  # now, since a traceback may keep the iterator, and with it dead workers
             _kill(workers)
-            thread.shutdown(wait=False)
 
 
 def keep_running() -> None:
@@ -64,6 +61,24 @@ def _kill(workers: list[BaseProcess]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.kill()
+
+
+def _next_in_thread(iterator: Iterator[Any]) -> Future[Any]:
+    """The next element of an iterator, None after the last one.
+
+    A read from a worker that hangs cannot be interrupted, and PyTorch's iterator may wait for a dead worker without
+    end. The thread is a daemon, so that the process ends all the same.
+    """
+    future: Future[Any] = Future()
+
+    def read() -> None:
+        try:
+            future.set_result(next(iterator, None))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=read, name="batches", daemon=True).start()
+    return future
 
 
 def _result(batch: Future[Any], workers: list[BaseProcess], stopped: Callable[[], bool]) -> Any:

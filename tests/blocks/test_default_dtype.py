@@ -12,7 +12,8 @@ import torch
 from registry import catalogue
 from registry.testing.cases import Case, cases
 
-CASES = [case for entry in catalogue.entries() for case in islice(cases(entry.block), 1)]
+FIRST = [case for entry in catalogue.entries() for case in islice(cases(entry.block), 1)]
+CASES = [case for case in FIRST if case.harness.computes]
 
 
 @pytest.fixture

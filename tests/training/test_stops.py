@@ -7,6 +7,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -49,8 +50,10 @@ def logged_a_tick(folder):
 
 
 def children_of(pid):
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-    return [int(line) for line in listed.stdout.split()]
+    """Processes that a process started, without the one in which multiprocessing counts semaphores."""
+    listed = subprocess.run(["pgrep", "-a", "-P", str(pid)], capture_output=True, text=True)
+    lines = [line for line in listed.stdout.splitlines() if "resource_tracker" not in line]
+    return [int(line.split()[0]) for line in lines]
 
 
 @pytest.mark.parametrize("signum", STOPS)
@@ -161,6 +164,12 @@ def test_a_killed_worker_ends_the_training_after_it_saved_its_state(tmp_path, lo
     assert log_records(tmp_path / "run")[-1]["event"] == "data-error"
     resumed = start_command("--resume", "--out", "run", "--kimg", (step + 1) * 0.008, cwd=tmp_path)
     assert resumed.wait(timeout=600) == 0
+
+
+def test_a_read_that_never_ends_does_not_keep_the_process():
+    code = "import threading; from ganblocks.data.decode_workers import _next_in_thread as read; "
+    code += "read(iter(threading.Event().wait, None))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_signal_while_a_worker_hangs_saves_the_state(tmp_path, long_run):
