@@ -23,7 +23,7 @@ def test_two_processes_get_the_values_of_one(model, extractor_file, tmp_path):
     options = {"settings": settings, "extractor_weights": [str(extractor_file)], "noise": "const", "num": 61}
     alone = evaluate(model, names, "digits", device="cpu", no_cache=True, **options)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
-    command += ["-m", "ganblocks", "evaluate", str(model), "--data", "digits", "--metrics", ",".join(names)]
+    command += ["-m", "--", "ganblocks", "evaluate", str(model), "--data", "digits", "--metrics", ",".join(names)]
     command += ["--num", "61", "--noise", "const", "--device", "cpu", "--extractor-weights", str(extractor_file)]
     command += [part for setting in settings for part in ("--set", setting)] + ["--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
