@@ -40,5 +40,4 @@ class ApproximateR2(Regularizer, kind="approximate-r2"):
         self.gamma = value_at(self.schedule, images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-
         return squared_slopes(networks, fake_images(networks, batch), batch.c, self.sigma).mean() * (self.gamma / 2)

@@ -13,6 +13,10 @@ from ganblocks.cli import tables
 from ganblocks.cli.options import Json, ModelArgument, examples
 from registry.text import printable
 
+AllowExternal = Annotated[
+    bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
+]
+
 
 @examples("ganblocks report runs/digits", "ganblocks report runs/digits --out pages/digits.html")
 def report(
@@ -38,9 +42,7 @@ def export(
         Literal["onnx", "torch-export", "aoti"], typer.Option(help="ONNX, torch.export, or machine code (AOTInductor).")
     ] = "onnx",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FOLDER if it exists.")] = False,
-    allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
-    ] = False,
+    allow_external: AllowExternal = False,
     json: Json = False,
 ) -> None:
     """Export a generator as programs that run without ganblocks: mapping, synthesis and model.json."""
@@ -76,9 +78,7 @@ def push(
     folder: Annotated[
         Path | None, typer.Option("--to-folder", help="Write the files to a folder; upload nothing.", metavar="PATH")
     ] = None,
-    allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
-    ] = False,
+    allow_external: AllowExternal = False,
 ) -> None:
     """Publish a generator on the Hugging Face Hub with its spec, a model card and samples."""
     from ganblocks.publishing.hub import push_to_hub, save_pretrained

@@ -5,18 +5,17 @@ Mitchell et al. 2019, https://arxiv.org/abs/1810.03993; the front matter is the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from assemblies import Generator, plugins_of
+from assemblies.condition import condition_input
 from registry.text import printable
 
-PIPELINES = {"none": "unconditional-image-generation", "text": "text-to-image", "class": "text-to-image"}
+PIPELINES = {None: "unconditional-image-generation", "captions": "text-to-image", "classes": "text-to-image"}
 TRAINING = ("images", "step", "data", "num_images", "seed", "precision", "processes", "device")
 
 
@@ -39,21 +38,25 @@ def model_card(
         picture: Name of a file beside the card with samples.
         license: Identifier of the model's licence, as the Hub spells it.
     """
-    conditioned = "none" if not generator.cond_dim else "text" if _takes_text(generator) else "class"
+    takes = condition_input(generator.spec)
     front: dict[str, Any] = {
         "library_name": "ganblocks",
-        "pipeline_tag": PIPELINES[conditioned],
+        "pipeline_tag": PIPELINES[takes],
         "tags": ["gan", "image-generation", "ganblocks"],
     }
     if license:
         front["license"] = license
     height, width = generator.resolution
     parameters = sum(parameter.numel() for parameter in generator.parameters())
-    condition = {"none": "unconditional", "text": "conditioned on captions", "class": f"{generator.cond_dim} classes"}
+    condition = {
+        None: "unconditional",
+        "captions": "conditioned on captions",
+        "classes": f"{generator.cond_dim} classes",
+    }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {printable(name)}",
-        f"A generator of {width} x {height} px images, {condition[conditioned]}: {parameters:,} parameters, value "
+        f"A generator of {width} x {height} px images, {condition[takes]}: {parameters:,} parameters, value "
         f"range `{generator.value_range}`.",
         f"![Samples of seeds 0, 1, 2, ... without truncation]({picture})" if picture else "",
         f"## Use\n\n```python\nimport ganblocks\n\ngenerator = ganblocks.from_pretrained({name!r})\n"
@@ -66,23 +69,6 @@ def model_card(
         _section("Made with", _table(("package", "version"), _packages(generator))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def metric_records(path: Path) -> list[dict[str, Any]]:
-    """The records in a `metrics.jsonl`; damaged lines are ignored, and a missing file has none."""
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
-
-
-def _takes_text(generator: Generator) -> bool:
-    return generator.condition is not None and generator.condition.kind != "class-labels"
 
 
 def _training(extra: Mapping[str, Any]) -> str:

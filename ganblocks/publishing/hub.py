@@ -17,9 +17,12 @@ from huggingface_hub import ModelHubMixin, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from assemblies import Generator, save_model
+from assemblies.condition import condition_input
 from assemblies.model_file import read_metadata
 from ganblocks.errors import UsageError, UserError
-from ganblocks.publishing.card import metric_records, model_card
+from ganblocks.metrics.records import FILE as METRICS
+from ganblocks.metrics.records import read_records
+from ganblocks.publishing.card import model_card
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import MODEL, load
@@ -28,7 +31,7 @@ SAMPLES = 24
 CONNECTION = cast(
     type[Exception], HfHubHTTPError.__mro__[1]
 )  # base of the errors of the HTTP library, which differs between versions
-FILES = (MODEL, "spec.json", "README.md", "samples.png", "metrics.jsonl")
+FILES = (MODEL, "spec.json", "README.md", "samples.png", METRICS)
 
 
 class HubError(UserError, RuntimeError):
@@ -57,13 +60,13 @@ class HubModel(ModelHubMixin, library_name="ganblocks"):
         if self.source is not None:
             file = self.source / MODEL if self.source.is_dir() else self.source
             extra = read_metadata(file).get("extra", {})
-            metrics = metric_records(file.with_name("metrics.jsonl"))
+            metrics = read_records(file.with_name(METRICS))
         save_model(save_directory / MODEL, generator, extra)
         (save_directory / "spec.json").write_text(json.dumps(generator.spec.to_dict(), indent=2) + "\n")
         if metrics:
             lines = "".join(json.dumps(record) + "\n" for record in metrics)
-            (save_directory / "metrics.jsonl").write_text(lines)
-        picture = "samples.png" if _draws_without_caption(generator) else None
+            (save_directory / METRICS).write_text(lines)
+        picture = "samples.png" if condition_input(generator.spec) != "captions" else None
         if picture:
             images = generate(generator, range(SAMPLES))
             save_grid(images, save_directory / picture, value_range=generator.value_range)
@@ -212,10 +215,6 @@ def _published(model: Generator | str | Path, name: str, license: str | None, al
     if isinstance(model, str | Path):
         return HubModel(load(model, allow_external=allow_external), name, model, license)
     return HubModel(model, name, None, license)
-
-
-def _draws_without_caption(generator: Generator) -> bool:
-    return generator.condition is None or generator.condition.kind == "class-labels"
 
 
 @contextmanager

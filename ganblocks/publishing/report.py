@@ -12,7 +12,7 @@ from typing import Any
 
 from assemblies import read
 from ganblocks.errors import RunError
-from ganblocks.publishing.card import metric_records
+from ganblocks.metrics.records import FILE, read_records
 from ganblocks.publishing.curves import line_chart
 from ganblocks.training.run.folder import RunFolder
 from registry.spec_file import write_atomically
@@ -61,7 +61,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
         _header(folder, started, ticks),
         _section("Samples", _samples(folder)),
         _section("Curves", _curves(ticks)),
-        _section("Metrics", _metrics(metric_records(folder.path / "metrics.jsonl"))),
+        _section("Metrics", _metrics(read_records(folder.path / FILE))),
         _section("Health", _health(events, ticks)),
         _section("Kernels", _kernels(events)),
         _section("Settings", _settings(folder)),
