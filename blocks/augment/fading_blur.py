@@ -60,6 +60,9 @@ class FadingBlur(Augment, kind="fading-blur"):
     def strength(self) -> dict[str, Tensor]:
         return {} if self.then is None else self.then.strength()
 
+    def mix(self, real: Float[Tensor, "b k h w"], fake: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        return real if self.then is None else self.then.mix(real, fake)
+
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         check_nchw(self, image, name="image")
         if self.training:

@@ -5,17 +5,14 @@ GAT, https://arxiv.org/abs/2509.24935; the exact penalty: `r1`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
-
 from jaxtyping import Float
-from pydantic import PositiveFloat
 from torch import Tensor
 
-from blocks.families import Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
-from blocks.regularizer.finite_differences import squared_slopes
+from blocks.families import Batch, Networks
+from blocks.regularizer.finite_differences import SquaredSlopes
 
 
-class ApproximateR1(Regularizer, kind="approximate-r1"):
+class ApproximateR1(SquaredSlopes, kind="approximate-r1"):
     """gamma / 2 times ((D(x) - D(x + sigma e)) / sigma)^2 at real images, e ~ N(0,1), mean over the batch.
 
     The noise is added before the GAN's augmentation, which is the same for both. As sigma falls, the expectation over e
@@ -27,17 +24,6 @@ class ApproximateR1(Regularizer, kind="approximate-r1"):
         sigma: Standard deviation of the noise, in units of the images.
     """
 
-    side = "discriminator"
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "sigma": 0.1}},)
-
-    def __init__(self, *, gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0, sigma: PositiveFloat = 0.01) -> None:
-        super().__init__()
-        self.schedule, self.sigma = gamma, sigma
-        self.at(0)
-
-    def at(self, images: int) -> None:
-        self.gamma = value_at(self.schedule, images)
-
-    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+    def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
         assert batch.real is not None, "approximate R1 needs real images"
-        return squared_slopes(networks, batch.real, batch.c, self.sigma).mean() * (self.gamma / 2)
+        return batch.real

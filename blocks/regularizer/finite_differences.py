@@ -5,15 +5,32 @@ GAT, https://arxiv.org/abs/2509.24935: to first order its expectation is the squ
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
 from blocks.common.replay import with_same_draws
-from blocks.families import Networks
+from blocks.families import Networks, Scheduled, ScheduledIn
+from blocks.regularizer.gamma_penalty import GammaPenalty
+
+
+class SquaredSlopes(GammaPenalty):
+    """The options of the approximate R1 and R2."""
+
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "sigma": 0.1}},)
+
+    def __init__(self, *, gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0, sigma: PositiveFloat = 0.01) -> None:
+        super().__init__(gamma)
+        self.sigma = sigma
+
+    def penalties(
+        self, networks: Networks, images: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
+    ) -> Float[Tensor, " b"]:
+        return squared_slopes(networks, images, c, self.sigma)
 
 
 def squared_slopes(

@@ -6,17 +6,15 @@ https://arxiv.org/abs/2501.05441, section 2.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.families import Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
+from blocks.families import Batch, Networks
 from blocks.regularizer.fake_images import fake_images
-from blocks.regularizer.squared_gradients import Place, check_place, squared_gradients
+from blocks.regularizer.squared_gradients import SquaredGradients
 
 
-class R2(Regularizer, kind="r2"):
+class R2(SquaredGradients, kind="r2"):
     """gamma / 2 times the squared gradient norm of D at generated images, mean over the batch.
 
     The gradient is that of the sum of all logits D(T(g)) by the image g before the GAN's augmentation T.
@@ -31,24 +29,5 @@ class R2(Regularizer, kind="r2"):
         IncompatibleError: The discriminator has no such features.
     """
 
-    side = "discriminator"
-    second_order = True
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
-
-    def __init__(
-        self,
-        has_features: bool = True,
-        *,
-        gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0,
-        at: Place = "image",
-    ) -> None:
-        super().__init__()
-        check_place(at, has_features)
-        self.schedule, self.place = gamma, at
-        self.at(0)
-
-    def at(self, images: int) -> None:
-        self.gamma = value_at(self.schedule, images)
-
-    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        return squared_gradients(networks, fake_images(networks, batch), batch.c, self.place).mean() * (self.gamma / 2)
+    def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
+        return fake_images(networks, batch)

@@ -5,27 +5,42 @@ Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, section 4.1.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.families import Networks
+from blocks.families import Networks, Scheduled, ScheduledIn
+from blocks.regularizer.gamma_penalty import GammaPenalty
 from registry import incompatible
 
 Place = Literal["image", "features"]
 
 
-def check_place(at: Place, has_features: bool) -> None:
-    """Raise an error if a penalty is on features and the discriminator has none.
+class SquaredGradients(GammaPenalty):
+    """The options of R1 and R2."""
 
-    Raises:
-        IncompatibleError: It has none.
-    """
-    if at == "features" and not has_features:
-        fact = "the discriminator has no features of frozen networks"
-        raise incompatible("at", f"{fact}; take at: image, or a discriminator of kind projected")
+    second_order = True
+    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
+
+    def __init__(
+        self,
+        has_features: bool = True,
+        *,
+        gamma: Annotated[Scheduled, ScheduledIn(ge=0)] = 10.0,
+        at: Place = "image",
+    ) -> None:
+        super().__init__(gamma)
+        if at == "features" and not has_features:
+            fact = "the discriminator has no features of frozen networks"
+            raise incompatible("at", f"{fact}; take at: image, or a discriminator of kind projected")
+        self.place = at
+
+    def penalties(
+        self, networks: Networks, images: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
+    ) -> Float[Tensor, " b"]:
+        return squared_gradients(networks, images, c, self.place)
 
 
 def squared_gradients(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -17,14 +16,15 @@ from blocks.augment.ada.draws import Draws, at_quantile, draw, gated_values
 from blocks.augment.ada.symlets import filter_bank
 from blocks.augment.ada.transforms import GROUPS, MAGNITUDE, Group, Transform, cutout, inverse_matrix, recolor
 from blocks.augment.ada.warp import Warp
+from blocks.augment.adaptive_probability import AdaptiveProbability
 from blocks.common.autocast import at_least_float32, no_autocast
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.shapes import check_nchw
-from blocks.families import Augment, Scheduled, ScheduledIn, value_at
-from registry import Spec, incompatible
+from blocks.families import Scheduled, ScheduledIn
+from registry import incompatible
 
 
-class ADA(Augment, kind="ada"):
+class ADA(AdaptiveProbability, kind="ada"):
     """Random flips, shifts, affine maps, colours, filters, noise and cutout, each applied with probability p per image.
 
     Every `interval` steps p increases if the mean sign of the discriminator's logits of real images is above `target`,
@@ -57,10 +57,6 @@ class ADA(Augment, kind="ada"):
         {"spec": {"p": 1.0, "policy": list(GROUPS), "probability": {"rotate": 0.5}, "magnitude": {"xfrac": 0.4}}},
         {"spec": {"p": 0.5, "policy": ["color", "filter"], "bands": [1, 0, 1, 0]}, "context": {"image_channels": 1}},
     )
-    p: Tensor
-    signs: Tensor
-    shown: Tensor
-    steps: Tensor
     bank: Tensor
 
     def __init__(
@@ -76,49 +72,18 @@ class ADA(Augment, kind="ada"):
         magnitude: dict[Transform, NonNegativeFloat] = {},  # noqa: B006
         bands: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0, 1.0),
     ) -> None:
-        super().__init__()
+        super().__init__(p, target, kimg, interval, limit)
         _check_options(policy, {"probability": probability, "magnitude": magnitude})
-        initial = value_at(p, 0)
-        if limit is not None and initial > limit:
-            raise incompatible("p", f"starts at {initial:g}, above its limit {limit:g}")
-        self.schedule = p if isinstance(p, Spec) else None
-        if self.schedule is not None and limit is not None and (highest := self.schedule.build().bounds()[1]) > limit:
-            raise incompatible("p", f"reaches {highest:g}, above its limit {limit:g}")
-        if self.schedule is not None and target is not None:
-            raise incompatible("p", f"changes by a schedule and adapts to the target {target:g}; set target: null")
-        self.target, self.kimg, self.interval, self.limit, self.bands = target, kimg, interval, limit, bands
+        self.bands = bands
         factors = {name: float(probability.get(name, 1.0)) for group in policy for name in GROUPS[group]}
         self.factors: dict[str, float] = {str(name): factor for name, factor in factors.items() if factor}
         self.magnitude: dict[str, float] = {str(name): value for name, value in (MAGNITUDE | magnitude).items()}
         self.warp = Warp() if self.has("blit") or self.has("geometry") else None
         if self.has("filter"):
             computed_buffer(self, "bank", filter_bank)
-        self.register_buffer("p", torch.tensor(float(initial)))
-        for counter in ("signs", "shown", "steps"):  # since p was last adjusted
-            self.register_buffer(counter, torch.zeros(()))
 
     def has(self, group: Group) -> bool:
         return any(transform in self.factors for transform in GROUPS[group])
-
-    def at(self, images: int) -> None:
-        if self.schedule is not None:
-            self.p.fill_(value_at(self.schedule, images))
-
-    @torch.no_grad()
-    def observe(self, sign: Float[Tensor, ""], num_images: int) -> None:
-        if self.target is None:
-            return
-        self.signs += sign.nan_to_num() * num_images
-        self.shown += num_images
-        self.steps += 1
-        due = self.steps >= self.interval
-        move = (self.signs / self.shown - self.target).sign() * self.shown / (self.kimg * 1000)
-        self.p.copy_(torch.where(due, (self.p + move).clamp(0, self.limit), self.p))
-        for counter in (self.signs, self.shown, self.steps):
-            counter.mul_(~due)
-
-    def strength(self) -> dict[str, Tensor]:
-        return {"p": self.p}
 
     def draw(self, image: Float[Tensor, "b k h w"]) -> dict[str, Tensor]:
         """All random numbers that a batch needs, [B] or [B,n] each, by name.
