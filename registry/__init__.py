@@ -5,8 +5,10 @@ from registry.collect import blocks_in
 from registry.errors import IncompatibleError, Problem, SpecError, SpecValidationError, incompatible
 from registry.hookspecs import (
     CheckpointImporter,
+    DataSet,
     Register,
     RegisterCommand,
+    RegisterDataSet,
     RegisterImporter,
     RegisterKernel,
     RegisterPreset,
@@ -19,6 +21,7 @@ from registry.spec import Block, Spec, build_at, collecting
 __all__ = [
     "Block",
     "CheckpointImporter",
+    "DataSet",
     "DuplicateError",
     "Entry",
     "IncompatibleError",
@@ -29,6 +32,7 @@ __all__ = [
     "Problem",
     "Register",
     "RegisterCommand",
+    "RegisterDataSet",
     "RegisterImporter",
     "RegisterKernel",
     "RegisterPreset",

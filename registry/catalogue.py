@@ -1,4 +1,4 @@
-"""The catalogue: the blocks, kernels, presets, importers and commands of all installed packages.
+"""The catalogue: the blocks, kernels, presets, importers, data sets and commands of all installed packages.
 
 Packages announce plugins by entry points (see `registry.hookspecs`); this project's own plugins are announced the same
 way. Plugins are imported once, at the first look-up. An import error in one plugin does not affect the others:
@@ -20,7 +20,7 @@ from registry.errors import nearest
 from registry.spec import parse_docstring
 
 if TYPE_CHECKING:
-    from registry.hookspecs import CheckpointImporter
+    from registry.hookspecs import CheckpointImporter, PrepareDataSet
     from registry.kernels import Kernel
     from registry.spec import Block, Spec
 
@@ -84,7 +84,7 @@ class Catalogue:
         self.failures: dict[str, str] = {}
 
     def load(self) -> None:
-        """Import the installed plugins of blocks, kernels, presets and importers, once.
+        """Import the installed plugins of blocks, kernels, presets, importers and data sets, once.
 
         A plugin that cannot be imported is noted in `failures`.
 
@@ -135,6 +135,7 @@ class Catalogue:
                 ("register_kernels", lambda kernel: self.register_kernel(kernel, origin)),
                 ("register_presets", lambda name, document: self.register_preset(name, document, origin)),
                 ("register_importers", lambda importer: self.register_importer(importer, origin)),
+                ("register_data_sets", lambda name, prepare: self.register_data_set(name, prepare, origin)),
                 ("register_commands", lambda name, command: self.register_command(name, command, origin)),
             ):
                 self._hooks.subset_hook_caller(hook, others)(register=register)
@@ -180,6 +181,10 @@ class Catalogue:
         name = f"importer {importer.form!r}"
         self._add(("importer", importer.form), name, importer, origin, importer.conversion.__module__)
 
+    def register_data_set(self, name: str, prepare: PrepareDataSet, origin: Origin | None = None) -> None:
+        """Add a named data set."""
+        self._add(("data set", name), f"data set {name!r}", prepare, origin, prepare.__module__)
+
     def register_command(self, name: str, command: Callable[..., Any], origin: Origin | None = None) -> None:
         """Add a command of the command line."""
         self._add(("command", name), f"command {name!r}", command, origin, command.__module__)
@@ -220,6 +225,11 @@ class Catalogue:
         """The importers in the order of registration: this project's own first."""
         self.load()
         return [item.value for key, item in self._items.items() if key[0] == "importer"]
+
+    def data_sets(self) -> dict[str, PrepareDataSet]:
+        """The named data sets, sorted."""
+        self.load()
+        return {key[1]: item.value for key, item in sorted(self._items.items()) if key[0] == "data set"}
 
     def commands(self) -> dict[str, Callable[..., Any]]:
         """The commands by name in the order of registration: this project's own first."""

@@ -1,6 +1,7 @@
 """The hooks of a plugin. A plugin is a module or object that implements any of them with `@hookimpl`.
 
-A package announces its plugins by entry points in `pyproject.toml`. Blocks, kernels, presets and importers:
+A package announces its plugins by entry points in `pyproject.toml`. Blocks, kernels, presets, importers and data
+sets:
 
     [project.entry-points.ganblocks]
     spiral = "spiral_attention.plugin"
@@ -14,12 +15,13 @@ there implements `register_commands` and imports torch only inside its commands:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pluggy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from registry.kernels import Kernel
     from registry.spec import Block, Spec
@@ -41,6 +43,37 @@ class CheckpointImporter(Protocol):
     def options(self) -> Mapping[str, str]: ...
     @property
     def roles(self) -> tuple[str, ...]: ...
+
+
+class DataSet(NamedTuple):
+    """A data set that a plugin has prepared.
+
+    Args:
+        path: A folder or an archive that `--data` accepts, with its classes and captions.
+        license: Licence and attribution in one line, shown in the log and kept in the model card; empty if there is none.
+    """
+
+    path: Path
+    license: str = ""
+
+
+class PrepareDataSet(Protocol):
+    """Prepares a named data set, which `--data NAME?option=value` opens, the first time in a folder of the cache."""
+
+    def __call__(self, resolution: int, image_channels: int, options: Mapping[str, str], /) -> DataSet:
+        """The data set.
+
+        Args:
+            resolution: Longer side of the images in pixels; the reader resizes what differs.
+            image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
+            options: The options after `?`.
+
+        Raises:
+            ValueError: An option is unknown or has an invalid value.
+            ImportError: A package is missing; the message has the pip command.
+            OSError: A file cannot be written.
+        """
+        ...
 
 
 class Register(Protocol):
@@ -67,6 +100,12 @@ class RegisterImporter(Protocol):
     def __call__(self, importer: CheckpointImporter, /) -> None: ...
 
 
+class RegisterDataSet(Protocol):
+    """Adds a named data set."""
+
+    def __call__(self, name: str, prepare: PrepareDataSet, /) -> None: ...
+
+
 class RegisterCommand(Protocol):
     """Adds a command: its name, and a function, or a `typer.Typer` for a group of commands."""
 
@@ -91,6 +130,11 @@ def register_presets(register: RegisterPreset) -> None:
 @hookspec
 def register_importers(register: RegisterImporter) -> None:
     """Call `register(importer)` for each importer. The first that recognises a checkpoint converts it."""
+
+
+@hookspec
+def register_data_sets(register: RegisterDataSet) -> None:
+    """Call `register(name, prepare)` for each named data set. `prepare` runs when the data set is opened."""
 
 
 @hookspec
