@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, examples
+from ganblocks.cli.options import Json, command_line, examples
 from registry.text import printable
 
 
@@ -43,6 +41,6 @@ def convert(
         network=network,
         settings=settings or (),
         overwrite=overwrite,
-        command=shlex.join(["ganblocks", *sys.argv[1:]]),
+        command=command_line(),
     )
     tables.print_json(record) if json else typer.echo(printable("\n".join(summary(record))))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -43,9 +41,8 @@ def evaluate(
     from ganblocks.metrics.evaluate import evaluate
     from ganblocks.training.distributed import destroy_process_group
 
-    command = shlex.join(["ganblocks", *sys.argv[1:]])
     kinds = [kind.strip() for kind in metrics.split(",") if kind.strip()]
-    records = evaluate(model, kinds, data, options=options.of(options, {"command": command}))
+    records = evaluate(model, kinds, data, options=options)
     destroy_process_group()
     if json and records:
         tables.print_json(records)

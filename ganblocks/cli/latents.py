@@ -105,5 +105,5 @@ def project(
     from ganblocks.latents.project_image import save_projection
 
     record = save_projection(model, image, out, space=space, steps=steps, learning_rate=learning_rate, options=options)
-    text = f"{out}: projection.png ({record['psnr']:.1f} dB), ws.safetensors, losses.png, projection.gif"
+    text = f"{out}: {record['psnr']:.1f} dB; {', '.join(record['files'])}"
     tables.print_json(record) if json else typer.echo(printable(text))

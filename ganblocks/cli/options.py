@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -25,6 +28,13 @@ Settings: TypeAlias = Annotated[
     typer.Option("--set", help="Change a value, such as batch_size=8; repeat.", metavar="PATH=VALUE"),
 ]
 
+SECRET_OPTION = r"--[\w-]*(?:token|secret|password|api-?key|credential)[\w-]*"
+SECRETS = (  # an option's value, the password in an address, a token of the Hugging Face Hub
+    re.compile(rf"^({SECRET_OPTION}=).+", re.IGNORECASE),
+    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
+    re.compile(r"(\b)hf_\w{16,}"),
+)
+
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
@@ -38,10 +48,23 @@ def examples(*commands: str) -> Callable[[Callable[..., None]], Callable[..., No
     return decorate
 
 
+def command_line() -> str:
+    """This process's command line for records and metadata; values that look secret are replaced by `***`."""
+    words = ["ganblocks", *sys.argv[1:]]
+    for position in range(1, len(words)):
+        if re.fullmatch(SECRET_OPTION, words[position - 1], re.IGNORECASE):
+            words[position] = "***"
+        for secret in SECRETS:
+            words[position] = secret.sub(r"\1***", words[position])
+    return shlex.join(words)
+
+
 def takes_options(
     model: type[Options], *, without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `model`; the command receives them, validated, as its argument `options`.
+
+    A field `command` of the model gets the command line.
 
     Args:
         model: The model; its fields with a `Flag` become options.
@@ -61,6 +84,8 @@ def takes_options(
         def run(**values: Any) -> None:
             given = {name: values.pop(name) for name in flags}
             changes = {name: value for name, value in given.items() if value is not None}
+            if "command" in model.model_fields:
+                changes["command"] = command_line()
             command(**values, options=model.of(changes=changes))
 
         parameters = [*own, *(_parameter(model, name, flag) for name, flag in flags.items())]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, ModelArgument, examples
+from ganblocks.cli.options import Json, ModelArgument, command_line, examples
 from registry.text import printable
 
 AllowExternal = Annotated[
@@ -54,7 +52,7 @@ def export(
         format=format,
         overwrite=overwrite,
         allow_external=allow_external,
-        command=shlex.join(["ganblocks", *sys.argv[1:]]),
+        command=command_line(),
     )
     if json:
         tables.print_json(record)

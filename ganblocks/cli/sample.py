@@ -124,7 +124,7 @@ def interpolate(
     out: Annotated[
         Path,
         typer.Option(
-            help="An animation (.gif, .apng, .webp), a grid (.png), or a folder of frames.",
+            help="An animation (.gif, .apng, .webp, .mp4), a grid (.png), or a folder of frames.",
             metavar="PATH",
             rich_help_panel="Output",
         ),
@@ -149,7 +149,7 @@ def interpolate(
 @examples(
     "ganblocks attention-maps runs/mine --seed 3", "ganblocks attention-maps runs/mine --at 4,7 --at 10,2 --out maps"
 )
-@takes_options(SamplingOptions, without=("batch_size", "precision"))
+@takes_options(SamplingOptions, without=("batch_size", "precision", "scale"))
 def attention_maps(
     model: ModelArgument,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.", metavar="N", rich_help_panel=IMAGES)] = 0,

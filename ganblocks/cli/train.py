@@ -1,4 +1,4 @@
-"""The command train."""
+"""The commands train and average."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ganblocks.cli.options import Settings, examples, takes_options
+from ganblocks.cli import tables
+from ganblocks.cli.options import Json, Settings, examples, takes_options
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 from registry.text import printable
 
@@ -44,9 +45,8 @@ def train(
     if settings and spec is None:
         raise UsageError("--set changes the document of a new run: give its SPEC too; a resumed run keeps its document")
     document = read(spec, GAN, MultiStage, settings=settings) if settings and spec else spec
-    command = shlex.join(["ganblocks", *sys.argv[1:]])
     try:
-        run = train(document, data, out, options=options.of(options, {"command": command}))
+        run = train(document, data, out, options=options)
     except Interrupted as error:  # here, because typer does not print its message
         destroy_process_group()
         with suppress(OSError):  # the terminal may be closed
@@ -56,3 +56,36 @@ def train(
     if not options.quiet:
         folder = shlex.quote(str(run.folder))
         typer.echo(f"done: {run.folder / 'model.safetensors'}; make images with: ganblocks sample {folder}")
+
+
+@examples(
+    "ganblocks average runs/mine --sigma-rel 0.07",
+    "ganblocks average runs/mine --sigma-rel 0.15 --kimg 4000 --out wide.safetensors",
+)
+def average(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    sigma_rel: Annotated[
+        float,
+        typer.Option(help="Width relative to the training's length, up to 0.28.", metavar="X", show_default=False),
+    ],
+    kimg: Annotated[
+        float | None, typer.Option(help="Thousands of images at its end.", metavar="X", show_default="newest")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The model file.", metavar="PATH", show_default="RUN/average-SIGMA_REL.safetensors"),
+    ] = None,
+    allow_external: Annotated[
+        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Average the generator's weights over another width after training (post-hoc EMA)."""
+    from ganblocks.training.run.averages import average
+
+    record = average(run, sigma_rel, out, kimg=kimg, allow_external=allow_external)
+    if json:
+        tables.print_json(record._asdict() | {"out": str(record.out)})
+        return
+    error = f"; the weighting differs from the requested one by {record.error:.2%} of its norm"
+    typer.echo(printable(f"{record.out}: the sum of {record.snapshots} snapshots{error}"))

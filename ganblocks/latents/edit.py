@@ -19,13 +19,13 @@ from ganblocks.latents.directions import Directions, Method, find_directions, lo
 from ganblocks.options import accepts
 from ganblocks.sampling.conditions import NamedConditions, resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
-from ganblocks.sampling.grids import destination, save_grid
+from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.sampling.pictures import destination, made_by
 from ganblocks.sampling.style_mixing import StyleGroup, choose_groups
 
 SHOWN = (-3.0, -1.5, 0.0, 1.5, 3.0)  # standard deviations
-LEAST_CELL = 48  # px; smaller images are enlarged
 
 
 def edit(
@@ -103,7 +103,8 @@ def write_directions(
         row_labels=rows,
         column_labels=columns,
         value_range=generator.value_range,
-        scale=max(1, LEAST_CELL // generator.resolution[0]),
+        scale=options.scale,
+        metadata=made_by(generator, options.command),
     )
     return {"out": str(out), "picture": str(picture), "method": method, "scales": directions.scales.tolist()}
 
@@ -157,7 +158,8 @@ def save_edits(
         row_labels=[f"seed {seed}" for seed in seeds],
         column_labels=[f"{strength:+g} sd" if strength else "0" for strength in strengths],
         value_range=generator.value_range,
-        scale=max(1, LEAST_CELL // generator.resolution[0]),
+        scale=options.scale,
+        metadata=made_by(generator, options.command),
     )
     return {"out": str(out), "images": len(images), "method": found.method, "index": index}
 

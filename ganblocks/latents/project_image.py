@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from ganblocks.latents.projection import Space, project
 from ganblocks.options import accepts
 from ganblocks.pixels import from_bytes
 from ganblocks.sampling.conditions import resolve_conditions
-from ganblocks.sampling.grids import save_animation, save_grid, to_picture
+from ganblocks.sampling.grids import save_grid, scale_for, to_picture
 from ganblocks.sampling.load import inference_device, load
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.sampling.pictures import Metadata, made_by, new_figure, save_animation, save_figure, writes_video
 from registry.spec_file import write_atomically
 
 FORMAT = "ganblocks-ws-1"
@@ -36,7 +37,7 @@ def save_projection(
     learning_rate: float = 0.1,
     options: SamplingOptions,
 ) -> dict[str, Any]:
-    """Write `ws.safetensors`, `projection.png`, `losses.png` and `projection.gif` into a folder.
+    """Write `ws.safetensors`, `projection.png`, `losses.png`, `projection.gif` and, with av, `.mp4` into a folder.
 
     Args:
         model: A run folder or a model file.
@@ -74,28 +75,40 @@ def save_projection(
         c=conditions.vectors[0],
         frames=min(FRAMES, steps),
     )
+    metadata = made_by(generator, options.command)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "ws.safetensors", save({"ws": result.ws.cpu().contiguous()}, metadata={"format": FORMAT}))
-    pair, labels = [target[0], result.image[0]], ["target", f"{result.psnr:.1f} dB"]
-    scale = max(1, 128 // generator.resolution[0])
-    save_grid(pair, out / "projection.png", columns=2, labels=labels, value_range=generator.value_range, scale=scale)
+    save_grid(
+        [target[0], result.image[0]],
+        out / "projection.png",
+        columns=2,
+        labels=["target", f"{result.psnr:.1f} dB"],
+        value_range=generator.value_range,
+        scale=options.scale,
+        metadata=metadata,
+    )
+    scale = options.scale or scale_for(max(generator.resolution))
     frames = [to_picture(frame[0], generator.value_range, scale) for frame in result.frames]
-    save_animation(frames, out / "projection.gif", FPS)
-    write_atomically(out / "losses.png", _curve(result.losses))
-    return {"out": str(out), "space": space, "steps": steps, "loss": result.losses[-1], "psnr": result.psnr}
+    animations = ["projection.gif", *(["projection.mp4"] if writes_video() else [])]
+    for name in animations:
+        save_animation(frames, out / name, FPS, metadata)
+    _save_curve(result.losses, out / "losses.png", metadata)
+    files = ["projection.png", "ws.safetensors", "losses.png", *animations]
+    return {
+        "out": str(out),
+        "files": files,
+        "space": space,
+        "steps": steps,
+        "loss": result.losses[-1],
+        "psnr": result.psnr,
+    }
 
 
-def _curve(losses: list[float]) -> bytes:
-    """The losses over the steps as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+def _save_curve(losses: Sequence[float], path: Path, metadata: Metadata) -> None:
+    """Plot the losses over the steps."""
+    figure = new_figure(6, 3.5)
     axes = figure.subplots()
     axes.plot(losses)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3)
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    return content.getvalue()
+    save_figure(figure, path, metadata)

@@ -26,6 +26,7 @@ from ganblocks.publishing.card import model_card
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import MODEL, load
+from ganblocks.sampling.pictures import made_by
 
 SAMPLES = 24
 CONNECTION = cast(
@@ -69,7 +70,8 @@ class HubModel(ModelHubMixin, library_name="ganblocks"):
         picture = "samples.png" if condition_input(generator.spec) != "captions" else None
         if picture:
             images = generate(generator, range(SAMPLES))
-            save_grid(images, save_directory / picture, value_range=generator.value_range)
+            path = save_directory / picture
+            save_grid(images, path, value_range=generator.value_range, metadata=made_by(generator))
         name = self.name or save_directory.name
         card = model_card(generator, name=name, extra=extra, metrics=metrics, picture=picture, license=self.license)
         (save_directory / "README.md").write_text(card)

@@ -23,9 +23,10 @@ from ganblocks.options import accepts
 from ganblocks.sampling.attention_maps import BlockAttention, Partition, attention_maps
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
-from ganblocks.sampling.grids import STILLS, save_picture, text_size, to_picture
+from ganblocks.sampling.grids import text_size, to_picture
 from ganblocks.sampling.load import inference_device, load
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.sampling.pictures import STILLS, made_by, save_picture
 
 QUERIES = ((0.25, 0.25), (0.5, 0.5), (0.7, 0.75))  # default queries: x, y as fractions of the image
 MARK = (0, 230, 255)
@@ -70,12 +71,13 @@ def save_attention_maps(
     image = next(synthesize(generator, ws, noise=options.noise, noise_seeds=[seed]))[0]
     photo = to_picture(image, generator.value_range).convert("RGB")
     blocks: list[dict[str, Any]] = []
+    metadata = made_by(generator, options.command)
     rows: list[tuple[str, list[tuple[str, Image.Image]]]] = []
 
     def save_block(block: BlockAttention) -> None:
         out.mkdir(parents=True, exist_ok=True)
         name = f"{len(blocks):02d}-{block.resolution[0]}x{block.resolution[1]}-{block.kind}.png"
-        save_picture(sheet(block, photo, queries, size), out / name)
+        save_picture(sheet(block, photo, queries, size), out / name, metadata)
         rows.append(_row(block, photo, queries, size))
         partitions = [{"label": part.label, **part.details} for part in block.partitions]
         record = {"path": block.path, "kind": block.kind, "resolution": list(block.resolution)}
@@ -90,7 +92,7 @@ def save_attention_maps(
     for number, (x, y) in enumerate(queries, 1):
         spot = (x * marked.width, y * marked.height)
         _mark(marked, (spot[0] - 2, spot[1] - 2, spot[0] + 2, spot[1] + 2), str(number))
-    save_picture(overview(marked, rows), out / "overview.png")
+    save_picture(overview(marked, rows), out / "overview.png", metadata)
     return {
         "out": str(out),
         "overview": str(out / "overview.png"),

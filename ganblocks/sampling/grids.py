@@ -1,10 +1,10 @@
-"""Image grids with labels, and animations. Files are written whole or not at all."""
+"""Image grids with labels."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, uint8
 
-from ganblocks.errors import UsageError
 from ganblocks.pixels import to_bytes
-from registry.spec_file import write_atomically
+from ganblocks.sampling.pictures import Metadata, save_picture
 
 BACKGROUND = "white"
 TEXT = 12  # px
-STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
-ANIMATIONS = {".gif": "GIF", ".apng": "PNG", ".webp": "WEBP"}
+LEAST_SIDE = 512  # px of the longer side of a picture whose scale is chosen
+ROW_LABEL = 28  # characters of a line
 Images = Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"] | Sequence[Tensor | None]
 
 
@@ -33,7 +32,8 @@ def save_grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     value_range: str = "symmetric",
-    scale: int = 1,
+    scale: int | None = None,
+    metadata: Metadata | None = None,
 ) -> None:
     """Write images as one picture; the suffix of `path` selects its format.
 
@@ -46,7 +46,9 @@ def save_grid(
         row_labels: Text on the left of each row.
         column_labels: Text above each column.
         value_range: Range of floating-point images: "symmetric" [-1,1], "unit" [0,1] or "imagenet".
-        scale: Factor by which images are enlarged, by nearest neighbours.
+        scale: Factor by which images are enlarged, by nearest neighbours; None for the smallest that makes the picture
+            512 px wide or high.
+        metadata: Texts for the file's metadata, such as those of `made_by`.
     """
     grid = make_grid(
         images,
@@ -58,50 +60,7 @@ def save_grid(
         value_range=value_range,
         scale=scale,
     )
-    save_picture(grid, path)
-
-
-def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Write a picture in the format of its suffix; PNG for unknown suffixes."""
-    path, content = Path(path), BytesIO()
-    form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-    (picture.convert("RGB") if form == "JPEG" else picture).save(content, format=form)
-    write_atomically(path, content.getvalue())
-
-
-def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
-    """Write frames of one size as an endless .gif, .apng or .webp; .gif reduces colours to 256."""
-    path, content = Path(path), BytesIO()
-    options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
-    first, *rest = frames
-    first.save(
-        content,
-        format=ANIMATIONS[path.suffix.lower()],
-        save_all=True,
-        append_images=rest,
-        duration=1000 / fps
-        if path.suffix.lower() != ".gif"
-        else 10 * round(100 / fps),  # GIF counts hundredths of a second
-        loop=0,
-        **options,
-    )
-    write_atomically(path, content.getvalue())
-
-
-def destination(out: Path, suffixes: Sequence[str] = STILLS) -> str:
-    """The suffix of the picture to write, or "" where `out` is a folder.
-
-    Raises:
-        UsageError: The suffix is none of `suffixes`.
-    """
-    suffix = out.suffix.lower()
-    if out.is_dir() or not suffix:
-        return ""
-    if suffix not in suffixes:
-        raise UsageError(
-            f"--out {out}: {suffix} files cannot be written; use {', '.join(suffixes)}, or no suffix for a folder"
-        )
-    return suffix
+    save_picture(grid, path, metadata)
 
 
 def make_grid(
@@ -113,22 +72,27 @@ def make_grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     value_range: str = "symmetric",
-    scale: int = 1,
+    scale: int | None = None,
 ) -> Image.Image:
     """The picture that `save_grid` writes."""
+    first = next((image for image in images if image is not None), None)
+    if first is None:
+        raise ValueError("a grid needs at least one image")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    row_labels = [_wrapped(text) for text in row_labels or ()]
+    if scale is None:
+        scale = scale_for(max(columns * first.shape[-1], rows * first.shape[-2]))
     cells = [None if image is None else to_picture(image, value_range, scale) for image in images]
     shown = [cell for cell in cells if cell is not None]
-    if not shown:
-        raise ValueError("a grid needs at least one image")
-    columns = columns or math.ceil(math.sqrt(len(cells)))
-    rows = math.ceil(len(cells) / columns)
     width, height = shown[0].size
     font = ImageFont.load_default(size=TEXT)
     text_height = TEXT + 3 if labels else 0
     top = max(text_size(text)[1] for text in column_labels) + 2 * gap if column_labels else 0
     margin = max(text_size(text)[0] for text in row_labels) + 3 * gap if row_labels else 0
-    if column_labels:  # labels may be wider than their columns
+    if column_labels:  # labels may be larger than their columns and rows
         width = max(width, *(text_size(text)[0] + gap for text in column_labels))
+    height = max([height, *(text_size(text)[1] for text in row_labels)])
     size = (margin + columns * width + (columns - 1) * gap, top + rows * (height + text_height) + (rows - 1) * gap)
     grid = Image.new("RGBA" if shown[0].mode == "RGBA" else "RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(grid)
@@ -137,10 +101,10 @@ def make_grid(
     for index, cell in enumerate(cells):
         x, y = margin + index % columns * (width + gap), top + index // columns * (height + text_height + gap)
         if cell is not None:
-            grid.paste(cell, (x + (width - cell.width) // 2, y))
+            grid.paste(cell, (x + (width - cell.width) // 2, y + (height - cell.height) // 2))
         if labels and index < len(labels):
             pen.text((x + width / 2, y + height + 1), labels[index], fill="black", font=font, anchor="ma")
-    for row, text in enumerate(row_labels or ()):
+    for row, text in enumerate(row_labels):
         centre = top + row * (height + text_height + gap) + height / 2
         pen.multiline_text((gap, centre), text, fill="black", font=font, anchor="lm")
     return grid
@@ -153,9 +117,9 @@ def text_size(text: str) -> tuple[int, int]:
     return math.ceil(max(font.getlength(line) for line in lines)), (TEXT + 4) * len(lines)
 
 
-def scale_for(height: int, least: int) -> int:
-    """The smallest scale at which images of a height are at least as high as the labels beside them."""
-    return max(1, math.ceil(least / height))
+def scale_for(side: int) -> int:
+    """The smallest factor by which a picture with this longer side has at least `LEAST_SIDE` px there."""
+    return max(1, math.ceil(LEAST_SIDE / side))
 
 
 def to_picture(image: Tensor, value_range: str = "symmetric", scale: int = 1) -> Image.Image:
@@ -166,3 +130,8 @@ def to_picture(image: Tensor, value_range: str = "symmetric", scale: int = 1) ->
         raise ValueError(f"an image has {array.shape[-1]} channels; a picture has 1, 3 or 4")
     picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def _wrapped(text: str) -> str:
+    """Text with long lines broken."""
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, ROW_LABEL) or [""])

@@ -22,9 +22,10 @@ from ganblocks.options import accepts
 from ganblocks.randomness import latents
 from ganblocks.sampling.conditions import conditions_for, resolve_conditions
 from ganblocks.sampling.generate import Truncation, map_latents, synthesize
-from ganblocks.sampling.grids import ANIMATIONS, STILLS, destination, save_animation, save_grid, to_picture
+from ganblocks.sampling.grids import save_grid, scale_for, to_picture
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.sampling.pictures import ANIMATIONS, STILLS, destination, made_by, save_animation, save_picture
 
 Space = Literal["w", "z"]
 
@@ -109,7 +110,7 @@ def save_interpolation(
     fps: float = 24.0,
     options: SamplingOptions,
 ) -> dict[str, Any]:
-    """Write an animation (.gif, .apng, .webp), a grid with a row per pair of seeds, or a folder of frames.
+    """Write an animation (.gif, .apng, .webp, .mp4), a grid with a row per pair of seeds, or a folder of frames.
 
     Args:
         model: A run folder or a model file.
@@ -123,7 +124,8 @@ def save_interpolation(
     Raises:
         CheckpointError: There is no model.
         DataError: The generator does not have a class or caption.
-        UsageError: The suffix is none of those, there are fewer than two seeds, or the conditions do not match them.
+        UsageError: The suffix is none of those, the package for .mp4 is not installed, there are fewer than two seeds,
+            or the conditions do not match them.
     """
     out = Path(out)
     suffix = destination(out, tuple(dict.fromkeys((*ANIMATIONS, *STILLS))))
@@ -147,16 +149,27 @@ def save_interpolation(
     batches = synthesize(generator, ws, noise=options.noise, batch_size=options.batch_size)
     images = (image for batch in batches for image in batch)
     (out.parent if suffix else out).mkdir(parents=True, exist_ok=True)
+    metadata = made_by(generator, options.command)
     if not suffix:
         for number, image in enumerate(images):
-            save_grid(image[None], out / f"frame{number:05d}.png", value_range=generator.value_range)
+            picture = to_picture(image, generator.value_range, options.scale or 1)
+            save_picture(picture, out / f"frame{number:05d}.png", metadata)
     elif suffix in ANIMATIONS:
-        save_animation([to_picture(image, generator.value_range) for image in images], out, fps)
+        scale = options.scale or scale_for(max(generator.resolution))
+        save_animation([to_picture(image, generator.value_range, scale) for image in images], out, fps, metadata)
     else:
         rows = [f"seed {seed}" for seed in path[:-1]]
         if not loop:  # the last seed has one image, and a row of its own
             rows.append(f"seed {path[-1]}")
-        save_grid(list(images), out, columns=steps, row_labels=rows, value_range=generator.value_range)
+        save_grid(
+            list(images),
+            out,
+            columns=steps,
+            row_labels=rows,
+            value_range=generator.value_range,
+            scale=options.scale,
+            metadata=metadata,
+        )
     return {
         "out": str(out),
         "images": len(ws),

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from ganblocks.options import Flag, Options
 from ganblocks.precision import Precision
 
-IMAGES, CONDITION, HARDWARE = "Images", "Condition", "Hardware"
+IMAGES, CONDITION, HARDWARE, OUTPUT = "Images", "Condition", "Hardware", "Output"
 
 
 def parse_ranges(text: str) -> list[int]:
@@ -67,9 +67,15 @@ class SamplingOptions(Options):
     device: Annotated[
         str | None, Field(description="Such as cpu or cuda:1."), Flag(HARDWARE, default="a GPU, if any")
     ] = None
+    scale: Annotated[
+        int | None,
+        Field(ge=1, description="Enlarge each image so many times, without smoothing; 1 for not."),
+        Flag(OUTPUT, default="to 512 px or more"),
+    ] = None
     allow_external: Annotated[
         bool, Field(description="Open files and download weights that the model file names."), Flag(CONDITION)
     ] = False
+    command: Annotated[str, Field(description="Command line, for the metadata of pictures.")] = ""
 
     def synthesis(self) -> dict[str, Any]:
         """The keyword arguments of `generate` for a generator of `load_optimized`, which has its precision."""

@@ -16,9 +16,10 @@ from ganblocks.errors import UsageError
 from ganblocks.options import accepts
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import generate
-from ganblocks.sampling.grids import destination, save_grid, scale_for, text_size
+from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.sampling.pictures import destination, made_by
 
 
 @accepts(SamplingOptions)
@@ -63,7 +64,8 @@ def save_truncation_sweep(
         row_labels=rows,
         column_labels=[f"psi {psi:g}" for psi in psis],
         value_range=generator.value_range,
-        scale=scale_for(generator.resolution[0], max(text_size(row)[1] for row in rows)),
+        scale=options.scale,
+        metadata=made_by(generator, options.command),
     )
     return {
         "out": str(out),

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ganblocks.cli import app as cli
+from ganblocks.cli.options import command_line
 
 
 @pytest.mark.parametrize("command", ["sample", "truncation", "style-mix", "interpolate", "attention-maps"])
@@ -41,3 +43,17 @@ def test_every_command_in_the_docs_on_sampling_runs(model, tmp_path, monkeypatch
     assert len(lines) == 9
     assert len(list((tmp_path / "samples").iterdir())) == 100
     assert len(list((tmp_path / "frames").iterdir())) == 73
+
+
+def test_pictures_carry_the_command_without_secrets(ganblocks, model, tmp_path, monkeypatch):
+    token = "hf_" + "a1B2" * 8
+    arguments = ("--seeds", "1", "--out", tmp_path / "a.png", "--device", "cpu", "--class", "1")
+    assert ganblocks("sample", model, *arguments)[0] == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        command = picture.text["command"]
+    assert shlex.split(command) == ["ganblocks", "sample", str(model), *map(str, arguments)]
+    words = ["x", token, "--hub-token", "abc", "--api-key=d e", "--token", "f", "https://me:pass@host/x", "--keep=1"]
+    monkeypatch.setattr(sys, "argv", ["ganblocks", *words])
+    assert command_line() == (
+        "ganblocks x '***' --hub-token '***' '--api-key=***' --token '***' 'https://me:***@host/x' --keep=1"
+    )

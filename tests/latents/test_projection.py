@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from PIL import Image
@@ -67,10 +69,15 @@ def test_the_rate_rises_and_falls():
 
 
 def test_a_picture_is_projected_into_a_folder(model, conditional, tmp_path):
-    save_grid(generate(conditional, [4]), tmp_path / "image.png", value_range="unit")
-    record = save_projection(model, tmp_path / "image.png", tmp_path / "out", steps=10, classes=[1], device="cpu")
+    save_grid(generate(conditional, [4]), tmp_path / "image.png", value_range="unit", scale=1)
+    options = {"steps": 10, "classes": [1], "device": "cpu", "command": "ganblocks project ..."}
+    record = save_projection(model, tmp_path / "image.png", tmp_path / "out", **options)
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"ws.safetensors", "projection.png", "projection.gif", "losses.png"}
+    video = ["projection.mp4"] if find_spec("av") else []
+    assert files == {"ws.safetensors", "projection.png", "projection.gif", "losses.png", *video} == {*record["files"]}
+    for name in ("projection.png", "losses.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.text["command"] == "ganblocks project ..."
     ws = load_file(tmp_path / "out" / "ws.safetensors")["ws"]
     assert ws.shape == (1, conditional.num_ws, conditional.w_dim)
     assert record["psnr"] > 10

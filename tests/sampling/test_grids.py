@@ -7,13 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ganblocks.errors import UsageError
-from ganblocks.sampling.grids import destination, make_grid, save_animation, save_grid
+from ganblocks.sampling.grids import make_grid, save_grid
 
 
 def test_a_grid_shows_each_image_in_its_cell(tmp_path):
     shades = torch.arange(6, dtype=torch.uint8).mul(40).reshape(6, 1, 1, 1).expand(6, 3, 8, 10)
-    save_grid(shades, tmp_path / "grid.png", columns=3, gap=2)
+    save_grid(shades, tmp_path / "grid.png", columns=3, gap=2, scale=1)
     pixels = np.asarray(Image.open(tmp_path / "grid.png"))
     assert pixels.shape == (2 * 8 + 2, 3 * 10 + 2 * 2, 3)
     for index in range(6):
@@ -34,20 +33,12 @@ def test_grids_convert_the_value_range(tmp_path, channels):
 
 def test_labels_enlarge_the_grid(tmp_path):
     images = torch.zeros(4, 1, 20, 20)
-    plain, labelled = make_grid(images), make_grid(images, labels=["one", "two"], row_labels=["first", "second"])
+    plain = make_grid(images)
+    labelled = make_grid(images, labels=["one", "two"], row_labels=["first", "second"])
     assert labelled.height > plain.height
     assert labelled.width > plain.width
     with pytest.raises(ValueError, match="at least one image"):
         make_grid(images[:0])
-
-
-def test_the_suffix_selects_a_picture_or_a_folder(tmp_path):
-    assert destination(tmp_path / "a.PNG") == ".png"
-    assert destination(tmp_path / "samples") == ""
-    (tmp_path / "run.v2").mkdir()
-    assert destination(tmp_path / "run.v2") == ""
-    with pytest.raises(UsageError, match=r"\.txt files cannot be written"):
-        destination(tmp_path / "a.txt")
 
 
 def test_cells_may_be_empty_and_labels_have_several_lines():
@@ -56,12 +47,24 @@ def test_cells_may_be_empty_and_labels_have_several_lines():
     assert grid.getpixel((grid.width - 1, grid.height - 1)) == (255, 255, 255)
 
 
-def test_an_animation_keeps_the_order_of_its_frames(tmp_path):
-    frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (10, 120, 250)]
-    save_animation(frames, tmp_path / "a.apng", fps=10)
-    animation = Image.open(tmp_path / "a.apng")
-    shades = []
-    for index in range(3):
-        animation.seek(index)
-        shades.append(animation.convert("RGB").getpixel((0, 0))[0])
-    assert shades == [10, 120, 250]
+@pytest.mark.parametrize(
+    ("count", "columns", "side", "factor"),
+    [(1, 1, 16, 32), (16, 4, 16, 8), (8, 8, 32, 2), (6, 2, 30, 6), (4, 2, 256, 1)],
+)
+def test_small_images_are_enlarged_by_a_whole_factor(count, columns, side, factor):
+    images = torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
+    picture = np.asarray(make_grid(images, columns=columns, gap=0))
+    assert max(picture.shape[:2]) >= 512
+    assert picture.shape[1] == columns * side * factor
+    assert (picture[::factor, ::factor][:side, :side] == images[0].permute(1, 2, 0).numpy()).all()
+    assert np.asarray(make_grid(images, columns=columns, gap=0, scale=1)).shape[1] == columns * side
+
+
+def test_rows_are_as_high_as_their_labels_and_long_labels_are_broken():
+    images = torch.zeros(2, 1, 16, 16)
+    label = "a small red bird that sits on a branch of a tree in the snow"
+    low = make_grid(images, columns=1, scale=1, row_labels=["a", "b"])
+    high = make_grid(images, columns=1, scale=1, row_labels=[label, "b"])
+    assert low.height == 2 * 16 + 2
+    assert high.height > 2 * 3 * 12
+    assert high.width < 260

@@ -9,12 +9,14 @@ from PIL import Image
 from ganblocks.errors import DataError
 from ganblocks.sampling.conditions import one_hot
 from ganblocks.sampling.generate import generate
-from ganblocks.sampling.samples import save_samples
+from ganblocks.sampling.samples import arrangement, save_samples
 
 
 def test_samples_are_written_as_a_grid_or_into_a_folder(tmp_path, model, conditional):
+    save_samples(tmp_path, [3, 10], tmp_path / "new" / "grid.png", scale=1)
+    assert Image.open(tmp_path / "new" / "grid.png").width > 34 + len("seeds 3, 10")
     save_samples(tmp_path, [3, 10], tmp_path / "new" / "grid.png")
-    assert Image.open(tmp_path / "new" / "grid.png").size == (34, 16)
+    assert 512 <= Image.open(tmp_path / "new" / "grid.png").width < 700
     save_samples(tmp_path, [3, 10], tmp_path / "each", classes=[1])
     assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["seed0003.png", "seed0010.png"]
     expected = generate(conditional, [10], c=one_hot([1], 3)).mul(255).round().clamp(0, 255)[0].permute(1, 2, 0)
@@ -24,9 +26,23 @@ def test_samples_are_written_as_a_grid_or_into_a_folder(tmp_path, model, conditi
 
 
 def test_several_classes_make_a_row_each(model, tmp_path, conditional):
-    record = save_samples(model, [3, 4], tmp_path / "grid.png", classes=[0, 1, 2])
+    record = save_samples(model, [3, 4], tmp_path / "grid.png", classes=[0, 1, 2], scale=2)
     assert (record["images"], record["conditions"]) == (6, ["class 0", "class 1", "class 2"])
-    assert Image.open(tmp_path / "grid.png").height == 3 * 16 + 4
+    picture = Image.open(tmp_path / "grid.png")
+    assert 3 * 32 + 4 < picture.height < 3 * 32 + 30, "the columns have labels"
     save_samples(model, [3], tmp_path / "each", classes=[0, 2])
     names = sorted(path.name for path in (tmp_path / "each").iterdir())
     assert names == ["condition0-seed0003.png", "condition1-seed0003.png"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "names", "rows"),
+    [
+        (range(6), [""], ["seeds 0-2", "seeds 3-5"]),
+        ([1, 5, 7, 8], [""], ["seeds 1, 5", "seeds 7-8"]),
+        ([4], ["class 2"], ["class 2\nseed 4"]),
+        ([4, 5], ["a", "b"], ["a", "b"]),
+    ],
+)
+def test_rows_are_labelled_with_seeds_or_conditions(seeds, names, rows):
+    assert arrangement(seeds, names)["row_labels"] == rows

@@ -61,7 +61,9 @@ def test_mixing_changes_the_chosen_styles_alone(conditional):
 
 
 def test_a_mixing_grid_has_sources_above_and_destinations_on_the_left(model, tmp_path, conditional):
-    record = save_style_mixing(model, [0, 1, 2], [3, 4], tmp_path / "new" / "mix.png", groups=["0", "1"], classes=[2])
+    record = save_style_mixing(
+        model, [0, 1, 2], [3, 4], tmp_path / "new" / "mix.png", groups=["0", "1"], classes=[2], scale=2
+    )
     assert record["images"] == 3 + 2 + 2 * 2 * 3
     assert record["styles"] == {"styles 0": [0], "styles 1": [1]}
     picture = np.asarray(Image.open(tmp_path / "new" / "mix.png").convert("RGB")).astype(int)

@@ -14,7 +14,7 @@ from tests.sampling.conftest import is_part_of
 
 
 def test_a_truncation_sweep_goes_from_the_mean_to_the_seed(model, tmp_path, conditional):
-    record = save_truncation_sweep(model, [5, 6], tmp_path / "sweep.png", psis=[0, 0.5, 1], classes=[1])
+    record = save_truncation_sweep(model, [5, 6], tmp_path / "sweep.png", psis=[0, 0.5, 1], classes=[1], scale=2)
     assert (record["images"], record["psis"]) == (6, [0, 0.5, 1])
     picture = np.asarray(Image.open(tmp_path / "sweep.png").convert("RGB")).astype(int)
     c = one_hot([1], 3)[0]

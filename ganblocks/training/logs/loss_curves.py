@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from registry.spec_file import write_atomically
+from ganblocks.sampling.pictures import Metadata, new_figure, save_figure
 
 PANELS = ("loss", "mean logits", "overfitting, augmentation")
 PANEL_OF = {"": 0, "logits": 1, "sign": 2, "augment": 2}  # by the part of a scalar's name before the slash
 
 
-def save_losses(ticks: Sequence[dict[str, Any]], path: str | Path) -> None:
+def save_losses(ticks: Sequence[dict[str, Any]], path: str | Path, metadata: Metadata | None = None) -> None:
     """Plot losses and regularizers, mean logits, and signs of overfitting over the images of the training.
 
     Args:
         ticks: Records of the log, from `RunFolder.ticks`.
         path: The .png file.
+        metadata: Texts for the file's metadata.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 8)
     panels = figure.subplots(len(PANELS), 1, sharex=True)
     rows = [tick["losses"] | tick.get("signals", {}) for tick in ticks]
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -40,6 +36,4 @@ def save_losses(ticks: Sequence[dict[str, Any]], path: str | Path) -> None:
         if panel.lines:
             panel.legend()
     panels[-1].set_xlabel("thousands of images")
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path, metadata)
