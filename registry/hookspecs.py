@@ -50,7 +50,7 @@ class DataSet(NamedTuple):
 
     Args:
         path: A folder or an archive that `--data` accepts, with its classes and captions.
-        license: Licence and attribution in one line, shown in the log and kept in the model card; empty if there is none.
+        license: Licence and attribution in one line, for the log and the model card; empty if there is none.
     """
 
     path: Path

@@ -37,6 +37,7 @@ class Images:
         captions: The captions of each image; None without captions.
         skipped: Files that are not used, with the reasons.
         notes: Sentences about the data for the log: classes in use, labels that are not used.
+        license: Licence and attribution in one line; empty if unknown.
     """
 
     name: str = "images in memory"
@@ -45,6 +46,7 @@ class Images:
     captions: Sequence[Captions] | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    license: str = ""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -68,10 +70,11 @@ class Images:
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """The notes, and one line that counts the skipped files by reason."""
+        """The licence, the notes, and one line that counts the skipped files by reason."""
+        sentences = (self.license, *self.notes) if self.license else self.notes
         if not self.skipped:
-            return self.notes
-        return (*self.notes, summarize_skipped(self.skipped, len(self) + len(self.skipped)))
+            return sentences
+        return (*sentences, summarize_skipped(self.skipped, len(self) + len(self.skipped)))
 
     def caption(self, index: int, choice: float) -> str | None:
         """One of an image's captions, chosen by a number in [0,1); None without captions."""

@@ -27,7 +27,7 @@ from ganblocks.errors import DataError
 
 NO_FILES: Mapping[str, Location] = {}
 MAX_SUFFIXES = 3  # in a message
-ACCEPTED = "--data takes a folder of images, a .zip, a .tar or .parquet file, or `digits`"
+ACCEPTED = "--data takes a folder of images, a .zip, a .tar or .parquet file, or a data set by name"
 
 
 class DatasetIndex(NamedTuple):

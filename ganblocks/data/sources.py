@@ -1,12 +1,17 @@
-"""Opens a data set by name: a folder, an archive, the built-in digits, or images that were opened before."""
+"""Opens a data set: a folder, an archive, one that has a name, or images that were opened before.
+
+A name may have options: `digits?split=held-out`. Besides the built-in digits, plugins register named data sets.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qsl
 
 import torch
 from rich.console import Console
@@ -22,11 +27,41 @@ from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
+from registry import DataSet, catalogue
+from registry.text import printable
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
 CHUNK = 256  # images that are handed to the threads at once
 PATIENCE = 1.0  # seconds until the progress bar appears
 MAX_FAILURES = 1000  # unreadable files at the beginning after which the rest is not tried
+DIGITS = "digits"
+
+
+class DataName(NamedTuple):
+    """The name of a data set and its options."""
+
+    name: str
+    options: Mapping[str, str]
+
+
+def data_name(source: str) -> DataName | None:
+    """The name and options of a data set such as `digits?split=held-out`; None if the text is a path.
+
+    Raises:
+        DataError: The options are no list of `name=value`.
+    """
+    name, _, query = source.partition("?")
+    if Path(source).exists() or name not in (DIGITS, *catalogue.data_sets()):
+        return None
+    try:
+        return DataName(name, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
+    except ValueError:
+        raise DataError(f"{source}: options of a data set are written as {name}?name=value&name=value") from None
+
+
+def can_be_opened(name: str) -> bool:
+    """Whether the name of a data set opens it again; images passed from Python have only a title."""
+    return Path(name).exists() or data_name(name) is not None
 
 
 def open_data(
@@ -44,7 +79,8 @@ def open_data(
 
     Args:
         source: A folder, which is searched with all its subfolders; a .zip; a .tar or .parquet file, or a folder of
-            such files; `digits`; or images that were opened before.
+            such files; `digits` or the name of another data set, with options as in `digits?split=held-out`; or
+            images that were opened before.
         resolution: Height and width in pixels to which the images are resized; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
         cond_dim: Number of the generator's classes; 0 for none. A folder's classes are its subfolders, unless a
@@ -68,14 +104,20 @@ def open_data(
     images: Images
     if isinstance(source, Images):
         images = source
-    elif str(source) == "digits" and not Path("digits").is_dir():
-        images = digits("train", resolution, image_channels, labelled=captions or cond_dim > 0)
+    elif (named := data_name(str(source))) and named.name == DIGITS:
+        split = _digits_split(named.options)
+        images = digits(split, resolution, image_channels, labelled=captions or cond_dim > 0)
+        images.name = str(source)
         if captions:
             assert images.labels is not None
             images.captions = [digit_captions(digit) for digit in images.labels.tolist()]
     else:
+        license = ""
+        path = Path(source)
+        if named:
+            path, license = _prepared(named, resolution, image_channels)
         condition_input: ConditionInput | None = "captions" if captions else "classes" if cond_dim else None
-        index = scan(Path(source), condition_input, num_classes)
+        index = scan(path, condition_input, num_classes)
         images = ImagesInFiles(
             index.locations,
             resolution,
@@ -87,6 +129,7 @@ def open_data(
             captions=index.captions,
             skipped=index.skipped,
             notes=index.notes,
+            license=license,
         )
         if len(images) * image_channels * resolution[0] * resolution[1] <= in_memory:
             images = load(images, progress=progress)
@@ -141,7 +184,23 @@ def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
         captions=None if images.captions is None else [images.captions[index] for index in kept],
         skipped=(*images.skipped, *skipped),
         notes=images.notes,
+        license=images.license,
     )
+
+
+def _digits_split(options: Mapping[str, str]) -> Literal["train", "held-out"]:
+    split = options.get("split", "train")
+    if options.keys() - {"split"} or split not in ("train", "held-out"):
+        given = "&".join(f"{name}={value}" for name, value in options.items())
+        raise DataError(f"digits?{printable(given)}: the only option is split=train or split=held-out")
+    return "held-out" if split == "held-out" else "train"
+
+
+def _prepared(named: DataName, resolution: tuple[int, int], image_channels: int) -> DataSet:
+    try:
+        return catalogue.data_sets()[named.name](max(resolution), image_channels, named.options)
+    except (ValueError, ImportError, OSError) as error:
+        raise DataError(f"--data {named.name}: {error}") from error
 
 
 @contextmanager

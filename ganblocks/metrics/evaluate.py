@@ -8,8 +8,9 @@ from typing import Any
 
 from assemblies.condition import condition_input
 from assemblies.model_file import read_metadata
+from blocks.families import Metric
 from ganblocks.data.dataset import Images
-from ganblocks.data.sources import open_data
+from ganblocks.data.sources import can_be_opened, open_data
 from ganblocks.errors import DataError, UsageError
 from ganblocks.metrics.evaluation import Evaluation
 from ganblocks.metrics.options import EvaluationOptions
@@ -20,7 +21,8 @@ from ganblocks.metrics.references import RealImages, ReferenceSource
 from ganblocks.metrics.specs import build_metrics, metric_specs
 from ganblocks.metrics.statistics_files import read_statistics, write_statistics
 from ganblocks.options import accepts
-from ganblocks.sampling.generate import batch_size_of
+from ganblocks.precision import refuse_fp16_on_cpu
+from ganblocks.sampling.generate import batch_size_of, default_batch_size
 from ganblocks.sampling.load import MODEL, load
 
 
@@ -44,16 +46,18 @@ def evaluate(
 
     Raises:
         CheckpointError: There is no model.
+        RunError: The precision needs a GPU.
         DataError: There are too few images, or the reference does not fit the model, the extractor or the metrics.
         SpecError: A metric or its options are not valid, or an extractor's weights are not here.
         UsageError: An option is not valid.
     """
-    protocol = PROTOCOLS[options.protocol].with_changes(
-        **{name: getattr(options, name) for name in Protocol.model_fields if name in EvaluationOptions.model_fields}
-    )
+    protocol = _protocol(options)
     specs = metric_specs(metrics, protocol, weights=options.extractor_weights, settings=options.settings)
     file = Path(model) / MODEL if Path(model).is_dir() else Path(model)
+    if options.resolution is not None:
+        raise UsageError("--resolution is for --save-reference without a model; a model's images have its own size")
     processes = join_processes(options.device)
+    refuse_fp16_on_cpu(options.precision, on_cpu=processes.device.type == "cpu")
     generator = load(model, processes.device, allow_external=options.allow_external)
     statistics = None if options.reference is None else read_statistics(options.reference)
     takes_captions = condition_input(generator.spec) == "captions"
@@ -96,13 +100,50 @@ def evaluate(
         precision=options.precision,
     )
     if options.save_reference is not None:
-        _save_reference(evaluation, options.save_reference)
+        _save_reference(built, source, options.save_reference)
     measurements = evaluation.run(generator, progress=True)
     if not processes.is_main:
         return []
     records = describe_measurements(measurements, describe_model(file), options.command)
     append_records(records_path(file), records)
     return records
+
+
+@accepts(EvaluationOptions)
+def write_reference(
+    data: str | Path | Images, metrics: Sequence[str] = ("fid",), *, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Write the file `save_reference` with the statistics of real images, without a model. All processes call it.
+
+    Args:
+        data: Real images, as for `open_data`.
+        metrics: Kinds of metrics of one extractor.
+
+    Returns:
+        What the file says of the images and of the extractor.
+
+    Raises:
+        DataError: The images cannot be read, or are too few for the protocol.
+        SpecError: A metric or its options are not valid, or an extractor's weights are not here.
+        UsageError: There is no resolution or no .npz file, or the metrics have several extractors.
+    """
+    path, resolution, protocol = options.save_reference, options.resolution, _protocol(options)
+    if path is None or resolution is None:
+        raise UsageError(
+            "statistics of images without a model need --save-reference FILE and --resolution, the size of the images "
+            "of models that are compared with them, such as --resolution 256"
+        )
+    specs = metric_specs(metrics, protocol, weights=options.extractor_weights, settings=options.settings)
+    processes = join_processes(options.device)
+    built = build_metrics(specs, processes.device, captioned=True)
+    resize_filter = options.resize_filter or "lanczos"
+    images = open_data(data, resolution=resolution, resize_filter=resize_filter)
+    real = RealImages(images, resolution, resize_filter, protocol.reference_num, options.seed)
+    batch_size = options.batch_size or default_batch_size(*resolution)
+    source = ReferenceSource(
+        processes, real, None, resolution=resolution, batch_size=batch_size, use_cache=not options.no_cache
+    )
+    return _save_reference(built, source, path)
 
 
 def _training_data(extra: Mapping[str, Any], file: Path) -> str | None:
@@ -112,15 +153,21 @@ def _training_data(extra: Mapping[str, Any], file: Path) -> str | None:
         DataError: They are not here.
     """
     data = extra.get("data")
-    if data is not None and data != "digits" and not Path(str(data)).exists():
+    if data is not None and not can_be_opened(str(data)):
         raise DataError(
             f"{file} was trained on {data}, which is not here; give --data, or --reference with statistics of the data"
         )
     return data
 
 
-def _save_reference(evaluation: Evaluation, path: Path) -> None:
-    compared = [metric for metric in evaluation.metrics if metric.uses_reference and metric.extractor is not None]
+def _protocol(options: EvaluationOptions) -> Protocol:
+    changes = {name: getattr(options, name) for name in Protocol.model_fields if name in EvaluationOptions.model_fields}
+    return PROTOCOLS[options.protocol].with_changes(**changes)
+
+
+def _save_reference(metrics: Sequence[Metric], source: ReferenceSource, path: Path) -> dict[str, Any]:
+    """Write the real images' features of the metrics' extractor; returns what the file says of them."""
+    compared = [metric for metric in metrics if metric.uses_reference and metric.extractor is not None]
     extractors = {id(metric.extractor): metric.extractor for metric in compared}
     if len(extractors) != 1:
         kinds = ", ".join(str(each.kind) for each in extractors.values() if each is not None) or "none"
@@ -133,7 +180,8 @@ def _save_reference(evaluation: Evaluation, path: Path) -> None:
     (extractor,) = extractors.values()
     assert extractor is not None
     needs_features = any(metric.needs_features for metric in compared)
-    reference = evaluation.source.get(extractor, needs_features=needs_features)
-    if evaluation.processes.is_main:
-        record = {"reference": reference.record, "extractor": extractor.record()}
+    reference = source.get(extractor, needs_features=needs_features)
+    record = {"reference": reference.record, "extractor": extractor.record()}
+    if source.processes.is_main:
         write_statistics(path, reference.features, record)
+    return record

@@ -23,6 +23,7 @@ from blocks.families import FeatureExtractor, FeatureSet
 from blocks.metric.frechet import gaussian_of
 from ganblocks.data.dataset import Images
 from ganblocks.data.skipped import UnreadableError
+from ganblocks.data.sources import data_name
 from ganblocks.errors import DataError
 from ganblocks.metrics.generated import to_rgb
 from ganblocks.metrics.processes import Processes
@@ -240,7 +241,7 @@ def _differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def _split(name: str) -> str | None:
-    """The split that a data set's path names; the built-in digits are those to train with."""
-    if name == "digits":
-        return "train"
+    """The split that a data set's path or option names; a named data set is by default the part to train with."""
+    if named := data_name(name):
+        return named.options.get("split", "train")
     return next((part for part in reversed(Path(name).parts) if Path(part).stem.lower() in SPLITS), None)

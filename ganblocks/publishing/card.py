@@ -6,6 +6,7 @@ Mitchell et al. 2019, https://arxiv.org/abs/1810.03993; the front matter is the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from importlib.metadata import version
 from typing import Any
 
@@ -13,10 +14,20 @@ import yaml
 
 from assemblies import Generator, plugins_of
 from assemblies.condition import condition_input
+from ganblocks.metrics.records import flatten, short
 from registry.text import printable
 
 PIPELINES = {None: "unconditional-image-generation", "captions": "text-to-image", "classes": "text-to-image"}
-TRAINING = ("images", "step", "data", "num_images", "seed", "precision", "processes", "device")
+METRICS = {  # columns, and the fields of a record that they show
+    "metric": "metric",
+    "value": "value",
+    "images": "num",
+    "against": "reference.name",
+    "protocol": "protocol",
+    "changed": "changed",
+    "precision": "precision",
+}
+TRAINING = ("images", "step", "data", "num_images", "data_license", "seed", "precision", "processes", "device")
 
 
 def model_card(
@@ -46,7 +57,7 @@ def model_card(
     }
     if license:
         front["license"] = license
-    height, width = generator.resolution
+    _, height, width = generator.picture_shape
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     condition = {
         None: "unconditional",
@@ -72,19 +83,22 @@ def model_card(
 
 
 def _training(extra: Mapping[str, Any]) -> str:
-    rows = [(name.replace("_", " "), extra[name]) for name in TRAINING if extra.get(name) is not None]
+    rows = [(name.replace("_", " "), extra[name]) for name in TRAINING if extra.get(name) not in (None, "")]
     return _table(("", ""), rows) if rows else "The model file does not say how the model was trained."
 
 
 def _metrics(records: Sequence[Mapping[str, Any]]) -> str:
+    """A table of all records, and below it each with all its fields."""
     if not records:
         return "Not measured. `ganblocks evaluate` measures a model and records how."
-    names = list(dict.fromkeys(name for record in records for name, value in record.items() if not _nested(value)))
-    return _table(names, [[record.get(name, "") for name in names] for record in records])
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
+    flat = [flatten(record) for record in records]
+    rows = [[short(record.get(name, "")) for name in METRICS.values()] for record in flat]
+    parts = [_table(tuple(METRICS), rows)]
+    for record in flat:
+        title = escape(printable(f"{record['metric']} {short(record.get('value', ''))}: how it was measured"))
+        fields = _table(("field", "value"), [(name, value) for name, value in record.items() if value is not None])
+        parts.append(f"<details><summary>{title}</summary>\n\n{fields}\n\n</details>")
+    return "\n\n".join(parts)
 
 
 def _packages(generator: Generator) -> list[tuple[str, str]]:
@@ -101,4 +115,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return printable(str(value)).replace("|", "\\|").replace("\n", " ")
+    return printable(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

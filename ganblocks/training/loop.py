@@ -9,27 +9,29 @@ from pathlib import Path
 
 from torch import Tensor
 
-from assemblies import save_model
 from blocks.weight_norm.converge import converge_weight_norms, converged_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.loader import RealBatch, Sampler, batches
 from ganblocks.data.skipped import Skipped, summarize_skipped
+from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.metrics.processes import Processes
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
+from ganblocks.sampling.pictures import made_by
 from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.loss_curves import save_losses
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.options import TrainOptions, resume_command
+from ganblocks.training.run.averages import AverageSnapshots
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
-from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, is_named_data, num_target_images
+from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, num_target_images
 from ganblocks.training.run.metrics import TrainingMetrics
-from ganblocks.training.run.snapshots import Snapshots
+from ganblocks.training.run.snapshots import Snapshots, save_run_model
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
@@ -85,6 +87,7 @@ class TrainingLoop:
             self.distributed.precision,
         )
         self.snapshots = Snapshots(folder.path, self.spec.keep)
+        self.averages = AverageSnapshots(folder.path, trainer, self.run_record)
         self.skipped: dict[str, str] = {}
         self.last_save = (time.perf_counter(), -1)  # when, and at how many images
 
@@ -148,6 +151,7 @@ class TrainingLoop:
         if self.options.resume:
             self.folder.drop_after(self.first)
             self.metrics.begin(self.folder, self.first)
+            self.averages.drop_after(self.first)
         self.folder.write_spec(self.spec)
         identity = self.identity
         self.log.write(
@@ -188,6 +192,7 @@ class TrainingLoop:
             self.save()
         if self.distributed.is_main:
             self.snapshots.step(before, trainer.images, logged=logged, write=self.save_snapshot)
+            self.averages.step(before)
         self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_snapshot)
 
     def stop_if_diverged(self) -> None:
@@ -197,10 +202,12 @@ class TrainingLoop:
         self.log.write("diverged", reason=reason, images=self.trainer.images)
         raise DivergedError(reason)
 
-    def record_kernels(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
+    def record_kernels(
+        self, real: Tensor, c: Tensor | None, tokens: Tensor | None, pixels: Tensor | None = None
+    ) -> None:
         """A training step that logs which kernels ran, and how often."""
         with recording() as calls:
-            self.trainer.train_step(real, c, tokens)
+            self.trainer.train_step(real, c, tokens, pixels)
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
         self.log.write("kernels", images=self.first, kernels=kernels)
 
@@ -231,7 +238,8 @@ class TrainingLoop:
         with converged_weight_norms(generator):
             images = generate(generator, range(count), c=c)
         with disk_errors(path, images.numel()):
-            save_grid(images, path, value_range=generator.value_range)
+            metadata = made_by(generator, self.options.command)
+            save_grid(images, path, value_range=generator.value_range, metadata=metadata)
         self.trackers.picture(path, self.trainer.images)
 
     def save(self, *, force: bool = False) -> None:
@@ -247,13 +255,14 @@ class TrainingLoop:
             save_run_model(model, trainer, self.run_record)
         ticks = self.folder.ticks()
         with disk_errors(self.folder.losses, 2**17):
-            save_losses(ticks, self.folder.losses)
+            save_losses(ticks, self.folder.losses, made_by(trainer.generator_ema, self.options.command))
+        if force:
+            self.averages.write()
         self.last_save = (time.perf_counter(), trainer.images)
 
     def save_snapshot(self, path: Path) -> None:
         """Write the averaged generator as a model file."""
-        with disk_errors(path, sum(each.nbytes for each in self.trainer.generator_ema.state_dict().values())):
-            save_run_model(path, self.trainer, self.run_record)
+        save_run_model(path, self.trainer, self.run_record)
 
     def log_skipped(self, skipped: tuple[Skipped, ...]) -> None:
         for path, reason in skipped:
@@ -265,13 +274,6 @@ class TrainingLoop:
         """How to continue an interrupted training."""
         done, target, data = self.trainer.images / 1000, self.target / 1000, self.identity.data
         command = resume_command(self.options, self.resume_out, self.identity.processes)
-        if not is_named_data(data):
+        if not can_be_opened(data):
             command = f"train(data=..., out={str(self.resume_out)!r}, resume=True)"
         return f"stopped at {done:g} of {target:g} kimg; the state is saved. Continue with:\n  {command}"
-
-
-def save_run_model(path: Path, trainer: Trainer, run_record: dict[str, object]) -> None:
-    """Write the averaged generator as a model file whose metadata says of which step it is."""
-    extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
-    with converged_weight_norms(trainer.generator_ema):
-        save_model(path, trainer.generator_ema, {"images": trainer.images, "step": trainer.step, **extra})

@@ -11,13 +11,13 @@ from assemblies.condition import cond_dim_of, condition_input
 from assemblies.model_file import CheckpointError, read_metadata
 from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
-from ganblocks.data.sources import open_data
+from ganblocks.data.sources import can_be_opened, open_data
 from ganblocks.errors import RunError
 from ganblocks.randomness import deterministic_algorithms, fork_rng, seed_step
 from ganblocks.training.checkpoint import load_checkpoint, read_checkpoint_record
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.logs.progress_log import Screen
-from ganblocks.training.loop import TrainingLoop, save_run_model
+from ganblocks.training.loop import TrainingLoop
 from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.run.identity import (
@@ -28,10 +28,10 @@ from ganblocks.training.run.identity import (
     document_overrides,
     environment_changes,
     fixed_settings,
-    is_named_data,
     num_target_images,
     require_same_data,
 )
+from ganblocks.training.run.snapshots import save_run_model
 from ganblocks.training.trainer import Trainer
 from ganblocks.training.warm_start import WarmStart
 from registry import Spec, SpecError
@@ -89,6 +89,7 @@ def train_gan(
             data=images.name,
             num_images=len(images),
             fingerprint=images.fingerprint,
+            data_license=images.license,
             processes=distributed.shard.world,
             device=distributed.device.type,
             overrides=replaced,
@@ -142,7 +143,7 @@ def _open(
 ) -> Images:
     """The data set; of a resumed run the same as before."""
     if data is None and record is not None:
-        if not is_named_data(record.data):
+        if not can_be_opened(record.data):
             raise RunError(f"the run was started on {record.data!r}, which is not here; give its --data to resume it")
         data = record.data
     if data is None:

@@ -46,6 +46,7 @@ class RunIdentity(BaseModel):
         data: Name of the data set.
         num_images: Number of its images.
         fingerprint: Hash over the data set.
+        data_license: Licence and attribution of the data set.
         processes: Number of processes.
         device: Type of the device.
         overrides: Values of the document that options replaced.
@@ -63,6 +64,7 @@ class RunIdentity(BaseModel):
     data: str
     num_images: PositiveInt
     fingerprint: str
+    data_license: str = ""
     processes: PositiveInt
     device: str
     overrides: dict[str, Any] = {}
@@ -143,11 +145,6 @@ def fixed_settings(options: TrainOptions, record: RunRecord | None) -> dict[str,
             start = "without it" if value is True else f"with {recorded}, not {value}"
             raise RunError(f"{flag}: the run was started {start}; omit {flag} to resume it")
     return {name: getattr(record, name) for name in DEFAULTS}
-
-
-def is_named_data(name: str) -> bool:
-    """Whether the name of a data set opens it again; images passed from Python have only a title."""
-    return name == "digits" or Path(name).exists()
 
 
 def require_same_data(record: RunRecord, images: Images) -> None:
