@@ -57,6 +57,11 @@ class Loss(Block, nn.Module, family="loss"):
         raise NotImplementedError
 
 
+def detached_mean(values: Tensor) -> Tensor:
+    """The mean of values, without gradients."""
+    return values.detach().mean()
+
+
 class Networks(NamedTuple):
     """The networks that a regularizer may call.
 
@@ -65,12 +70,15 @@ class Networks(NamedTuple):
         discriminator: The discriminator; it expects augmented images.
         augment: The augmentation of the training.
         value_range: The range of the images: symmetric, unit or imagenet.
+        batch_mean: The mean of values [B,...] over the whole batch, without gradients, also where the batch is split
+            into micro-batches or over processes.
     """
 
     generator: nn.Module
     discriminator: Callable[..., Tensor]
     augment: Callable[[Tensor], Tensor]
     value_range: str = "symmetric"
+    batch_mean: Callable[[Tensor], Tensor] = detached_mean
 
 
 class Batch(NamedTuple):
@@ -112,10 +120,14 @@ class Regularizer(Block, nn.Module, family="regularizer"):
 
     side: ClassVar[Literal["generator", "discriminator"]]
     second_order: ClassVar[bool] = False  # whether it differentiates a network's gradient; it runs in `second_order()`
-    synced_buffers: ClassVar[tuple[str, ...]] = ()  # buffers that depend on the batch: averaged over processes
+    needs_batch_mean: ClassVar[bool] = False  # whether it calls `networks.batch_mean`
 
     def at(self, images: int) -> None:
         """Called before each training step with the number of real images so far."""
+
+    def select(self, batch: Batch) -> Batch:
+        """The part of a batch that the term depends on; `forward` is called with it, or with micro-batches of it."""
+        return batch
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError

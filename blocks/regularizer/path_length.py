@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blocks.common.recompute import is_recomputing
 from blocks.families import Batch, Networks, Regularizer
+from blocks.families.training import detached_mean
 from registry import incompatible
 
 
@@ -30,12 +31,12 @@ class PathLength(Regularizer, kind="path-length"):
         num_styles: Number of style vectors that the generator uses.
         weight: Weight of the penalty.
         decay: Weight of the batch's mean in the running mean of the lengths.
-        batch_shrink: Divisor of the batch: only its first part is used, to save memory.
+        batch_shrink: Divisor of the batch of a process: only its first part is used, to save memory.
     """
 
     side = "generator"
     second_order = True
-    synced_buffers = ("mean",)
+    needs_batch_mean = True
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"weight": 1.5, "decay": 0.5, "batch_shrink": 1, "every": 4}},)
     mean: Tensor
 
@@ -53,13 +54,18 @@ class PathLength(Regularizer, kind="path-length"):
         self.weight, self.decay, self.batch_shrink = weight, decay, batch_shrink
         self.register_buffer("mean", torch.zeros(()))
 
-    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+    def select(self, batch: Batch) -> Batch:
+        """Latents and conditions of the first images."""
         assert batch.z is not None, "path length needs latents"
         num = max(1, batch.z.shape[0] // self.batch_shrink)
-        c = None if batch.generator_c is None else batch.generator_c[:num]
+        z, c, tokens = (None if each is None else each[:num] for each in (batch.z, batch.c, batch.tokens))
+        return Batch(z=z, c=c, tokens=tokens)
+
+    def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
+        assert batch.z is not None, "path length needs latents"
         generator: Any = networks.generator
-        lengths = self.lengths(generator.synthesis, generator.mapping(batch.z[:num], c))
-        return self.penalties(lengths).mean() * self.weight
+        lengths = self.lengths(generator.synthesis, generator.mapping(batch.z, batch.generator_c))
+        return self.penalties(lengths, networks.batch_mean(lengths)).mean() * self.weight
 
     def lengths(
         self,
@@ -75,12 +81,23 @@ class PathLength(Regularizer, kind="path-length"):
         (gradient,) = torch.autograd.grad((image * noise).sum() / pixels, ws, create_graph=True)
         return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
-    def penalties(self, lengths: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """(length - mean)^2 after these lengths have updated the running mean; non-finite ones do not update it."""
-        if is_recomputing():  # the value of the first pass, with its gradient
-            return (lengths - self.mean - self.decay * (lengths.mean() - lengths.mean().detach())).square()
-        mean = self.mean + self.decay * (lengths.mean() - self.mean)
-        updated = mean.detach().to(self.mean.dtype)
-        with torch.no_grad():
-            self.mean.copy_(torch.where(updated.isfinite(), updated, self.mean))
-        return (lengths - mean).square()
+    def penalties(
+        self, lengths: Float[Tensor, " b"], batch_mean: Float[Tensor, ""] | None = None
+    ) -> Float[Tensor, " b"]:
+        """(length - mean)^2 after a batch has updated the running mean; a mean that is not finite does not update it.
+
+        The gradients of micro-batches add up to that of the whole batch: the derivative by the running mean is that of
+        the whole batch's mean penalty, 2 (mean - batch_mean).
+
+        Args:
+            lengths: Lengths of the images of the batch, or of a micro-batch.
+            batch_mean: Their mean over the whole batch, without gradients; None if these are all lengths.
+        """
+        batch_mean = detached_mean(lengths) if batch_mean is None else batch_mean
+        if is_recomputing():  # the first pass has updated it
+            mean = self.mean.clone()
+        else:
+            mean = self.mean.lerp(batch_mean.to(self.mean.dtype), self.decay)
+            self.mean.copy_(torch.where(mean.isfinite(), mean, self.mean))
+        through_mean = 2 * self.decay * (batch_mean - mean) * (lengths.mean() - lengths.mean().detach())
+        return (lengths - mean).square() - through_mean

@@ -25,6 +25,7 @@ from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, nam
 from ganblocks.training.step.augmentation import augmentation, augmentations
 from ganblocks.training.step.compilation import compiled
 from ganblocks.training.step.graphs import StepGraphs, host_numbers
+from ganblocks.training.step.micro_batches import MicroBatches, PhaseLosses, observed_logits
 from ganblocks.training.step.non_finite import NonFiniteSteps
 from registry import Spec, second_order
 
@@ -39,13 +40,20 @@ class Trainer:
         distributed: Device, precision and processes.
         compile: Whether torch.compile compiles both networks; phases with second derivatives stay eager.
         cuda_graphs: Whether CUDA graphs capture the phases of a step.
+        micro_batch: Images of this process in one pass; gradients of several passes are accumulated. None for all.
 
     Raises:
         RunError: The steps of the document cannot be captured.
     """
 
     def __init__(
-        self, spec: Spec, distributed: DistributedContext, *, compile: bool = False, cuda_graphs: bool = False
+        self,
+        spec: Spec,
+        distributed: DistributedContext,
+        *,
+        compile: bool = False,
+        cuda_graphs: bool = False,
+        micro_batch: int | None = None,
     ) -> None:
         self.spec = spec
         self.distributed = distributed
@@ -58,7 +66,14 @@ class Trainer:
         training_generator = TrainingGenerator(
             self.generator, style_mixing=spec.style_mixing, trains_condition=spec.trainable.condition
         )
-        self.networks = Networks(training_generator, self.discriminator, self.augment, self.generator.value_range)
+        self.micro_batches = MicroBatches(micro_batch, self.gan, distributed.all_reduce_mean)
+        self.networks = Networks(
+            training_generator,
+            self.discriminator,
+            self.augment,
+            self.generator.value_range,
+            self.micro_batches.batch_mean,
+        )
         self.main_networks = compiled(self.networks) if compile else self.networks
         regularizers = named_regularizers(self.gan.regularizers)
         self.optimizers = {
@@ -129,7 +144,9 @@ class Trainer:
         with self.distributed.tf32(), discriminator.trainable():
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
             with torch.no_grad(), self.distributed.autocast():
-                fake = at_least_float32(self.main_networks.generator(batch.z, batch.generator_c))
+                parts = self.micro_batches.parts(batch)
+                images = [self.main_networks.generator(part.z, part.generator_c) for part, _ in parts]
+                fake = at_least_float32(torch.cat(images))
             batch = batch._replace(fake=fake)
             self.main_phase(discriminator, batch)
             for regularizer in discriminator.due_at(self.step):
@@ -142,12 +159,24 @@ class Trainer:
 
     def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> None:
         """The adversarial loss of a network, with its regularizers of every step."""
-        with self.distributed.autocast():
-            batch, loss = self.adversarial_loss(optimizer, batch)
-        penalties = {each.name: self.penalty(each, batch) for each in optimizer.main}
-        second = any(each.regularizer.second_order for each in optimizer.main)
-        with self.distributed.tf32(not second):
-            norm = self.optimizer_step(optimizer, {optimizer.name: loss} | penalties, clip_norm=optimizer.clip_norm)
+        regularizers = [each.regularizer for each in optimizer.main]
+        second = any(each.second_order for each in regularizers)
+
+        def forward(part: Batch) -> PhaseLosses:
+            with self.distributed.autocast():
+                part, loss = self.adversarial_loss(optimizer, part)
+            penalties = {each.name: self.penalty(each, each.regularizer.select(part)) for each in optimizer.main}
+            return PhaseLosses({optimizer.name: loss} | penalties, observed_logits(optimizer.name, part))
+
+        def backward(losses: PhaseLosses, share: float) -> None:
+            with self.distributed.tf32(not second):
+                self.backward(losses, share)
+
+        needs_means = any(each.needs_batch_mean for each in regularizers)
+        losses, observed = self.micro_batches.run(batch, forward, backward, needs_means=needs_means)
+        if observed:
+            self.observe_overfitting(observed)
+        norm = self.optimizer_step(optimizer, losses, clip_norm=optimizer.clip_norm)
         self.signals.add({f"gradient/{optimizer.name}": norm}, where=norm.isfinite())
 
     def regularizer_phase(self, optimizer: NetworkOptimizer, regularizer: NamedRegularizer, batch: Batch) -> None:
@@ -156,8 +185,13 @@ class Trainer:
             if regularizer.regularizer.second_order:
                 stack.enter_context(second_order())
                 stack.enter_context(self.distributed.tf32(False))
-            penalties = {regularizer.name: self.penalty(regularizer, batch)}
-            self.optimizer_step(optimizer, penalties, weight=regularizer.every)
+            losses, _ = self.micro_batches.run(
+                regularizer.regularizer.select(batch),
+                lambda part: PhaseLosses({regularizer.name: self.penalty(regularizer, part)}, {}),
+                lambda losses, share: self.backward(losses, share * regularizer.every),
+                needs_means=regularizer.regularizer.needs_batch_mean,
+            )
+            self.optimizer_step(optimizer, losses)
 
     def adversarial_loss(self, optimizer: NetworkOptimizer, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with the logits that the loss of a network depends on, and the loss."""
@@ -171,14 +205,13 @@ class Trainer:
                 real_logits = self.logits(batch.real, batch.c)
             return batch._replace(real_logits=real_logits), self.gan.loss.generator(logits, real_logits)
         real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
-        self.losses.add({"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()})
-        self.observe_overfitting(real_logits.detach())
         loss = self.gan.loss.discriminator(real_logits, fake_logits)
         return batch._replace(real_logits=real_logits, fake_logits=fake_logits), loss
 
-    def observe_overfitting(self, real_logits: Tensor) -> None:
+    def observe_overfitting(self, observed: dict[str, Tensor]) -> None:
         """Pass the mean sign of real images' logits to all augmentations, those of regularizers too: they may adapt."""
-        sign = real_logits.sign().mean()
+        sign = observed.pop("sign/real")
+        self.losses.add(observed)
         self.distributed.all_reduce_mean([sign])
         self.signals.add({"sign/real": sign})
         for augment in self.augments:
@@ -199,32 +232,29 @@ class Trainer:
                 stack.enter_context(self.distributed.tf32(False))
             stack.enter_context(self.distributed.autocast(enabled=not block.second_order))
             value: Tensor = block(self.networks if block.second_order else self.main_networks, batch)
-        self.distributed.all_reduce_mean([getattr(block, name) for name in block.synced_buffers])
         return value
 
+    def backward(self, losses: PhaseLosses, factor: float) -> None:
+        """Add the gradients of the sum of losses times a factor."""
+        total = torch.stack([at_least_float32(loss) for loss in losses.losses.values()]).sum() * factor
+        scaler = self.distributed.scaler
+        torch.autograd.backward(total if scaler is None else scaler.scale(total))
+
     def optimizer_step(
-        self,
-        optimizer: NetworkOptimizer,
-        losses: Mapping[str, Tensor],
-        weight: float = 1.0,
-        clip_norm: float | None = None,
+        self, optimizer: NetworkOptimizer, losses: Mapping[str, Tensor], clip_norm: float | None = None
     ) -> Tensor:
-        """One optimizer step on the sum of the losses; skipped if a gradient is not finite.
+        """One optimizer step with the gradients so far; skipped if one is not finite.
 
         Args:
             optimizer: The network's optimizer.
             losses: Scalars by name, for the log.
-            weight: Factor of the gradients.
             clip_norm: Maximum norm of the gradients of all parameters together; None for no maximum.
 
         Returns:
             The norm of the gradients before clipping; not finite for a skipped step.
         """
         self.losses.add(losses)
-        total = torch.stack([at_least_float32(loss) for loss in losses.values()]).sum() * weight
-        scaler = self.distributed.scaler
-        torch.autograd.backward(total if scaler is None else scaler.scale(total))
-        gradients = optimizer.gradients()
+        gradients, scaler = optimizer.gradients(), self.distributed.scaler
         self.distributed.all_reduce_mean(list(gradients.values()))
         if scaler is not None:
             scaler.unscale_(optimizer.adam)
