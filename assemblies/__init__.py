@@ -2,11 +2,12 @@
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
 from assemblies.documents import document_schema, parse, plugins_of, read
-from assemblies.gan import EMA, GAN, Adam, check
+from assemblies.gan import GAN, check
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.model_file import CheckpointError, load_discriminator, load_model, save_model
 from assemblies.projected import ProjectedDiscriminator
 from assemblies.trace import Step, Trace
+from assemblies.training_options import EMA, Adam
 
 __all__ = [
     "EMA",

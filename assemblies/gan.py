@@ -6,10 +6,10 @@ Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from assemblies.condition import cond_dim_of, condition_spec
@@ -17,72 +17,11 @@ from assemblies.discriminator import Discriminator, LayeredDiscriminator, discri
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.limits import check_shapes
 from assemblies.trace import Trace, build_on_meta
-from assemblies.trainable import Trainable, TrainableParts
-from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Regularizer, Scheduled, ScheduledIn
+from assemblies.training_options import EMA, Adam, Keep, Trainable, TrainableParts
+from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Regularizer
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
-Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
-
-
-class Adam(BaseModel):
-    """The Adam optimizer of one network.
-
-    Where a regularizer is lazy (`every` > 1), the trainer corrects `lr` and `betas` as in StyleGAN2, Karras et al.
-    2020, https://arxiv.org/abs/1912.04958, appendix B. AdamW: Loshchilov and Hutter 2017,
-    https://arxiv.org/abs/1711.05101.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lr: Annotated[Scheduled, ScheduledIn(gt=0), Field(description="Learning rate; a number or a schedule.")] = 0.002
-    betas: Annotated[
-        tuple[Beta, Beta],
-        Field(description="Decay rates of the running means of the gradient and of its square; numbers or schedules."),
-    ] = (0.0, 0.99)
-    eps: Annotated[PositiveFloat, Field(description="Added to the denominator.")] = 1e-8
-    weight_decay: Annotated[
-        float,
-        Field(ge=0, description="Share of each weight, times the learning rate, that a step subtracts, as in AdamW."),
-    ] = 0.0
-    warmup_kimg: Annotated[
-        float, Field(ge=0, description="Thousands of images in which the learning rate rises linearly from 0.")
-    ] = 0.0
-    decay_kimg: Annotated[
-        float, Field(ge=0, description="Thousands of images, the last ones, in which it falls linearly to 0.")
-    ] = 0.0
-    clip_norm: Annotated[
-        PositiveFloat | None,
-        Field(description="Largest norm of the gradient of all weights together in the main phase; null: no clipping."),
-    ] = None
-
-
-class EMA(BaseModel):
-    """The exponential moving average of the generator's weights, which images are generated with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    half_life_kimg: Annotated[
-        Scheduled, ScheduledIn(ge=0), Field(description="Half-life, in thousands of images; a number or a schedule.")
-    ] = 10.0
-    start_kimg: Annotated[
-        float, Field(ge=0, description="Thousands of images before averaging starts; until then weights are copied.")
-    ] = 0.0
-    ramp_up: Annotated[
-        float | None,
-        Field(ge=0, description="Largest half-life, as a fraction of the images shown so far; null: no ramp."),
-    ] = 0.05
-
-
-class Keep(BaseModel):
-    """Which models of a training are kept beside the newest and the best one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    last: Annotated[int, Field(ge=0, le=1000, description="Number of snapshots at the last log lines.")] = 0
-    every_kimg: Annotated[
-        float | None, Field(gt=0, description="A snapshot at every so many thousands of images, for good; null: none.")
-    ] = None
 
 
 class GAN(Block, nn.Module, family="gan", kind="gan"):

@@ -11,13 +11,14 @@ from ganblocks.cli.latents import directions, edit, project
 from ganblocks.cli.publishing import export, pull, push, report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
-from ganblocks.cli.train import train
+from ganblocks.cli.train import average, train
 from registry import RegisterCommand, hookimpl
 
 
 @hookimpl
 def register_commands(register: RegisterCommand) -> None:
     register("train", train)
+    register("average", average)
     register("sample", sample)
     register("truncation", truncation)
     register("style-mix", style_mix)

@@ -98,7 +98,8 @@ def checkpoint_tensors(trainer: Trainer) -> dict[str, Tensor]:
 
 def _state(trainer: Trainer) -> dict[str, Tensor]:
     """Parameters and all buffers, also those that model files omit."""
-    parts: tuple[tuple[str, nn.Module], ...] = (("gan", trainer.gan), ("average", trainer.generator_ema))
+    parts: list[tuple[str, nn.Module]] = [("gan", trainer.gan), ("average", trainer.generator_ema)]
+    parts += [(f"average-{sigma_rel:g}", average) for sigma_rel, average in trainer.power_averages.items()]
     return {
         f"{part}.{name}": value
         for part, module in parts

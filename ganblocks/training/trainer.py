@@ -61,6 +61,7 @@ class Trainer:
         self.gan: GAN = spec.build().to(distributed.device, memory_format=torch.channels_last).train()
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.generator_ema = ema.ema_copy(self.generator)
+        self.power_averages = {sigma_rel: ema.ema_copy(self.generator) for sigma_rel in spec.ema.sigma_rel}
         self.augment = augmentation(self.gan)
         self.augments = list(augmentations(self.gan))
         training_generator = TrainingGenerator(
@@ -112,6 +113,8 @@ class Trainer:
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
         ema.update(self.generator_ema, self.generator, beta)
         self.step += 1
+        for sigma_rel, average in self.power_averages.items():
+            ema.update(average, self.generator, ema.power_decay(sigma_rel, self.step))
 
     def follow_schedules(self) -> None:
         """Set what depends on the number of images: learning rates, strengths of augmentations and regularizers."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from assemblies import check, parse
-from assemblies.trainable import PHASES, Trainable
+from assemblies.training_options import PHASES, Trainable
 from ganblocks import train
 from ganblocks.cli.show import describe_spec
 from ganblocks.errors import Interrupted, RunError

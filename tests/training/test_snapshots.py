@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from assemblies import parse
-from assemblies.gan import Keep
 from assemblies.model_file import read_metadata
+from assemblies.training_options import Keep
 from ganblocks.training.run.snapshots import Snapshots
 from ganblocks.training.train import train
 from tests import tiny

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from assemblies.gan import Keep
+from assemblies import Generator, save_model
+from assemblies.training_options import Keep
+from blocks.weight_norm.converge import converged_weight_norms
+from ganblocks.training.run.folder import disk_errors
+from ganblocks.training.trainer import Trainer
 
 FOLDER = "snapshots"  # in the run folder
 SUFFIX = "kimg.safetensors"
@@ -50,3 +55,21 @@ class Snapshots:
     def _period(self, images: int) -> int:
         every = self.keep.every_kimg
         return 0 if every is None else int(images // (every * 1000))
+
+
+def save_run_model(
+    path: Path, trainer: Trainer, run_record: Mapping[str, Any], average: Generator | None = None
+) -> None:
+    """Write an averaged generator as a model file whose metadata says of which step it is.
+
+    Args:
+        path: The file.
+        trainer: The training.
+        run_record: From `describe_run`.
+        average: The generator; by default the one with the exponential moving average.
+    """
+    average = trainer.generator_ema if average is None else average
+    extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
+    num_bytes = sum(each.nbytes for each in average.state_dict().values())
+    with disk_errors(path, num_bytes), converged_weight_norms(average):
+        save_model(path, average, {"images": trainer.images, "step": trainer.step, **extra})

@@ -13,7 +13,7 @@ from assemblies.conversion.weight_map import WeightRule, translate
 from assemblies.generator import LayeredGenerator
 from assemblies.models.stylegan_t import architecture, checkpoint
 from assemblies.synthesis import GeneratorState
-from assemblies.trainable import PHASES, Trainable
+from assemblies.training_options import PHASES, Trainable
 from blocks import BypassMapping, ToRGB, noise_mode
 from blocks.common.resample import Upsample2d
 from blocks.common.style import StylePolynomial

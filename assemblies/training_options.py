@@ -1,4 +1,4 @@
-"""Which parts of a generator are trained; the rest is frozen.
+"""Options of a GAN's training: optimizers, averages of the weights, snapshots, and which parts of G are trained.
 
 The phases of StyleGAN-T's published training, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3: a model
 of 64 pixels gets more layers, and all that it has is frozen except its image heads; then the text encoder alone is
@@ -9,17 +9,84 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from assemblies.generator import Generator
-from blocks.families import ImageHead
+from blocks.families import ImageHead, Scheduled, ScheduledIn
 from registry import Problem, Spec
 
+Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
 PHASES: dict[str, dict[str, Any]] = {
     "all": {},
     "freeze64": {"mapping": False, "above": 64},
     "text-encoder": {"mapping": False, "synthesis": False, "condition": True},
 }
+
+
+class Adam(BaseModel):
+    """The Adam optimizer of one network.
+
+    Where a regularizer is lazy (`every` > 1), the trainer corrects `lr` and `betas` as in StyleGAN2, Karras et al.
+    2020, https://arxiv.org/abs/1912.04958, appendix B. AdamW: Loshchilov and Hutter 2017,
+    https://arxiv.org/abs/1711.05101.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: Annotated[Scheduled, ScheduledIn(gt=0), Field(description="Learning rate; a number or a schedule.")] = 0.002
+    betas: Annotated[
+        tuple[Beta, Beta],
+        Field(description="Decay rates of the running means of the gradient and of its square; numbers or schedules."),
+    ] = (0.0, 0.99)
+    eps: Annotated[PositiveFloat, Field(description="Added to the denominator.")] = 1e-8
+    weight_decay: Annotated[
+        float,
+        Field(ge=0, description="Share of each weight, times the learning rate, that a step subtracts, as in AdamW."),
+    ] = 0.0
+    warmup_kimg: Annotated[
+        float, Field(ge=0, description="Thousands of images in which the learning rate rises linearly from 0.")
+    ] = 0.0
+    decay_kimg: Annotated[
+        float, Field(ge=0, description="Thousands of images, the last ones, in which it falls linearly to 0.")
+    ] = 0.0
+    clip_norm: Annotated[
+        PositiveFloat | None,
+        Field(description="Largest norm of the gradient of all weights together in the main phase; null: no clipping."),
+    ] = None
+
+
+class EMA(BaseModel):
+    """The exponential moving average of the generator's weights, which images are generated with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    half_life_kimg: Annotated[
+        Scheduled, ScheduledIn(ge=0), Field(description="Half-life, in thousands of images; a number or a schedule.")
+    ] = 10.0
+    start_kimg: Annotated[
+        float, Field(ge=0, description="Thousands of images before averaging starts; until then weights are copied.")
+    ] = 0.0
+    ramp_up: Annotated[
+        float | None,
+        Field(ge=0, description="Largest half-life, as a fraction of the images shown so far; null: no ramp."),
+    ] = 0.05
+    sigma_rel: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=0.28)], ...],
+        Field(max_length=4, description="Relative widths of power-function averages; for `ganblocks average`, two."),
+    ] = ()
+    snapshot_kimg: Annotated[PositiveFloat, Field(description="Thousands of images between their snapshots.")] = 8.0
+    snapshots: Annotated[int, Field(ge=2, le=1000, description="Most snapshots; then every second one goes.")] = 32
+
+
+class Keep(BaseModel):
+    """Which models of a training are kept beside the newest and the best one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    last: Annotated[int, Field(ge=0, le=1000, description="Number of snapshots at the last log lines.")] = 0
+    every_kimg: Annotated[
+        float | None, Field(gt=0, description="A snapshot at every so many thousands of images, for good; null: none.")
+    ] = None
 
 
 class Trainable(BaseModel):
