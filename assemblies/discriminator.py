@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assemblies.limits import MAX_STEPS, check_memory
 from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
-from blocks.families import Head, Layer, Resolution, Stem, WeightNorm
+from blocks.families import Head, Layer, Projector, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible
 
@@ -49,7 +49,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         resolution: Height and width of the images, in pixels.
         image_channels: Channels of the images.
         cond_dim: Features of the condition c; 0 for none.
-        steps: Stems, layers and heads. Layers accept `repeat`.
+        steps: Stems, layers, projectors and heads. Layers accept `repeat`.
         weight_norm: Reparametrisation of the weights of all linear layers and convolutions.
     """
 
@@ -73,7 +73,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         image_channels: int = 3,
         cond_dim: int = 0,
         *,
-        steps: Annotated[tuple[Slot[Stem | Layer | Head], ...], Field(max_length=MAX_STEPS)],
+        steps: Annotated[tuple[Slot[Stem | Layer | Projector | Head], ...], Field(max_length=MAX_STEPS)],
         weight_norm: Slot[WeightNorm] | None = None,
     ) -> None:
         super().__init__()
@@ -105,6 +105,22 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
         assert state.logits is not None
         return state.logits
 
+    def projected_tokens(
+        self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b n f"]:
+        """The tokens of the first projector; the steps after it are left out.
+
+        Raises:
+            ValueError: The discriminator has no projector.
+        """
+        state = DiscriminatorState(image, c)
+        for block in self.steps:
+            if isinstance(block, Projector):
+                tokens: Tensor = block(state.features)
+                return tokens
+            state.advance(block)
+        raise ValueError("the discriminator has no projected tokens; add a step token-projector to it")
+
 
 class DiscriminatorState(ForwardState):
     """The image, features and logits of a discriminator."""
@@ -131,7 +147,7 @@ class DiscriminatorState(ForwardState):
             if self.logits is not None:
                 logits = torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
             self.logits = logits
-        else:
+        elif not isinstance(block, Projector):  # a side branch, see `projected_tokens`
             self.features = block(self.features, None)
 
 

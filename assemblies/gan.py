@@ -18,7 +18,7 @@ from assemblies.generator import Generator, LayeredGenerator
 from assemblies.limits import check_shapes
 from assemblies.trace import Trace, build_on_meta
 from assemblies.training_options import EMA, Adam, Keep, Trainable, TrainableParts
-from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Regularizer
+from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Projector, Regularizer
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
@@ -194,11 +194,13 @@ def _level_problems(generator: Any, discriminator: Any, trace: Trace) -> list[Pr
 def _regularizer_context(generator: Any, discriminator: Any, traces: Mapping[str, Trace]) -> dict[str, Any]:
     trace = traces["generator"]
     num_styles = sum(step.num_styles for step in trace.steps) if trace.complete else None
+    steps = getattr(discriminator, "steps", ())
     return {
         "cond_dim": cond_dim_of(generator),
         "condition": condition_spec(generator),
         "num_styles": num_styles,
         "has_features": hasattr(discriminator.block, "features"),
+        "token_dim": next((step.dim for step in steps if issubclass(step.block, Projector)), 0),
     }
 
 

@@ -18,10 +18,10 @@ from assemblies.condition import condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
 from assemblies.limits import MAX_STEPS, check_memory
 from assemblies.synthesis import Synthesis, schedule, trace_synthesis
-from assemblies.trace import Step, Trace, count_parameters
+from assemblies.trace import Step, Trace, build_on_meta, count_parameters
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
-from blocks.families import Condition, ImageHead, Layer, Mapping, SynthesisInput
+from blocks.families import Autoencoder, Condition, ImageHead, Layer, Mapping, SynthesisInput
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting
 
 ValueRange = Literal["symmetric", "unit", "imagenet"]
@@ -52,6 +52,21 @@ class Generator(Block, nn.Module, family="generator"):
     def trace(cls, spec: Spec) -> Trace:
         """Shapes, sizes and problems of the generator that `spec` describes; nothing is allocated."""
         raise NotImplementedError
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the pictures that `decode` makes."""
+        if (decoder := getattr(self, "decoder", None)) is None:
+            return self.image_channels, *self.resolution
+        height, width = self.resolution
+        return decoder.image_channels, decoder.downsampling * height, decoder.downsampling * width
+
+    def decode(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b c i j"]:
+        """The pictures of generated images: where these are latents, the decoder's, otherwise the images themselves."""
+        if (decoder := getattr(self, "decoder", None)) is None:
+            return image
+        pictures: Tensor = decoder(image)
+        return pictures
 
     @torch.no_grad()
     def condition_of(self, inputs: Sequence[Any]) -> Float[Tensor, "b d"]:
@@ -129,6 +144,7 @@ class LayeredGenerator(Generator, kind="layered"):
             along the channels, as for GAT's discriminator. In eval mode they are the last sum alone.
         value_range: Range of the image's values: symmetric is [-1,1], unit [0,1], imagenet normalised by ImageNet's
             mean and standard deviation.
+        decoder: Makes pictures of images that are the latents of an autoencoder; it is not trained.
     """
 
     examples: ClassVar = (
@@ -158,6 +174,7 @@ class LayeredGenerator(Generator, kind="layered"):
         image_channels: PositiveInt = 3,
         multi_level: bool = False,
         value_range: ValueRange = "symmetric",
+        decoder: Slot[Autoencoder] | None = None,
     ) -> None:
         super().__init__()
         self.condition = self.fill("condition", condition)
@@ -166,8 +183,12 @@ class LayeredGenerator(Generator, kind="layered"):
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
         trace = trace_synthesis(synthesis, self.w_dim, image_channels, multi_level=multi_level)
-        if trace.problems:
-            raise IncompatibleError(trace.problems)
+        self.decoder = self.fill("decoder", decoder)
+        problems = [*trace.problems, *decoder_problems(self.decoder, image_channels, value_range)]
+        if problems:
+            raise IncompatibleError(problems)
+        if self.decoder is not None:
+            self.decoder.requires_grad_(False)
         assert trace.image is not None
         self.resolution = (trace.image[1], trace.image[2])
         check_memory(trace.parameters)
@@ -191,6 +212,15 @@ class LayeredGenerator(Generator, kind="layered"):
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
             problems.extend(error.problems)
+        if spec.decoder is not None:
+            try:
+                with torch.device("meta"):
+                    decoder = build_on_meta(("decoder",), spec.decoder, {})
+                parameters = sum(parameter.numel() for parameter in decoder.parameters())
+                steps.append(_step("decoder", spec.decoder, {}, parameters))
+                problems += decoder_problems(decoder, spec.image_channels, spec.value_range)
+            except IncompatibleError as error:
+                problems.extend(error.problems)
         context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, schedule(synthesis.steps)[1]))
         parameters = 0
         with torch.device("meta"), collecting():
@@ -200,6 +230,20 @@ class LayeredGenerator(Generator, kind="layered"):
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
         return Trace((*steps, *synthesis.steps), (*problems, *synthesis.problems), synthesis.complete)
+
+
+def decoder_problems(decoder: Autoencoder | None, image_channels: int, value_range: ValueRange) -> list[Problem]:
+    """Problems of a decoder of a generator's images."""
+    if decoder is None:
+        return []
+    problems = []
+    if decoder.latent_channels != image_channels:
+        fact = f"decodes latents of {decoder.latent_channels} channels, but the synthesis makes {image_channels}"
+        problems.append(Problem(("decoder",), f"{fact}; set image_channels to {decoder.latent_channels}"))
+    if value_range != "symmetric":
+        fact = f"is {value_range}, and latents have no range of an image"
+        problems.append(Problem(("value_range",), f"{fact}; omit it where there is a decoder"))
+    return problems
 
 
 def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:

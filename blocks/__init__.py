@@ -10,6 +10,7 @@ from blocks.augment.ada import ADA
 from blocks.augment.diff_augment import DiffAugment
 from blocks.augment.fading_blur import FadingBlur
 from blocks.common.equalized import EqualConv2d, EqualLinear
+from blocks.autoencoder.convolutional import ConvAutoencoder
 from blocks.common.noise import Noise, noise_mode
 from blocks.condition.class_labels import ClassLabels
 from blocks.feature_extractor.torchscript import TorchScriptExtractor
@@ -63,6 +64,7 @@ from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.rms_norm import RMSNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
 from blocks.regularizer.approximate_r1 import ApproximateR1
+from blocks.projector.token_projector import TokenProjector
 from blocks.regularizer.approximate_r2 import ApproximateR2
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
@@ -71,6 +73,7 @@ from blocks.regularizer.r1 import R1
 from blocks.regularizer.r2 import R2
 from blocks.schedule.constant import ConstantSchedule
 from blocks.schedule.cosine import CosineSchedule
+from blocks.regularizer.token_alignment import TokenAlignment
 from blocks.schedule.linear import LinearSchedule
 from blocks.schedule.step import StepSchedule
 from blocks.stem.from_rgb import FromRGB
@@ -112,6 +115,7 @@ __all__ = [
     "CosineSchedule",
     "DenseAttention",
     "DiffAugment",
+    "ConvAutoencoder",
     "DiscriminativeBasis",
     "Downsample",
     "EqualConv2d",
@@ -173,7 +177,9 @@ __all__ = [
     "TorchScriptExtractor",
     "Transformer",
     "Upsample",
+    "TokenAlignment",
     "UpsampleLinear",
+    "TokenProjector",
     "Wasserstein",
     "noise_mode",
     "normalize_weights",

@@ -102,6 +102,10 @@ def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_log
         return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
 
     generator: Any = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
+    def projected_tokens(image: Tensor, c: Tensor | None = None) -> Tensor:
+        return (image.flatten(1) @ to_logit).tanh()[:, None].expand(-1, 5, -1)  # a class token and 2 x 2 patches
+
+    discriminator.projected_tokens = projected_tokens  # type: ignore[attr-defined]
     networks = Networks(generator, discriminator, augment=lambda x: x.flip(3))
     return block(networks, Batch(real, fake, z, c, discriminator(real), discriminator(fake)))
 
@@ -207,11 +211,30 @@ FAMILIES: dict[str, Harness] = {
         batched=False,
         smooth=False,  # a penalty differentiates the weight once; its other derivative is that of the image
     ),
+    "projector": Harness(
+        inputs=lambda block, context: {"x": features(context)},
+        shapes=lambda block, context, inputs: ((BATCH, None, None),),
+        contexts=contexts(row={"resolution": (1, 5)}, map={}),
+    ),
     "augment": Harness(
         inputs=lambda block, context: {"image": image(context)},
         shapes=same_as("image"),
         contexts=MAPS,
         checks=(is_the_identity_in_eval_mode,),
+    ),
+    "autoencoder": Harness(
+        inputs=lambda block, context: {
+            "latents": torch.randn(BATCH, block.latent_channels, *context["resolution"]),
+            "image": torch.rand(BATCH, block.image_channels, *(block.downsampling * n for n in context["resolution"]))
+            * 2
+            - 1,
+        },
+        shapes=lambda block, context, inputs: (
+            tuple(inputs["image"].shape),  # type: ignore[union-attr]
+            (BATCH, 2 * block.latent_channels, *context["resolution"]),
+        ),
+        contexts=contexts(square={"resolution": (2, 2)}, odd={"resolution": (3, 2)}),
+        call=lambda block, latents, image: (block(latents), block.moments(image)),
     ),
     "loss": Harness(
         inputs=lambda block, context: {"real": logits(context), "fake": logits(context)},

@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
@@ -47,9 +48,11 @@ class TimmFeatures(Backbone, kind="timm"):
             folder GANBLOCKS_WEIGHTS; null for random weights, which are saved with the discriminator.
         depths: Numbers of the blocks (or stages) whose outputs are used; 0 is the input of a vision transformer's first
             block. null for four equally spaced depths including the last, and 0 if there is one.
-        class_token: Whether a vision transformer's class token is added to each patch token or dropped.
+        class_token: Whether a vision transformer's class token is added to each patch token, dropped, or the first of
+            the tokens.
         image_size: Height and width that images are resized to; null for the network's own. Position embeddings are
             resampled.
+        norm: Whether a vision transformer's last norm is applied to the tokens of the last block, if it is a depth.
         arguments: Arguments of timm's `create_model`, such as {depth: 4, embed_dim: 64}.
         embed_weights: Whether the weights are saved with the discriminator.
     """
@@ -69,8 +72,9 @@ class TimmFeatures(Backbone, kind="timm"):
         network: str = "vit_small_patch16_224.dino",
         weights: str | None = "pretrained",
         depths: tuple[NonNegativeInt, ...] | None = None,
-        class_token: Literal["add", "drop"] = "add",
+        class_token: Literal["add", "drop", "first"] = "add",
         image_size: Resolution | None = None,
+        norm: bool = False,
         arguments: Arguments = {},  # noqa: B006 (pydantic copies it)
         embed_weights: bool = False,
     ) -> None:
@@ -79,7 +83,10 @@ class TimmFeatures(Backbone, kind="timm"):
             raise incompatible((), f"networks of timm take RGB or grey images, not {image_channels} channels")
         embed_weights = embed_weights or weights is None  # random weights differ at each start
         built = build(network, weights, image_size, arguments, embed_weights=embed_weights)
-        reader = TokenReader(built, select_depths(built, depths), class_token == "add")
+        if (norm or class_token == "first") and not is_plain_transformer(built):
+            option, value = ("norm", "true") if norm else ("class_token", "first")
+            raise incompatible(option, f"{value} needs a plain vision transformer, and {network} is none; omit it")
+        reader = TokenReader(built, select_depths(built, depths), class_token, norm=norm)
         self.input_size = image_size or native_size(built)
         self.num_parameters = sum(parameter.numel() for parameter in built.parameters())
         source = {"timm": network, "weights": weights or ""}
@@ -105,15 +112,17 @@ class TokenReader(nn.Module):
     Args:
         network: The network of timm.
         depths: The blocks or stages.
-        add_class_token: Whether the class token is added to each patch token.
+        class_token: Whether the class token is added to each patch token ("add"), left out ("drop") or the first token
+            ("first").
+        norm: Whether the last block's tokens pass through the network's last norm.
     """
 
-    def __init__(self, network: nn.Module, depths: tuple[int, ...], add_class_token: bool) -> None:
+    def __init__(self, network: nn.Module, depths: tuple[int, ...], class_token: str, *, norm: bool = False) -> None:
         super().__init__()
-        self.network, self.depths = network, depths
+        self.network, self.depths, self.norm = network, depths, norm
         self.plain = is_plain_transformer(network)
         self.prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)
-        self.add_class_token = add_class_token and getattr(network, "cls_token", None) is not None
+        self.class_token = class_token if getattr(network, "cls_token", None) is not None else "drop"
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b ..."], ...]:
         tokens = self.after_blocks(image) if self.plain else self.after_stages(image)
@@ -127,6 +136,8 @@ class TokenReader(nn.Module):
         for depth, block in enumerate(network.blocks[: max(self.depths)], start=1):
             x = block(x)
             outputs[depth] = x
+        if self.norm and (last := len(network.blocks)) in outputs:
+            outputs[last] = network.norm(outputs[last])
         return {d: self.add_class(outputs[d][:, self.prefix :], outputs[d][:, :1]) for d in set(self.depths)}
 
     def after_stages(self, image: Float[Tensor, "b 3 h w"]) -> dict[int, Tensor]:
@@ -144,7 +155,9 @@ class TokenReader(nn.Module):
         }
 
     def add_class(self, tokens: Float[Tensor, "b n c"], class_token: Float[Tensor, "b 1 c"]) -> Float[Tensor, "b n c"]:
-        return tokens + class_token if self.add_class_token else tokens
+        if self.class_token == "first":
+            return torch.cat([class_token, tokens], dim=1)
+        return tokens + class_token if self.class_token == "add" else tokens
 
 
 @hookimpl

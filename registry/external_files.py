@@ -13,20 +13,30 @@ from contextvars import ContextVar
 from registry.errors import incompatible
 
 _allowed: ContextVar[bool] = ContextVar("allowed", default=True)
+_downloads: ContextVar[bool] = ContextVar("downloads", default=False)
 
 
 @contextmanager
 def external_files(*, allowed: bool) -> Iterator[None]:
-    """While open, blocks may open files and contact servers that their specs name only if `allowed`."""
-    token = _allowed.set(allowed)
+    """While open, blocks may open files and contact servers that their specs name only if `allowed`.
+
+    Where it is not open, they may; large downloads, see `downloads_allowed`, only inside of it.
+    """
+    tokens = _allowed.set(allowed), _downloads.set(allowed)
     try:
         yield
     finally:
-        _allowed.reset(token)
+        _allowed.reset(tokens[0])
+        _downloads.reset(tokens[1])
 
 
 def external_files_allowed() -> bool:
     return _allowed.get()
+
+
+def downloads_allowed() -> bool:
+    """Whether downloads were asked for, by `--allow-external`."""
+    return _downloads.get()
 
 
 def check_external(parameter: str, wanted: str) -> None:

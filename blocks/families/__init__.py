@@ -12,7 +12,9 @@
 | image-head | x, ws, image or None -> image [B,K,H',W'] | dim, resolution, style_dim, image_channels |
 | stem | x or None, image -> x, image | in_dim, resolution, image_channels |
 | head | x [B,C,H,W], c or None -> logits [B,...] | dim, resolution, cond_dim |
+| projector | x [B,C,H,W] -> tokens [B,N,F] | in_dim, resolution |
 | backbone | image -> a tuple of tokens [B,N,C] | image_channels |
+| autoencoder | latents [B,C,h,w] -> image [B,K,H,W]; `moments`: image -> [B,2C,h,w] | - |
 | weight-norm | weight [O,...] -> [O,...] | weight |
 | augment | image -> image | - |
 | loss | logits -> scalar; one method for each network | - |
@@ -30,6 +32,7 @@ from blocks.families.layout import rows, to_nchw, to_nhwc
 from blocks.families.metrics import FeatureExtractor, FeatureSet, GeneratedBatch, Metric
 from blocks.families.networks import (
     Attention,
+    Autoencoder,
     Backbone,
     Condition,
     FeedForward,
@@ -38,6 +41,7 @@ from blocks.families.networks import (
     Layer,
     Mapping,
     Norm,
+    Projector,
     Stem,
     SynthesisInput,
     WeightNorm,
@@ -49,6 +53,7 @@ from blocks.families.training import Augment, Batch, Loss, Networks, Regularizer
 __all__ = [
     "Attention",
     "Augment",
+    "Autoencoder",
     "Backbone",
     "Batch",
     "Condition",
@@ -68,6 +73,7 @@ __all__ = [
     "OddInt",
     "Pair",
     "Probability",
+    "Projector",
     "Regularizer",
     "Resolution",
     "Schedule",

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
+from blocks.common.images.latents import undo_scaling
 from blocks.families.options import Count
 from registry import Block
 from registry import Spec as BlockSpec
@@ -168,6 +169,16 @@ class Head(Block, nn.Module, family="head"):
         raise NotImplementedError
 
 
+class Projector(Block, nn.Module, family="projector"):
+    """A side branch of a discriminator: x [B,C,H,W] -> tokens [B,N,F] that a regularizer compares with other features.
+
+    Context: in_dim, resolution. It is a step of the discriminator's list that leaves features and logits as they are.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n f"]:
+        raise NotImplementedError
+
+
 class Backbone(Block, nn.Module, family="backbone"):
     """A frozen pretrained network: image [B,K,H,W] in [-1,1] -> tokens [B,N,C] at several depths.
 
@@ -184,6 +195,32 @@ class Backbone(Block, nn.Module, family="backbone"):
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b ..."], ...]:
         raise NotImplementedError
+
+
+class Autoencoder(Block, nn.Module, family="autoencoder"):
+    """Encodes images as latents and decodes them: latents [B,C,h,w] -> image [B,K,f h,f w] in [-1,1]. No context.
+
+    `moments` encodes. Latents are scaling_factor (mean + deviation x noise - shift_factor), see
+    `blocks.common.images.latents`. A generator's decoder is not trained.
+    """
+
+    image_channels: int
+    latent_channels: int
+    downsampling: int  # f: pixels of the image for each of the latents
+    scaling_factor: float = 1.0
+    shift_factor: float = 0.0
+
+    def moments(self, image: Float[Tensor, "b k i j"]) -> Float[Tensor, "b 2*c h w"]:
+        """Mean and standard deviation of the unscaled latents of images in [-1,1], side by side along the channels."""
+        raise NotImplementedError
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
+        """The images of unscaled latents."""
+        raise NotImplementedError
+
+    def forward(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
+        factors = {"scaling_factor": self.scaling_factor, "shift_factor": self.shift_factor}
+        return self.decode(undo_scaling(latents, **factors))
 
 
 class WeightNorm(Block, nn.Module, family="weight-norm"):

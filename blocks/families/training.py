@@ -96,6 +96,7 @@ class Batch(NamedTuple):
 
     real: Tensor | None = None
     fake: Tensor | None = None
+        pixels: The images [B,K,H,W] in [-1,1] that the real images, which are latents, encode; None for other data.
     z: Tensor | None = None
     c: Tensor | None = None
     real_logits: Tensor | None = None
@@ -105,6 +106,7 @@ class Batch(NamedTuple):
     @property
     def generator_c(self) -> Tensor | None:
         """The condition to call the generator with: `tokens` if it encodes them itself, otherwise `c`."""
+    pixels: Tensor | None = None
         return self.c if self.tokens is None else self.tokens
 
 
@@ -123,6 +125,7 @@ class Regularizer(Block, nn.Module, family="regularizer"):
     needs_batch_mean: ClassVar[bool] = False  # whether it calls `networks.batch_mean`
 
     def at(self, images: int) -> None:
+    needs_pixels: ClassVar[bool] = False  # whether data that are latents must contain the images that they encode
         """Called before each training step with the number of real images so far."""
 
     def select(self, batch: Batch) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ganblocks.cli.blocks import blocks, presets, schema
 from ganblocks.cli.convert import convert
+from ganblocks.cli.data import data
 from ganblocks.cli.diff import diff
 from ganblocks.cli.doctor import doctor
 from ganblocks.cli.evaluate import compare, evaluate
@@ -29,6 +30,7 @@ def register_commands(register: RegisterCommand) -> None:
     register("project", project)
     register("evaluate", evaluate)
     register("compare", compare)
+    register("data", data)
     register("convert", convert)
     register("report", report)
     register("export", export)

@@ -59,6 +59,10 @@ class Images:
         """
         raise NotImplementedError
 
+    def encoded_image(self, index: int) -> UInt8[Tensor, "k i j"] | None:
+        """The image that is encoded, where `read` gives latents and batches contain their images; otherwise None."""
+        return None
+
     def name_of(self, index: int) -> str:
         """What messages call an image."""
         return f"{self.name}, image {index}"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,16 +33,18 @@ class RealBatch(NamedTuple):
     """A batch of real images, with their classes or captions if there are any.
 
     Args:
-        images: The images, in bytes.
+        images: The images, in bytes; of latents their moments.
         labels: Their classes.
         skipped: Files that could not be read; the next images of the data set replace them.
         captions: One caption of each image.
+        encoded: The images that latents encode, if batches contain them.
     """
 
-    images: UInt8[Tensor, "b c h w"]
+    images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"] | None
     skipped: tuple[Skipped, ...]
     captions: tuple[str, ...] | None = None
+    encoded: UInt8[Tensor, "b k i j"] | None = None
 
 
 class ImageRequest(NamedTuple):
@@ -201,6 +203,7 @@ def _from_files(
             None if batch.labels is None else copied(batch.labels),
             tuple(batch.skipped),
             None if batch.captions is None else tuple(batch.captions),
+            None if batch.encoded is None else copied(batch.encoded),
         )
 
 
@@ -218,17 +221,22 @@ class _Decoder(Dataset):  # type: ignore[type-arg]
 
     def batch(self, requests: list[ImageRequest]) -> RealBatch:
         pixels: list[Tensor] = []
+        encoded: list[Tensor] = []
         labels: list[int] = []
         captions: list[str | None] = []
         skipped: list[Skipped] = []
         for request in requests:
             number, image = self.first_readable(request.number, skipped)
             pixels.append(image.flip(-1) if request.flip else image)
+            if (picture := self.images.encoded_image(number)) is not None:
+                encoded.append(picture.flip(-1) if request.flip else picture)
             captions.append(self.images.caption(number, request.caption_choice))
             if self.images.labels is not None:
                 labels.append(int(self.images.labels[number]))
         batch = torch.stack(pixels)
-        return RealBatch(batch, torch.tensor(labels) if labels else None, tuple(skipped), _if_complete(captions))
+        labels_or_none = torch.tensor(labels) if labels else None
+        pictures = torch.stack(encoded) if encoded else None
+        return RealBatch(batch, labels_or_none, tuple(skipped), _if_complete(captions), pictures)
 
     def first_readable(self, number: int, skipped: list[Skipped]) -> tuple[int, Tensor]:
         """The first image from `number` on that can be read; those before it are added to `skipped`."""

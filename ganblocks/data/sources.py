@@ -22,6 +22,7 @@ from assemblies.gan import ResizeFilter
 from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
+from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
 from ganblocks.data.index import scan
 from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import class_summary, split_hint
@@ -79,8 +80,8 @@ def open_data(
 
     Args:
         source: A folder, which is searched with all its subfolders; a .zip; a .tar or .parquet file, or a folder of
-            such files; `digits` or the name of another data set, with options as in `digits?split=held-out`; or
-            images that were opened before.
+            such files; a folder of latents; `digits` or the name of another data set, with options as in
+            `digits?split=held-out`; or images that were opened before.
         resolution: Height and width in pixels to which the images are resized; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
         cond_dim: Number of the generator's classes; 0 for none. A folder's classes are its subfolders, unless a
@@ -96,7 +97,7 @@ def open_data(
             captions.
     """
     resolution = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if image_channels not in MODES:
+    if image_channels not in MODES and not is_latents(source):
         raise DataError(
             f"images of {image_channels} channels cannot be read from files; {', '.join(map(str, MODES))} can"
         )
@@ -104,6 +105,8 @@ def open_data(
     images: Images
     if isinstance(source, Images):
         images = source
+    elif is_latents(source):
+        images = open_latents(source)
     elif (named := data_name(str(source))) and named.name == DIGITS:
         split = _digits_split(named.options)
         images = digits(split, resolution, image_channels, labelled=captions or cond_dim > 0)
@@ -229,6 +232,11 @@ def _check(images: Images, shape: tuple[int, int, int], num_classes: int) -> Non
     if isinstance(images, ImagesInMemory) and (images.pixels.dtype != torch.uint8 or images.pixels.shape[1:] != shape):
         raise DataError(
             f"{images.name}: {tuple(images.pixels.shape[1:])} of {images.pixels.dtype}, not bytes of shape {shape}"
+        )
+    if isinstance(images, LatentImages) and images.manifest.latent_shape != shape:
+        raise DataError(
+            f"{images.name} has latents of shape {images.manifest.latent_shape}, not {shape}; encode the images with "
+            "an autoencoder and a resolution that give these"
         )
     for kind, labels in (("labels", images.labels), ("captions", images.captions)):
         if labels is not None and len(labels) != len(images):

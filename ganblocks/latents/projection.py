@@ -78,7 +78,7 @@ def project(
     Raises:
         ValueError: The target has another shape than the generator's images, or `space` is unknown.
     """
-    shape = (1, generator.image_channels, *generator.resolution)
+    shape = (1, *generator.picture_shape)
     if target.shape != shape or space not in ("w", "w+"):
         raise ValueError(f"projection needs a target of shape {shape} and space w or w+, not {target.shape}, {space!r}")
     parameter = next(generator.parameters())
@@ -96,7 +96,7 @@ def project(
         strength = NOISE * deviation * max(0.0, 1 - progress / NOISE_LENGTH) ** 2
         noise = torch.randn(variable.shape, generator=random).to(variable) * strength
         with noise_mode("const"):
-            image = generator.synthesis((variable + noise).expand(-1, generator.num_ws, -1))
+            image = generator.decode(generator.synthesis((variable + noise).expand(-1, generator.num_ws, -1)))
         shown = to_symmetric(image, generator.value_range)
         loss = distance(shown, goal)
         if features is not None and goal_features is not None:

@@ -10,6 +10,7 @@ from assemblies.condition import condition_input
 from assemblies.model_file import read_metadata
 from blocks.families import Metric
 from ganblocks.data.dataset import Images
+from ganblocks.data.encoded.pictures import open_pictures
 from ganblocks.data.sources import can_be_opened, open_data
 from ganblocks.errors import DataError, UsageError
 from ganblocks.metrics.evaluation import Evaluation
@@ -70,22 +71,22 @@ def evaluate(
         data = _training_data(extra, file)
     images = None
     if data is not None:
-        images = open_data(
+        images = open_pictures(
             data,
-            resolution=generator.resolution,
-            image_channels=generator.image_channels,
+            generator,
             cond_dim=generator.cond_dim if draws_labels else 0,
             captions=takes_captions,
             resize_filter=resize_filter,
         )
-    real = None
+    _, height, width = generator.picture_shape
+    resolution, real = (height, width), None
     if images is not None and compares:
-        real = RealImages(images, generator.resolution, resize_filter, protocol.reference_num, options.seed)
+        real = RealImages(images, resolution, resize_filter, protocol.reference_num, options.seed)
     source = ReferenceSource(
         processes,
         real,
         statistics,
-        resolution=generator.resolution,
+        resolution=resolution,
         batch_size=options.batch_size or batch_size_of(generator),
         use_cache=not options.no_cache,
     )

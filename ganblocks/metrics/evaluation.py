@@ -96,7 +96,7 @@ class Evaluation:
             assert metric.extractor is not None, f"{metric.kind} uses a reference and has no extractor"
             needs_features = any(each.needs_features for each in compared)
             reference = self.source.get(metric.extractor, needs_features=needs_features)
-            image = torch.zeros(1, 3, *generator.resolution, dtype=torch.uint8, device=self.processes.device)
+            image = torch.zeros(1, 3, *generator.picture_shape[1:], dtype=torch.uint8, device=self.processes.device)
             width = metric.extractor(image).shape[1]
             check_width(reference.features, metric.extractor, width, str(reference.record["name"]))
             smallest = max(each.min_images for each in compared)

@@ -102,7 +102,7 @@ def _description(generator: Generator, format: Format, command: str | None) -> d
     record: dict[str, Any] = {
         "format": format,
         "value_range": generator.value_range,
-        "resolution": list(generator.resolution),
+        "resolution": list(generator.picture_shape[1:]),
         "programs": {},
         "spec": generator.spec.to_dict(),
         "versions": {name: version(name) for name in ("ganblocks", "torch")},

@@ -57,21 +57,18 @@ class MappingProgram(nn.Module):
 
 
 class SynthesisProgram(nn.Module):
-    """ws [B,num_ws,w_dim] and a noise map [B,H,W] for each layer that adds noise -> image [B,K,H,W]."""
+    """ws [B,num_ws,w_dim] and a noise map [B,H,W] for each layer that adds noise -> image [B,K,H,W], decoded."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.synthesis = generator.synthesis
+        self.synthesis, self.decoder = generator.synthesis, getattr(generator, "decoder", None)
         modules = generator.synthesis.named_modules()
         self.buffers_of_noise = [f"{name}.const" for name, module in modules if isinstance(module, Noise)]
 
     def forward(self, ws: Float[Tensor, "b n s"], *noise: Tensor) -> Float[Tensor, "b k h w"]:
-        if not noise:
-            image: Tensor = self.synthesis(ws)
-            return image
         buffers = dict(zip(self.buffers_of_noise, noise, strict=True))
-        image = torch.func.functional_call(self.synthesis, buffers, (ws,))
-        return image
+        image: Tensor = torch.func.functional_call(self.synthesis, buffers, (ws,)) if noise else self.synthesis(ws)
+        return image if self.decoder is None else self.decoder(image)
 
 
 def programs(generator: Generator) -> Mapping[str, Program]:

@@ -61,7 +61,7 @@ def save_attention_maps(
     if out.is_file() or out.suffix.lower() in STILLS:
         raise UsageError(f"--out {out}: attention maps are a folder of pictures; give a name without suffix")
     generator = load(model, inference_device(options.device), allow_external=options.allow_external)
-    height, width = generator.resolution
+    _, height, width = generator.picture_shape
     if outside := [(x, y) for x, y in at if x >= width or y >= height]:
         raise UsageError(f"--at {outside[0][0]},{outside[0][1]}: the image has {width} x {height} pixels")
     queries = [((x + 0.5) / width, (y + 0.5) / height) for x, y in at] or list(QUERIES)

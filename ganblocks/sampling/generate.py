@@ -48,6 +48,8 @@ def generate(
 ) -> Float[Tensor, "n c h w"]:
     """One image per seed, in the generator's `value_range`, on the CPU. A seed's image does not depend on the others.
 
+    Latents are decoded.
+
     Args:
         model: A generator in eval mode, a run folder or a model file.
         seeds: Random seeds of the latents.
@@ -133,15 +135,19 @@ def synthesize(
             with fork_rng(), noise_mode(noise), computing():
                 seed_step(seed, 0)  # torch.manual_seed(seed) would repeat the numbers of the latent
                 image = generator.synthesis(each[None])
-            yield image.float().cpu()
+            yield generator.decode(image.float()).cpu()
         return
     for part in torch.split(ws, batch_size or batch_size_of(generator)):
         with noise_mode(noise), computing():
             image = generator.synthesis(part)
-        yield image.float().cpu()
+        yield generator.decode(image.float()).cpu()
 
 
 def batch_size_of(generator: Generator) -> int:
     """The default batch size: as many pixels as 32 images of 64 x 64 have, at least one image and at most 32."""
-    height, width = generator.resolution
+    return default_batch_size(*generator.picture_shape[1:])
+
+
+def default_batch_size(height: int, width: int) -> int:
+    """The default batch size for images of a size in pixels."""
     return max(1, min(BATCH_SIZE, BATCH_SIZE * 64**2 // (height * width)))

@@ -155,7 +155,7 @@ def save_interpolation(
             picture = to_picture(image, generator.value_range, options.scale or 1)
             save_picture(picture, out / f"frame{number:05d}.png", metadata)
     elif suffix in ANIMATIONS:
-        scale = options.scale or scale_for(max(generator.resolution))
+        scale = options.scale or scale_for(max(generator.picture_shape[1:]))
         save_animation([to_picture(image, generator.value_range, scale) for image in images], out, fps, metadata)
     else:
         rows = [f"seed {seed}" for seed in path[:-1]]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from blocks.weight_norm.converge import converge_weight_norms, converged_weight_norms
 from ganblocks.data.dataset import Images
+from ganblocks.data.encoded.pictures import training_images
 from ganblocks.data.loader import RealBatch, Sampler, batches
 from ganblocks.data.skipped import Skipped, summarize_skipped
 from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.metrics.processes import Processes
-from ganblocks.pixels import from_bytes
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
@@ -177,8 +177,8 @@ class TrainingLoop:
         trainer, before = self.trainer, self.trainer.images
         self.log_skipped(batch.skipped)
         seed_step(self.identity.seed, trainer.step, self.distributed.shard.rank)
-        real = from_bytes(batch.images, trainer.generator.value_range)
-        arguments = (real, self.conditions.encode(batch), self.conditions.tokens(batch))
+        real, pixels = training_images(batch, self.images, trainer.generator.value_range)
+        arguments = (real, self.conditions.encode(batch), self.conditions.tokens(batch), pixels)
         if before == self.first and not self.identity.compile:  # recorded calls would be compiled anew
             self.record_kernels(*arguments)
         else:
@@ -202,12 +202,10 @@ class TrainingLoop:
         self.log.write("diverged", reason=reason, images=self.trainer.images)
         raise DivergedError(reason)
 
-    def record_kernels(
-        self, real: Tensor, c: Tensor | None, tokens: Tensor | None, pixels: Tensor | None = None
-    ) -> None:
+    def record_kernels(self, *arguments: Tensor | None) -> None:
         """A training step that logs which kernels ran, and how often."""
         with recording() as calls:
-            self.trainer.train_step(real, c, tokens, pixels)
+            self.trainer.train_step(*arguments)  # type: ignore[arg-type]
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
         self.log.write("kernels", images=self.first, kernels=kernels)
 
@@ -232,7 +230,7 @@ class TrainingLoop:
         if not self.distributed.is_main:
             return
         generator = self.trainer.generator_ema
-        count = MAX_SAMPLES if max(generator.resolution) <= 128 else MAX_SAMPLES // 4
+        count = MAX_SAMPLES if max(generator.picture_shape[1:]) <= 128 else MAX_SAMPLES // 4
         path = self.folder.samples / f"{self.trainer.images / 1000:010.3f}kimg.png"
         c = generator.condition_of(self.images.first_captions(count)) if self.conditions.takes_captions else None
         with converged_weight_norms(generator):

@@ -11,6 +11,7 @@ from assemblies.condition import cond_dim_of, condition_input
 from assemblies.model_file import CheckpointError, read_metadata
 from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
+from ganblocks.data.encoded.pictures import check_latents
 from ganblocks.data.sources import can_be_opened, open_data
 from ganblocks.errors import RunError
 from ganblocks.randomness import deterministic_algorithms, fork_rng, seed_step
@@ -162,6 +163,8 @@ def _open(
     if record is not None:
         require_same_data(record, images)
     return images
+    needs_images = any(each.block.needs_pixels for each in document.regularizers)
+    check_latents(images, document.generator, needs_images=needs_images)
 
 
 def _finished(

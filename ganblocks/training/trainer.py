@@ -100,16 +100,21 @@ class Trainer:
         """Number of real images in all steps so far, over all processes."""
         return self.step * int(self.spec.batch_size)
 
-    def train_step(self, real: Tensor, c: Tensor | None, tokens: Tensor | None = None) -> None:
+    def train_step(
+        self, real: Tensor, c: Tensor | None, tokens: Tensor | None = None, pixels: Tensor | None = None
+    ) -> None:
         """One training step. It never waits for the device.
 
         Args:
             real: Real images [B,K,H,W] in the generator's value range.
             c: Their condition vectors [B,D]; None for an unconditional GAN.
+            pixels: The images that real images encode, if these are latents and the data contain the images.
             tokens: What a trained condition of the generator encodes; None without one.
         """
         self.follow_schedules()
-        (self.graphs or self.optimize)(real, c, tokens)
+        (self.graphs or self.optimize)(real, c, tokens, pixels)
+        buffers = self.generator.mapping.buffers()  # mean styles
+        self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
         ema.update(self.generator_ema, self.generator, beta)
         self.step += 1
@@ -141,11 +146,11 @@ class Trainer:
         betas = tuple(group["betas"] for optimizer in optimizers for group in optimizer.adam.param_groups)
         return due, betas, host_numbers([*self.augments, *self.gan.regularizers])
 
-    def optimize(self, real: Tensor, c: Tensor | None, tokens: Tensor | None) -> None:
+    def optimize(self, real: Tensor, c: Tensor | None, tokens: Tensor | None, pixels: Tensor | None) -> None:
         """The phases of a step: all optimizer steps of the discriminator, then those of the generator."""
         discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
         with self.distributed.tf32(), discriminator.trainable():
-            batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
+            batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens, pixels=pixels)
             with torch.no_grad(), self.distributed.autocast():
                 parts = self.micro_batches.parts(batch)
                 images = [self.main_networks.generator(part.z, part.generator_c) for part, _ in parts]

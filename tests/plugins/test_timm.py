@@ -68,6 +68,26 @@ def test_the_class_token_is_added_or_dropped() -> None:
     assert difference.abs().max() > 1e-3
 
 
+def test_the_class_token_may_be_the_first_token_and_the_last_norm_applied() -> None:
+    image = torch.rand(1, 3, 16, 20)
+    first, dropped = tiny(depths=(4,), class_token="first"), tiny(depths=(4,), class_token="drop")
+    tokens = first(image)[0]
+    assert tokens.shape == (1, 1 + 4 * 5, 8)
+    torch.testing.assert_close(tokens[:, 1:], dropped(image)[0])
+    normed = tiny(depths=(4, 2), class_token="first", norm=True)
+    last, earlier = normed(image)
+    network = normed.network.network
+    features = network.forward_features(image * normed.scale + normed.shift)  # timm's own: all tokens after the norm
+    torch.testing.assert_close(last, features)
+    torch.testing.assert_close(earlier, tiny(depths=(2,), class_token="first")(image)[0])
+
+
+@pytest.mark.parametrize(("option", "value"), [("norm", True), ("class_token", "first")])
+def test_options_of_plain_transformers_are_refused_for_other_networks(option: str, value: Any) -> None:
+    with pytest.raises(IncompatibleError, match=f"{option} .* needs a plain vision transformer, and resnet18 is none"):
+        TimmFeatures(3, network="resnet18", weights=None, image_size=32, depths=(1,), **{option: value})
+
+
 def test_images_are_normalised_as_in_the_networks_training() -> None:
     block = tiny(network="vit_small_patch16_224.dino")
     white = torch.ones(1, 3, 16, 20) * block.scale + block.shift

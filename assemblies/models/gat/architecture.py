@@ -2,7 +2,7 @@
 
 GAT, https://arxiv.org/abs/2509.24935. The functions that take `args` take the reference's constructor arguments:
 input_size, patch_size, in_channels, hidden_size, depth, num_heads, mlp_ratio, num_classes, qk_norm; for the generator
-latent_size, for the discriminator cmap_dim.
+latent_size, for the discriminator cmap_dim and, with the projector of its alignment, z_dim and projector_dim.
 """
 
 from __future__ import annotations
@@ -79,14 +79,16 @@ def discriminator_steps(args: Options) -> list[tuple[str, Step]]:
     intake = {"kind": "noised-levels", "dim": args["hidden_size"], "patch_size": args["patch_size"]}
     intake["num_levels"] = NUM_LEVELS
     blocks = [(f"blocks.{index}", discriminator_block(args)) for index in range(args["depth"])]
+    projector = {"kind": "token-projector", "dim": args.get("z_dim", 0), "projector_dim": args.get("projector_dim", 0)}
     return [
         ("x_embedder", intake),
         *blocks,
+        *([("proj", projector)] if projector["dim"] else []),
         ("final_layer", {"kind": "class-projection", "embed_dim": args["cmap_dim"]}),
     ]
 
 
-def generator_spec(args: Options) -> Spec:
+def generator_spec(args: Options, decoder: Step | None = None) -> Spec:
     """The generator of the reference's arguments; one style vector of the tokens' width for all steps."""
     return LayeredGenerator.Spec(
         z_dim=args["latent_size"],
@@ -96,11 +98,12 @@ def generator_spec(args: Options) -> Spec:
         synthesis=[step for _, step in generator_steps(args)],
         image_channels=args["in_channels"],
         multi_level=True,
+        decoder=decoder,
     )
 
 
 def discriminator_spec(args: Options) -> Spec:
-    """The discriminator of the reference's arguments, without the projector of its alignment loss."""
+    """The discriminator of the reference's arguments; with z_dim 0 or none it has no projector."""
     return LayeredDiscriminator.Spec(steps=[step for _, step in discriminator_steps(args)])
 
 

@@ -25,10 +25,7 @@ from assemblies.models.gat.architecture import (
 from assemblies.models.options import Options
 from assemblies.models.weight_rules import weight_and_bias
 
-# the generator multiplies its input by 0, rotations are computed, and the projector serves an alignment loss only
-IGNORED = ("x_embedder.", "feat_rope.")
-IGNORED_BY_DISCRIMINATOR = ("proj.", "feat_rope.")
-PROJECTOR_NOTE = "the projector of the alignment loss is left out"
+IGNORED = ("x_embedder.", "feat_rope.")  # the generator multiplies its input by 0, and rotations are computed
 
 
 def is_generator(names: Names) -> bool:
@@ -57,9 +54,11 @@ def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]
     channels, patch_size, _ = tensors["x_embedder.proj.weight"].shape[1:]
     options = sizes(tensors) | {"num_classes": num_classes, "cmap_dim": cmap_dim, "patch_size": patch_size}
     options |= {"in_channels": channels // NUM_LEVELS, "input_size": grid_side(tensors) * patch_size}
+    if "proj.4.weight" in tensors:
+        z_dim, projector_dim = tensors["proj.4.weight"].shape
+        options |= {"z_dim": z_dim, "projector_dim": projector_dim}
     spec, rules = discriminator_spec(options), discriminator_rules(options)
-    notes = (PROJECTOR_NOTE,) if "proj.0.weight" in tensors else ()
-    return Conversion(spec, rules, tensors, ignored_by_discriminator, notes, discriminator_context(options))
+    return Conversion(spec, rules, tensors, ignored_by_discriminator, (), discriminator_context(options))
 
 
 def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -88,7 +87,7 @@ def ignored_by_generator(depth: int) -> Callable[[str], bool]:
 
 
 def ignored_by_discriminator(name: str) -> bool:
-    return name.startswith(IGNORED_BY_DISCRIMINATOR)
+    return name.startswith("feat_rope.")
 
 
 def generator_rules(args: Options) -> list[WeightRule]:
@@ -110,7 +109,10 @@ def discriminator_rules(args: Options) -> list[WeightRule]:
     rules = intake_rules("steps.0.")
     steps = discriminator_steps(args)
     for index, (source, _) in enumerate(steps[1:-1], start=1):
-        rules += discriminator_block_rules(f"steps.{index}.", f"{source}.", qk_norm=args["qk_norm"])
+        if source == "proj":
+            rules += projector_rules(f"steps.{index}.", "proj.")
+        else:
+            rules += discriminator_block_rules(f"steps.{index}.", f"{source}.", qk_norm=args["qk_norm"])
     return rules + head_rules(f"steps.{len(steps) - 1}.")
 
 
@@ -177,6 +179,12 @@ def intake_rules(target: str) -> list[WeightRule]:
         rule(f"{target}class_token", "cls_token", convert=lambda token: token.flatten()),
         rule(f"{target}pos_embed", "pos_embed", convert=as_grid),
     ]
+
+
+def projector_rules(target: str, source: str) -> list[WeightRule]:
+    """The projector of the alignment; its activations have no weights."""
+    layers = (weight_and_bias(f"{target}layers.{index}", f"{source}{index}") for index in (0, 2, 4))
+    return [each for layer in layers for each in layer]
 
 
 def head_rules(target: str) -> list[WeightRule]:

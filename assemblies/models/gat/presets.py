@@ -3,8 +3,9 @@
 GAT, https://arxiv.org/abs/2509.24935; the authors' code: hse1032/GAT at 21a2dd0. It publishes the script of the B/2
 model only; the width rule makes the other models' rates of it.
 
-"Unverified" marks a value that is not in the code. The alignment of the discriminator's tokens with DINOv2 is left out:
-the networks are those of `--enc-type None`.
+"Unverified" marks a value that is not in the code. The latents of a training have other weights of the autoencoder,
+stabilityai/sd-vae-ft-mse, than the decoder: `ganblocks data encode IMAGES LATENTS --encoder autoencoder-kl --keep-images`
+with a spec that names them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,26 @@ AUGMENT = {
     "cutout_ratio": 0.5,
     "flip_probability": 0.4,
 }
+DECODER = {  # the default of sampling; fetched with --allow-external only
+    "kind": "autoencoder-kl",
+    "weights": "stabilityai/sd-vae-ft-ema",
+    "scaling_factor": 0.18215,
+    "shift_factor": 0.0,
+}
+ALIGNMENT = {
+    "kind": "token-alignment",
+    "teacher": {
+        "kind": "timm",
+        "network": "vit_base_patch14_dinov2.lvd142m",
+        "image_size": 224,
+        "depths": [12],
+        "class_token": "first",
+        "norm": True,
+    },
+    "proj_coeff": 1.0,
+    "teacher_policy": ["translation", "flip"],
+    "teacher_shift": "published",
+}
 
 
 def gat(depth: int, width: int, num_heads: int) -> Spec:
@@ -53,13 +74,16 @@ def gat(depth: int, width: int, num_heads: int) -> Spec:
         "mlp_ratio": 4.0,
         "num_classes": 1000,
         "qk_norm": True,
+        "z_dim": 768,
+        "projector_dim": 2048,
     }
     adam = {"lr": BASE_RATE * BASE_WIDTH / width, "betas": [0.0, 0.99], "clip_norm": 1.0}  # AdamW without weight decay
+    penalties = [{"kind": f"approximate-{kind}", "gamma": 0.1, "sigma": 0.01} for kind in ("r1", "r2")]
     return GAN.Spec(
-        generator=generator_spec(args),
+        generator=generator_spec(args, DECODER),
         discriminator=discriminator_spec(args),
         loss="relativistic",
-        regularizers=[{"kind": f"approximate-{kind}", "gamma": 0.1, "sigma": 0.01} for kind in ("r1", "r2")],
+        regularizers=[*penalties, ALIGNMENT],
         augment=AUGMENT,
         generator_optimizer=adam,
         discriminator_optimizer=adam,

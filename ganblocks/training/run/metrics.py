@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from assemblies import Generator
 from blocks.weight_norm.converge import converged_weight_norms
 from ganblocks.data.dataset import Images
+from ganblocks.data.encoded.pictures import pictures_of
 from ganblocks.errors import RunError
 from ganblocks.metrics.evaluation import Evaluation, Measurement
 from ganblocks.metrics.processes import Processes
@@ -65,16 +66,16 @@ class TrainingMetrics:
         self.best: float | None = None
         if not specs:
             return
-        real = RealImages(images, generator.resolution, resize_filter)
+        _, *side = generator.picture_shape
+        resolution = (side[0], side[1])
+        real = RealImages(pictures_of(images, generator), resolution, resize_filter)
         together: dict[tuple[float, int, str | None], list[Any]] = {}
         built = build_metrics(specs, processes.device, captioned=images.captions is not None)
         for spec, metric in zip(specs, built, strict=True):
             together.setdefault((spec.every_kimg, spec.num, spec.reference), []).append(metric)
         for (every_kimg, num, reference), metrics in together.items():
             file = None if reference is None else read_statistics(Path(reference))
-            source = ReferenceSource(
-                processes, real, file, resolution=generator.resolution, batch_size=batch_size_of(generator)
-            )
+            source = ReferenceSource(processes, real, file, resolution=resolution, batch_size=batch_size_of(generator))
             protocol = PROTOCOL.with_changes(num=num)
             evaluation = Evaluation(metrics, protocol, source, images, processes, precision=precision)
             evaluation.prepare(generator)

@@ -27,7 +27,7 @@ def values_of(spec: Any) -> dict[str, Any]:
         "regularizers": [each.kind for each in spec.regularizers],
         "augment": augment_values(spec.augment),
     }
-    sides = dict.fromkeys(("r1", "r2", "approximate-r1", "approximate-r2", "bcr"), "D")
+    sides = dict.fromkeys(("r1", "r2", "approximate-r1", "approximate-r2", "bcr", "token-alignment"), "D")
     sides |= dict.fromkeys(("path-length", "clip-guidance"), "G")
     for side, adam in {"G": spec.generator_optimizer, "D": spec.discriminator_optimizer}.items():
         lazy = [each.every for each in spec.regularizers if sides[each.kind] == side and each.every > 1]

@@ -37,16 +37,20 @@ def checkpoint_of(network: nn.Module, rules: Any, shapes: dict[str, tuple[int, .
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    return write(tmp_path, ARGS | {"z_dim": 6, "projector_dim": 10})
+
+
+def write(folder: Path, args: dict[str, Any]) -> Path:
     """A file of the reference's layout with networks `ema`, `generator` and `discriminator`."""
     generator = architecture.generator_spec(ARGS).build()
     shapes = {"pos_embed": (1, 16, 16), "y_embedder.embedding_table.weight": (3, 6)}
     shapes |= {"x_embedder.proj.weight": (16, 4, 2, 2), "feat_rope.freqs_cos": (16, 8)}
     of_generator = checkpoint_of(generator, checkpoint.generator_rules(ARGS), shapes)
-    discriminator = architecture.discriminator_spec(ARGS).build(**architecture.discriminator_context(ARGS))
+    discriminator = architecture.discriminator_spec(args).build(**architecture.discriminator_context(args))
     shapes = {"pos_embed": (1, 16, 16), "y_embedder.embedding_table.weight": (3, 12), "cls_token": (1, 1, 16)}
-    shapes |= {"proj.0.weight": (10, 16), "feat_rope.freqs_cos": (16, 8)}
-    of_discriminator = checkpoint_of(discriminator, checkpoint.discriminator_rules(ARGS), shapes)
-    path = tmp_path / "0020000.pt"
+    shapes |= {"feat_rope.freqs_cos": (16, 8), "feat_rope.freqs_sin": (16, 8)}
+    of_discriminator = checkpoint_of(discriminator, checkpoint.discriminator_rules(args), shapes)
+    path = folder / "0020000.pt"
     torch.save({"generator": of_generator, "ema": of_generator, "discriminator": of_discriminator, "steps": 3}, path)
     return path
 
@@ -58,12 +62,15 @@ def test_the_averaged_generator_is_rebuilt_from_its_tensors_alone(file: Path) ->
     assert imported.build()(torch.randn(2, 6), torch.eye(3)[:2]).shape == (2, 4, 8, 8)
 
 
-def test_the_discriminator_is_rebuilt_without_its_projector(file: Path) -> None:
-    imported = import_network(file, "D")
+@pytest.mark.parametrize("z_dim", [0, 6])
+def test_the_discriminator_is_rebuilt_with_its_projector_if_it_has_one(tmp_path: Path, z_dim: int) -> None:
+    args = ARGS | {"z_dim": z_dim, "projector_dim": 10}
+    imported = import_network(write(tmp_path, args), "D")
     assert imported.form == "gat discriminator"
-    assert imported.spec == architecture.discriminator_spec(ARGS)
-    assert imported.notes == (checkpoint.PROJECTOR_NOTE,)
+    assert imported.spec == architecture.discriminator_spec(args)
+    assert imported.notes == ()
     network = imported.build()
+    assert sum(each.kind == "token-projector" for each in network.steps) == (z_dim > 0)
     real, generated = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
     assert network(real, torch.eye(3)[:2]).shape == network(generated, torch.eye(3)[:2]).shape == (2, 1)
 

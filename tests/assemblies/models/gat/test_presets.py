@@ -1,4 +1,4 @@
-"""GAT's presets have the published sizes, without parameters that have no effect and the projector of the alignment."""
+"""GAT's presets have the published sizes, without parameters that have no effect, and the authors' training values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from registry import catalogue
 from tests.assemblies.models.training_values import differences, values_of
 
 SIZES = {  # generator, discriminator, learning rate
-    "gat-s": (29_354_816, 32_654_464, 4e-4),
-    "gat-b": (116_741_696, 97_331_968, 2e-4),
-    "gat-l": (408_731_168, 315_166_688, 1.5e-4),
-    "gat-xl": (602_231_552, 459_547_456, 1.333333e-4),
+    "gat-s": (29_354_816, 39_212_928, 4e-4),
+    "gat-b": (116_741_696, 104_676_864, 2e-4),
+    "gat-l": (408_731_168, 323_035_872, 1.5e-4),
+    "gat-xl": (602_231_552, 467_678_784, 1.333333e-4),
 }
 
 
@@ -24,6 +24,16 @@ def test_a_preset_is_a_complete_document_with_the_published_number_of_parameters
     assert parse(spec.to_dict()) == spec
     traces = check(spec)
     assert traces["generator"].image == (4, 32, 32)
+    assert spec.generator.decoder.to_dict() == {
+        "kind": "autoencoder-kl",
+        "weights": "stabilityai/sd-vae-ft-ema",
+        "image_channels": 3,
+        "latent_channels": 4,
+        "downsampling": 8,
+        "scaling_factor": 0.18215,
+        "shift_factor": 0.0,
+        "arguments": {},
+    }
     assert (traces["generator"].parameters, traces["discriminator"].parameters) == SIZES[name][:2]
 
 
@@ -51,10 +61,25 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
             "flip_probability": 0.4,
         },
         "ema": (354.7138, None, 0.0),  # a decay of 0.999 per step
-        "regularizers": ["approximate-r1", "approximate-r2"],
+        "regularizers": ["approximate-r1", "approximate-r2", "token-alignment"],
         **{f"approximate-{kind}.gamma": 0.1 for kind in ("r1", "r2")},
         **{f"approximate-{kind}.sigma": 0.01 for kind in ("r1", "r2")},
         **{f"approximate-{kind}.every": 1 for kind in ("r1", "r2")},
+        "token-alignment.every": 1,
+        "token-alignment.proj_coeff": 1.0,
+        "token-alignment.teacher_policy": ["translation", "flip"],
+        "token-alignment.teacher_shift": "published",
+        "token-alignment.teacher": {
+            "kind": "timm",
+            "network": "vit_base_patch14_dinov2.lvd142m",
+            "weights": "pretrained",
+            "depths": [12],
+            "class_token": "first",
+            "image_size": [224, 224],
+            "norm": True,
+            "arguments": {},
+            "embed_weights": False,
+        },
         **{f"{side}.lr": SIZES[name][2] for side in "GD"},
         **{f"{side}.betas": (0.0, 0.99) for side in "GD"},
         **{f"{side}.eps": 1e-8 for side in "GD"},

@@ -24,6 +24,7 @@ from blocks.layer.adaln_transformer import AdaLNTransformer
 from blocks.layer.transformer import Transformer
 from blocks.mapping.class_mapping import ClassMapping
 from blocks.norm.rms_norm import RMSNorm
+from blocks.projector.token_projector import TokenProjector
 from blocks.stem.noise_path import add_noise, noise_levels, noise_path
 from blocks.stem.noised_levels import NoisedLevels
 from tests.golden.adapters.gat.networks import guidance_scale
@@ -229,6 +230,16 @@ class WithEmbedding(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(x, c), self.head.embedded(c)
+
+
+@adapter("gat", "projector")
+def projector(fixture: Fixture) -> Outputs:
+    config, x = fixture.config, fixture.inputs["x"]
+    block = TokenProjector(
+        config["hidden_size"], (1, x.shape[1]), dim=config["z_dim"], projector_dim=config["projector_dim"]
+    )
+    weights = apply_rules(checkpoint.projector_rules("", ""), fixture.tensors)
+    return {"y": functional_call(block, weights, x.mT[:, :, None])}
 
 
 @adapter("gat", "mng_noise")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch.func import functional_call
 
 from assemblies.models.gat import architecture, checkpoint
 from blocks.common.position import sine_cosine_grid
+from blocks.families import Projector
 from blocks.stem.noise_path import noise_levels
 from tests.golden.adapters.networks import weights_of
 from tests.golden.fixtures import Fixture, Outputs, adapter
@@ -33,7 +36,43 @@ def generator(fixture: Fixture) -> Outputs:
 def discriminator(fixture: Fixture) -> Outputs:
     call = discriminator_of(fixture.config, fixture.tensors, fixture.dtype)
     c = fixture.condition(fixture.config["num_classes"], "y")
-    return {"logits": call(fixture.inputs["images"], c)}
+    logits, tokens = call(fixture.inputs["images"], c)
+    if tokens is None:
+        return {"logits": logits}
+    return {"logits": logits, "feat_cls": tokens[:, :1], "feat_spatial": tokens[:, 1:]}
+
+
+@adapter("gat", "initialisation")
+def initialisation(fixture: Fixture) -> Outputs:
+    """The bound, deviation or constant of each parameter: its value where each distribution gives its scale."""
+
+    def bound(tensor: Tensor, gain: float = 1.0) -> Tensor:
+        fan_out, fan_in = tensor.shape
+        return nn.init.constant_(tensor, gain * math.sqrt(6 / (fan_in + fan_out)))
+
+    values = {"G.x_embedder.proj.bias": torch.zeros(())}
+    with (
+        mock.patch.object(torch, "randn", torch.ones),
+        mock.patch.object(nn.init, "xavier_uniform_", bound),
+        mock.patch.object(nn.init, "normal_", lambda tensor, mean=0.0, std=1.0: nn.init.constant_(tensor, std)),
+    ):
+        of_generator, of_discriminator = fixture.config["G"], fixture.config["D"]
+        patch = of_generator["patch_size"] ** 2 * of_generator["in_channels"]  # of the unused embedding of the input
+        values["G.x_embedder.proj.weight"] = bound(torch.empty(of_generator["hidden_size"], patch))[0, 0]
+        for side, network, rules in (
+            ("G", architecture.generator_spec(of_generator).build(), checkpoint.generator_rules(of_generator)),
+            (
+                "D",
+                build_discriminator(of_discriminator, torch.float32),
+                checkpoint.discriminator_rules(of_discriminator),
+            ),
+        ):
+            parameters = dict(network.named_parameters())
+            for target, (source, *_), _ in rules:
+                if target in parameters and source != "pos_embed":
+                    assert parameters[target].min() == parameters[target].max()
+                    values[f"{side}.{source}"] = parameters[target].flatten()[0]
+    return {"values": torch.stack([values[name] for name, _ in fixture.json["rows"]]).detach()}
 
 
 def guidance_scale(fixture: Fixture, value: Any) -> Any:
@@ -59,19 +98,21 @@ class Levels(nn.Module):
 
 
 class FromLevels(nn.Module):
-    """A discriminator that takes the levels with their noise."""
+    """A discriminator that takes the levels with their noise: its logits, and its projected tokens if it has any."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, levels: Tensor, c: Tensor) -> Tensor:
+    def forward(self, levels: Tensor, c: Tensor) -> tuple[Tensor, Tensor | None]:
         first, *blocks, last = self.network.steps  # type: ignore[misc]
-        x = first.tokens(levels)
+        x, tokens = first.tokens(levels), None
         for block in blocks:
-            x = block(x)
-        logits: Tensor = last(x, c)
-        return logits
+            if isinstance(block, Projector):
+                tokens = block(x)
+            else:
+                x = block(x)
+        return last(x, c), tokens
 
 
 def generator_of(

@@ -56,6 +56,12 @@ def approximate_penalty(fixture: Fixture) -> Outputs:
 
 @adapter("gat", "discriminator_step")
 def discriminator_step(fixture: Fixture) -> Outputs:
+    outputs = adversarial_step(fixture)
+    return outputs | gradients(fixture, outputs["loss"].mean())
+
+
+def adversarial_step(fixture: Fixture) -> Outputs:
+    """The discriminator's loss of each pair of images, and its parts."""
     config, real = fixture.config, fixture.inputs["images"].detach()
     c = fixture.condition(config["D"]["num_classes"], "y")
     generator, _ = generator_of(config["G"], fixture.under("G."), fixture.dtype)
@@ -76,7 +82,7 @@ def discriminator_step(fixture: Fixture) -> Outputs:
         outputs[f"d_input_{side}"] = noisy_levels(networks.discriminator, augmented, noise)
     adversarial = each_pair(Relativistic().discriminator, outputs["real_logits"], outputs["gen_logits"])
     loss = adversarial + config["r1_gamma"] / 2 * outputs["r1"] + config["r2_gamma"] / 2 * outputs["r2"]
-    return outputs | {"adversarial": adversarial, "loss": loss} | gradients(fixture, loss.mean())
+    return outputs | {"adversarial": adversarial, "loss": loss}
 
 
 def moved_logits(fixture: Fixture, networks: Networks, side: str, image: Tensor, c: Tensor | None) -> Tensor:
@@ -146,6 +152,7 @@ class Recorded:
             color_gate="all",
             color_reference=channels,
         )
+        self.policy, self.translation, self.flip = self.block.policy, self.block.translation, self.block.flip
         self.draws = {new: inputs[old] for old, new in (VALUES | SHIFTS).items() if old in inputs}
         if "color_gate" in inputs:
             self.draws |= {f"{name}.gate": inputs["color_gate"] for name in VALUES}
@@ -169,6 +176,24 @@ class Discriminate:
     def __call__(self, image: Tensor, c: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.network, self.weights, (image, c), strict=True)
         return logits
+
+    def projected_tokens(self, image: Tensor, c: Tensor | None) -> Tensor:
+        run = {f"network.{name}": value for name, value in self.weights.items()}
+        tokens: Tensor = functional_call(Projected(self.network), run, (image, c), strict=True)
+        return tokens
+
+
+class Projected(nn.Module):
+    """A discriminator's projected tokens."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, c: Tensor | None) -> Tensor:
+        network: Any = self.network
+        tokens: Tensor = network.projected_tokens(image, c)
+        return tokens
 
 
 def networks_of(fixture: Fixture, side: str) -> Networks:

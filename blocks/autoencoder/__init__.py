@@ -1,0 +1,1 @@
+"""The family `autoencoder`: from images to latents, and from latents to images."""

@@ -1,0 +1,1 @@
+"""The family `projector`: from a discriminator's features to tokens that are aligned with those of another network."""
