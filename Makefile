@@ -17,7 +17,7 @@ first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do 
 PYTHON ?= $(or $(call first_python,$(CAN_MAKE_VENV)),$(call first_python,$(NEW_ENOUGH)),python3)
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test slow-test gpu-test gpu-bench lint extras build clean
+.PHONY: help demo test slow-test gpu-test gpu-bench lint docs extras build clean
 
 help:
 	@echo "make demo    compose a GAN, train it on handwritten digits and look at what it learnt: about five minutes"
@@ -25,6 +25,7 @@ help:
 	@echo "make gpu-test  run the tests that need or can use a CUDA device there"
 	@echo "make gpu-bench  measure kernels and whole models on a CUDA device, in six minutes"
 	@echo "make lint    check style and types"
+	@echo "make docs    write the documentation as a site to site/"
 	@echo "make extras  add natten and xformers, faster attention, where they can be built"
 	@echo "make build   make a wheel and a source distribution in dist/"
 	@echo "make clean   remove what was built; the environment stays"
@@ -59,6 +60,10 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 
 # natten's build looks for the torch that is installed, which build isolation would hide from it
+docs: $(STAMP)
+	@echo "== Writing the documentation to site/"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 extras: $(STAMP)
 	@echo "== Adding what this machine can have of natten and xformers"
 	@$(PIP_INSTALL) xformers || echo "-- xformers cannot be installed here; everything works without it"
@@ -68,7 +73,7 @@ extras: $(STAMP)
 
 build: $(STAMP)
 	@echo "== Building a wheel and a source distribution in dist/"
-	@rm -rf build dist
+	@rm -rf build dist site
 	@$(BIN)/python -m build --no-isolation
 
 clean:
