@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGES = {"registry", "blocks", "assemblies", "plugins", "ganblocks"}
 DATA = {str(path) for pattern in ("*.cpp", "*.h") for path in Path("blocks").rglob(pattern)}  # compiled where they run
-DATA |= {"ganblocks/publishing/report.css"}
+DATA |= {"ganblocks/publishing/report.css"} | {f"{name}/py.typed" for name in PACKAGES}
 ALSO = (
     "tests/blocks/test_conformance.py",
     "docs/architecture.md",

@@ -38,11 +38,15 @@ FAMILIES: dict[str, Harness] = {
     "generator": Harness(
         inputs=lambda block, context: latents(block),
         shapes=lambda block, context, inputs: (images(block),),
+        features={"z": 1, "c": 1},
+        needed=("c",),
         contexts=WHOLE,
     ),
     "discriminator": Harness(
         inputs=lambda block, context: {"image": image(context), "c": condition(context)},
         shapes=lambda block, context, inputs: ((BATCH, ...),),
+        features={"image": 1, "c": 1},
+        needed=("c",),
         contexts=JUDGED,
     ),
     "gan": Harness(

@@ -1,6 +1,6 @@
 """How the conformance suite calls the blocks of each family: contexts, inputs and expected shapes.
 
-`registry.testing` finds the harnesses here.
+`registry.testing` finds the harnesses here, and the calls of ops.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blocks.common.computed_buffer import reset_buffers
 from blocks.families import Batch, Networks
+from blocks.ops.calls import CALLS as CALLS
 from registry.testing.cases import Case
 from registry.testing.harness import ContextValues, Harness, Inputs, Shape
 
@@ -61,8 +62,9 @@ def condition(context: ContextValues) -> Tensor | None:
 
 
 def styles(block: Any, context: ContextValues) -> Tensor | None:
-    """As many style vectors as the block uses [B,n,S]; None where there are no styles."""
-    return None if context["style_dim"] is None else torch.randn(BATCH, block.num_styles, context["style_dim"])
+    """As many style vectors or tokens as the block uses [B,n,S]; None where there are no styles."""
+    number = 3 if getattr(block, "takes_tokens", False) else block.num_styles
+    return None if context["style_dim"] is None else torch.randn(BATCH, number, context["style_dim"])
 
 
 def style(block: Any, context: ContextValues) -> Tensor | None:
@@ -101,11 +103,11 @@ def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_log
     def synthesis(ws: Tensor) -> Tensor:
         return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
 
-    generator: Any = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
     def projected_tokens(image: Tensor, c: Tensor | None = None) -> Tensor:
         return (image.flatten(1) @ to_logit).tanh()[:, None].expand(-1, 5, -1)  # a class token and 2 x 2 patches
 
     discriminator.projected_tokens = projected_tokens  # type: ignore[attr-defined]
+    generator: Any = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
     networks = Networks(generator, discriminator, augment=lambda x: x.flip(3))
     return block(networks, Batch(real, fake, z, c, discriminator(real), discriminator(fake)))
 
@@ -127,16 +129,20 @@ FAMILIES: dict[str, Harness] = {
     "attention": Harness(
         inputs=lambda block, context: {"x": features_last(context)},
         shapes=same_as("x"),
+        features={"x": 3},
         contexts=MAPS,
     ),
     "norm": Harness(
         inputs=lambda block, context: {"x": features_last(context), "w": style(block, context)},
         shapes=same_as("x"),
+        features={"x": 3, "w": 1},
+        needed=("w",),
         contexts=MAPS,
     ),
     "feed-forward": Harness(
         inputs=lambda block, context: {"x": features_last(context)},
         shapes=same_as("x"),
+        features={"x": 3},
         contexts=MAPS,
     ),
     "condition": Harness(
@@ -152,6 +158,8 @@ FAMILIES: dict[str, Harness] = {
     "mapping": Harness(
         inputs=lambda block, context: {"z": torch.randn(BATCH, context["z_dim"]), "c": condition(context)},
         shapes=lambda block, context, inputs: ((BATCH, context["num_styles"], context["style_dim"]),),
+        features={"z": 1, "c": 1},
+        needed=("c",),
         contexts=contexts(
             plain={"z_dim": 8, "num_styles": 3, **UNCONDITIONAL},
             conditional={"z_dim": 8, "num_styles": 3, **CONDITIONAL},
@@ -160,11 +168,14 @@ FAMILIES: dict[str, Harness] = {
     "synthesis-input": Harness(
         inputs=lambda block, context: {"ws": styles(block, context)},
         shapes=lambda block, context, inputs: ((BATCH, None, None, None),),
+        features={"ws": 2},
         contexts=contexts(styled={}),
     ),
     "layer": Harness(
         inputs=lambda block, context: {"x": features(context), "ws": styles(block, context)},
         shapes=lambda block, context, inputs: ((BATCH, None, None, None),),
+        features={"x": 1, "ws": 2},
+        needed=("ws",),
         contexts=contexts(standard={}, odd=ODD, styleless={"style_dim": None}),
     ),
     "image-head": Harness(
@@ -174,6 +185,8 @@ FAMILIES: dict[str, Harness] = {
             "image": image(context, "image_resolution") if "image_resolution" in context else None,
         },
         shapes=lambda block, context, inputs: ((BATCH, context["image_channels"], None, None),),
+        features={"x": 1, "ws": 2, "image": 1},
+        needed=("ws",),
         contexts=contexts(
             first={}, same_size={"image_resolution": (8, 8)}, half_size={"image_resolution": (4, 4)}, odd=ODD
         ),
@@ -189,17 +202,35 @@ FAMILIES: dict[str, Harness] = {
             (BATCH, None, None, None),
             (BATCH, context["image_channels"], None, None),
         ),
+        features={"x": 1, "image": 1},
         contexts=contexts(first={"dim": None}, later={}, odd={"dim": None, **ODD}),
     ),
     "head": Harness(
         inputs=lambda block, context: {"x": features(context), "c": condition(context)},
         shapes=lambda block, context, inputs: ((BATCH, ...),),
+        features={"x": 1, "c": 1},
+        needed=("c",),
         contexts=JUDGED,
+    ),
+    "projector": Harness(
+        inputs=lambda block, context: {"x": features(context)},
+        shapes=lambda block, context, inputs: ((BATCH, None, None),),
+        contexts=contexts(row={"resolution": (1, 5)}, map={}),
     ),
     "backbone": Harness(
         inputs=lambda block, context: {"image": image(context)},
         shapes=lambda block, context, inputs: ((BATCH, None, None),) * len(block(inputs["image"])),
+        features={"image": 1},
         contexts=contexts(standard={}, odd=ODD, grey={"image_channels": 1}),
+    ),
+    "autoencoder": Harness(
+        inputs=lambda block, context: {
+            "latents": torch.randn(BATCH, block.latent_channels, *context["resolution"]),
+            "image": image({"image_channels": block.image_channels, "resolution": (4 * block.downsampling,) * 2}),
+        },
+        shapes=lambda block, context, inputs: ((BATCH, None, None, None), (BATCH, 2 * block.latent_channels, 4, 4)),
+        contexts=contexts(square={"resolution": (2, 2)}, odd={"resolution": (3, 2)}),
+        call=lambda block, latents, image: (block(latents), block.moments(image)),
     ),
     "weight-norm": Harness(
         inputs=lambda block, context: {"weight": context["weight"]},
@@ -211,30 +242,12 @@ FAMILIES: dict[str, Harness] = {
         batched=False,
         smooth=False,  # a penalty differentiates the weight once; its other derivative is that of the image
     ),
-    "projector": Harness(
-        inputs=lambda block, context: {"x": features(context)},
-        shapes=lambda block, context, inputs: ((BATCH, None, None),),
-        contexts=contexts(row={"resolution": (1, 5)}, map={}),
-    ),
     "augment": Harness(
         inputs=lambda block, context: {"image": image(context)},
         shapes=same_as("image"),
+        features={"image": 1},
         contexts=MAPS,
         checks=(is_the_identity_in_eval_mode,),
-    ),
-    "autoencoder": Harness(
-        inputs=lambda block, context: {
-            "latents": torch.randn(BATCH, block.latent_channels, *context["resolution"]),
-            "image": torch.rand(BATCH, block.image_channels, *(block.downsampling * n for n in context["resolution"]))
-            * 2
-            - 1,
-        },
-        shapes=lambda block, context, inputs: (
-            tuple(inputs["image"].shape),  # type: ignore[union-attr]
-            (BATCH, 2 * block.latent_channels, *context["resolution"]),
-        ),
-        contexts=contexts(square={"resolution": (2, 2)}, odd={"resolution": (3, 2)}),
-        call=lambda block, latents, image: (block(latents), block.moments(image)),
     ),
     "loss": Harness(
         inputs=lambda block, context: {"real": logits(context), "fake": logits(context)},

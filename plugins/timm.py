@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.images.value_range import normalization_scale, normalization_shift
 from blocks.common.pretrained.frozen_module import FrozenModule
+from blocks.common.shapes import check_nchw
 from blocks.families import Backbone, Resolution
 from plugins.timm_features import TimmExtractor
 from plugins.timm_networks import Arguments, build, is_plain_transformer, native_size, select_depths
@@ -87,7 +88,7 @@ class TimmFeatures(Backbone, kind="timm"):
             option, value = ("norm", "true") if norm else ("class_token", "first")
             raise incompatible(option, f"{value} needs a plain vision transformer, and {network} is none; omit it")
         reader = TokenReader(built, select_depths(built, depths), class_token, norm=norm)
-        self.input_size = image_size or native_size(built)
+        self.image_channels, self.input_size = image_channels, image_size or native_size(built)
         self.num_parameters = sum(parameter.numel() for parameter in built.parameters())
         source = {"timm": network, "weights": weights or ""}
         self.network = reader.requires_grad_(False).eval() if embed_weights else FrozenModule(reader, source)
@@ -96,6 +97,7 @@ class TimmFeatures(Backbone, kind="timm"):
         computed_buffer(self, "shift", normalization_shift, *statistics)
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b ..."], ...]:
+        check_nchw(self, image, self.image_channels, name="image")
         if tuple(image.shape[2:]) != self.input_size:
             image = F.adaptive_avg_pool2d(image, self.input_size)
         normalized = image * self.scale.to(image.dtype) + self.shift.to(image.dtype)  # grey becomes RGB here

@@ -240,6 +240,10 @@ class Catalogue:
         """The plugins that have been loaded."""
         return [origin for _, origin in self._plugins]
 
+    def provided_by(self, origin: Origin) -> Iterator[tuple[str, str, Any]]:
+        """What a plugin has registered: sort ("block", "kernel", "preset", "importer" or "command"), name and value."""
+        yield from ((key[0], key[-1], item.value) for key, item in self._items.items() if item.origin == origin)
+
     def unknown(self, families: list[str], kind: str) -> str:
         """The error message for an unknown kind: the family that has it, similar kinds, how to install it."""
         valid = [entry.block.kind or "" for family in families for entry in self.entries(family)]

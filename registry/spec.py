@@ -125,6 +125,12 @@ class BlockType(type):
             block.spec = spec
             return block
 
+        @property
+        def __signature__(cls) -> inspect.Signature:
+            """The parameters of `__init__`, which `inspect.signature` and `help` show in place of `__call__`'s."""
+            _self, *parameters = inspect.signature(cls.__init__).parameters.values()
+            return inspect.Signature(parameters)
+
 
 class Block(metaclass=BlockType):
     """A part of a model: a torch module whose signature follows the keyword-only rule.

@@ -29,6 +29,8 @@ FOLDERS = (
     "latents",
     "metrics",
     "training",
+    "testing",
+    "plugin_templates",
     "publishing",
     "cli",
 )  # a folder imports from those before it
@@ -116,6 +118,7 @@ def test_what_the_code_imports_is_declared() -> None:
     declared = {Requirement(line).name for line in [*project["dependencies"], *optional]}
     known = {name.replace("_", "-").lower() for name in declared}
     known |= {"pydantic-core", "annotated-types", "triton"}  # dependencies of pydantic, and of torch for CUDA
+    known |= {"pytest"}  # it imports ganblocks/testing/pytest_plugin.py itself
     distributions = metadata.packages_distributions()
     for path in FILES:
         if path.is_relative_to(SUITE):

@@ -47,6 +47,7 @@ class Importer(NamedTuple):
         conversion: The conversion, from the tensors and the options (those of the file, overridden by the user's).
         options: Options that a user may set, with a description each.
         roles: Roles of such a network in a file of several: G and G_ema, or D.
+        example: Makes a small checkpoint of this layout for tests: its tensors, and options that the file lacks.
     """
 
     form: str
@@ -54,6 +55,7 @@ class Importer(NamedTuple):
     conversion: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Conversion]
     options: Mapping[str, str]
     roles: tuple[str, ...] = ("G_ema", "G")
+    example: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]] | None = None
 
 
 class MissingOptionError(CheckpointError):

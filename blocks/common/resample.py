@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.computed_buffer import computed_buffer
+from blocks.common.shapes import check_nchw
 from blocks.ops.upfirdn2d import Padding, Pair, pair, upfirdn2d
 
 Taps = Sequence[float] | Sequence[Sequence[float]]
@@ -144,6 +145,7 @@ class SkipSum(nn.Module):
     ) -> Float[Tensor, "b k h w"]:
         if so_far is None:
             return image
+        check_nchw(self, so_far, image.shape[1], name="image", like=image)
         (height, width), (low_height, low_width) = image.shape[2:], so_far.shape[2:]
         factor = height // low_height
         if (height, width) != (low_height * factor, low_width * factor) or factor & (factor - 1):

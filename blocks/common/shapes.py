@@ -20,8 +20,13 @@ def check_nhwc(block: nn.Module, x: Tensor, dim: int | None = None) -> None:
         raise _mismatch(block, "x", f"[B, H, W, {dim or 'C'}]", x, cure)
 
 
-def check_nchw(block: nn.Module, x: Tensor, dim: int | None = None, *, name: str = "x") -> None:
-    """Raise ValueError unless the argument `name` is a map [B,C,H,W] with `dim` channels; None allows any number."""
+def check_nchw(
+    block: nn.Module, x: Tensor, dim: int | None = None, *, name: str = "x", like: Tensor | None = None
+) -> None:
+    """Raise ValueError unless the argument `name` is a map [B,C,H,W] with `dim` channels; None allows any number.
+
+    Its batch size must be that of `like`.
+    """
     if x.ndim != 4 or (dim is not None and x.shape[1] != dim):
         cure = ""
         if x.ndim == 3 and name == "x":
@@ -29,6 +34,8 @@ def check_nchw(block: nn.Module, x: Tensor, dim: int | None = None, *, name: str
         elif x.ndim == 4 and x.shape[3] == dim:
             cure = "; permute a map [B, H, W, C] with x.permute(0, 3, 1, 2)"
         raise _mismatch(block, name, f"[B, {dim or 'C'}, H, W]", x, cure)
+    if like is not None and x.shape[0] != like.shape[0]:
+        raise _mismatch(block, name, f"[{like.shape[0]}, {dim or 'C'}, H, W]", x)
 
 
 def check_channels(block: nn.Module, x: Tensor, dim: int) -> None:

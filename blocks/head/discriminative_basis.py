@@ -48,8 +48,8 @@ class DiscriminativeBasis(Head, kind="discriminative-basis"):
             nn.init.normal_(self.embed.weight, std=1 / math.sqrt(cond_dim * out_dim))
 
     def forward(self, x: Float[Tensor, "b c h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b 1"]:
-        check_condition(self, c, self.cond_dim, x)
         y = self.outputs(x)
+        check_condition(self, c, self.cond_dim, x)
         return y if self.embed is None else (y * self.embed(c)).sum(dim=1, keepdim=True)
 
     def outputs(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o"]:

@@ -53,15 +53,17 @@ class FromRGB(Stem, kind="from-rgb"):
             raise incompatible("dim", "the first stem has no features to take its width from; set dim")
         if dim is not None and in_dim is not None and dim != in_dim:
             raise incompatible("dim", f"{dim} channels cannot be added to {in_dim}; omit dim")
-        self.conv = EqualConv2d(image_channels, dim or in_dim or 0, 1, activation="lrelu", clamp=clamp)
+        self.out_dim = dim or in_dim or 0
+        self.conv = EqualConv2d(image_channels, self.out_dim, 1, activation="lrelu", clamp=clamp)
         self.downsample = Downsample2d(kernel=kernel)
         self.value_range: str = value_range
 
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k u v"]]:
-        check_nchw(self, image, self.conv.in_dim)
+        check_nchw(self, image, self.conv.in_dim, name="image")
         if x is not None:
+            check_nchw(self, x, self.out_dim, like=image)
             image = self.shrink(image, x.shape[-2], x.shape[-1])
         symmetric = to_symmetric(image, self.value_range)
         features = self.conv(symmetric.contiguous(memory_format=torch.channels_last))

@@ -58,8 +58,9 @@ class FromWavelets(FromRGB, kind="from-wavelets"):
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b c u v"], Float[Tensor, "b k p q"]]:
-        check_nchw(self, image, self.conv.in_dim // 4)
+        check_nchw(self, image, self.conv.in_dim // 4, name="image")
         if x is not None:
+            check_nchw(self, x, self.out_dim, like=image)
             image = self.shrink(image, x.shape[-2], x.shape[-1], times=2)
         features = self.conv(haar(image).contiguous(memory_format=torch.channels_last))
         return features if x is None else x + features, image

@@ -103,7 +103,7 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
     def forward(
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b k i j"]]:
-        check_nchw(self, image, self.proj.in_channels)
+        check_nchw(self, image, self.proj.in_channels, name="image")
         check_resolution(self, image.shape[2], image.shape[3], self.resolution)
         before, after = self.margins
         padded = image if before == after else F.pad(image, (before, after, before, after))

@@ -11,6 +11,7 @@ from registry.testing.call_checks import (
     gives_the_promised_shapes,
     keeps_dtype_and_device,
     leaves_its_inputs_alone,
+    refuses_inputs_that_do_not_fit,
     takes_an_empty_batch,
 )
 from registry.testing.cases import Case, cases
@@ -35,6 +36,7 @@ CASE_CHECKS = (
     gives_the_promised_shapes,
     keeps_dtype_and_device,
     leaves_its_inputs_alone,
+    refuses_inputs_that_do_not_fit,
     trains_every_parameter,
     trains_in_mixed_precision,
     trains_under_checkpointing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class Harness:
             any size, an Ellipsis at the end for any further axes.
         contexts: Contexts by name. A block must accept the first and may refuse the others. A value that is a function
             of the context is called when a block is built. `inputs` and `shapes` may use entries of their own.
+        features: Axis of the features of each input whose shape a block has to check.
+        needed: Inputs that a block must not be called without, if it uses them.
         call: Calls the block, where that is more than passing the inputs in order.
         checks: Checks of this family, beside those of every block.
         reset_buffers: Computes the buffers anew that are not in a state dict, for blocks built on the meta device.
@@ -49,6 +51,8 @@ class Harness:
     inputs: Callable[[Any, ContextValues], Inputs]
     shapes: Callable[[Any, ContextValues, Inputs], tuple[Shape, ...]]
     contexts: Mapping[str, ContextValues]
+    features: Mapping[str, int] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
     call: Callable[..., Any] = _call
     checks: tuple[Callable[[Case], None], ...] = ()
     reset_buffers: Callable[[nn.Module], None] = _nothing

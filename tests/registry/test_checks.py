@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import assemblies.testing
 import blocks.testing
+from blocks.common.shapes import check_nhwc
 from blocks.families import Attention, Resolution
 from registry import Block, incompatible
 from registry.testing import Check, Harness, checks
@@ -47,6 +48,7 @@ class Sound(Attention, kind="sound"):
         self.unit = nn.Parameter(torch.rand(dim))
 
     def forward(self, x: Map) -> Map:
+        check_nhwc(self, x, self.proj.in_features)
         noise = torch.rand_like(x) if self.draws else 0.5
         return self.proj(x).tanh() * self.unit + noise
 
@@ -210,6 +212,13 @@ class Fixed(Sound, kind="fixed"):
         return super().forward(x).reshape(len(x), *x.shape[1:])
 
 
+class Unchecked(Sound, kind="unchecked"):
+    __doc__ = Sound.__doc__
+
+    def forward(self, x: Map) -> Map:
+        return (self.proj(x).tanh() * self.unit).mean(dim=0) + x
+
+
 class Branching(Sound, kind="branching"):
     __doc__ = Sound.__doc__
 
@@ -271,6 +280,7 @@ def test_a_sound_block_passes_and_may_refuse_odd_sizes() -> None:
         (Averaging, "takes_an_empty_batch"),
         (Counting, "trains_under_checkpointing"),
         (Tabled, "loads_after_the_meta_device"),
+        (Unchecked, "refuses_inputs_that_do_not_fit"),
         (Fixed, "exports_with_a_dynamic_batch"),
     ],
     ids=lambda value: value.kind if isinstance(value, type) else value,
@@ -338,6 +348,25 @@ def test_a_harness_adds_checks_of_its_family() -> None:
         checks=(is_bounded,),
     )
     assert "toy-palette/ramp/defaults/small/is_bounded" in [str(check) for check in checks(Ramp, harness=harness)]
+
+
+@pytest.mark.parametrize(
+    ("number", "axes", "advice"),
+    [
+        (0, 3, "returns 17 channels; attention must keep the 16 it was given, for a map of 8x8 pixels"),
+        (1, 3, "returns 17 channels; attention must keep the 16 it was given, for a map of 5x7 pixels"),
+        (1, 2, "returns 8 columns; attention must keep the 7 it was given, for a map of 5x7 pixels"),
+    ],
+)
+def test_a_wrong_shape_is_reported_as_advice(number: int, axes: int, advice: str) -> None:
+    def forward(self: Any, x: Map) -> Map:
+        return torch.cat([x, x.narrow(axes, 0, 1)], dim=axes)
+
+    wider = type("Wider", (ToyAttention,), {"forward": forward, "__doc__": ToyAttention.__doc__}, kind="wider")
+    shapes = [check for check in checks(wider) if check.function.__name__ == "gives_the_promised_shapes"]
+    with pytest.raises(AssertionError) as failure:
+        shapes[number]()
+    assert str(failure.value) == advice
 
 
 def test_every_family_has_a_harness() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
+import pydoc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,17 @@ def test_a_block_is_a_module_that_keeps_its_spec() -> None:
     assert block.spec == ToyAttention.Spec(num_heads=2)
     again = block.spec.build(dim=16, resolution=(8, 8), style_dim=12)  # unused context is ignored
     assert block(torch.zeros(1, 8, 8, 16)).shape == again(torch.zeros(1, 8, 8, 16)).shape
+
+
+def test_inspect_and_help_show_the_parameters_of_init() -> None:
+    parameters = inspect.signature(ToyAttention).parameters
+    assert list(parameters) == ["dim", "resolution", "num_heads", "window", "kernel_sizes"]
+    assert parameters["num_heads"].default == 4
+    assert parameters["num_heads"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "ToyAttention(dim: 'int', resolution: 'Resolution', *, num_heads" in pydoc.plain(
+        pydoc.render_doc(ToyAttention)
+    )
+    assert list(inspect.signature(ToyAttention(8, 4)).parameters) == ["args", "kwargs"]  # that of nn.Module.__call__
 
 
 def test_all_invalid_options_are_reported_at_once_with_paths_and_cures() -> None:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from registry import Kernel, KernelError, Op
-from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, Example, cases, compare, examples, ops
+from registry.testing.calls import Call as Example
+from registry.testing.kernel_checks import KernelCheck, kernel_checks
+from tests.blocks.ops.examples import BATCHED, HALF, TOLERANCE, cases, examples, ops
 from tests.tensors import normal
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -60,25 +62,11 @@ def test_every_op_and_every_kernel_that_runs_here_has_an_example():
     assert here <= {(kernel.op, kernel.name) for device in {"cpu", DEVICE.type} for kernel, _ in cases(device=device)}
 
 
-@pytest.mark.parametrize(("kernel", "example"), CASES)
-@pytest.mark.parametrize("dtype", TOLERANCE | HALF, ids=str)
-def test_every_kernel_agrees_with_the_reference_in_value_and_gradients(kernel: Kernel, example: Example, dtype):
-    example = example.to(dtype)
-    if reasons := example.unsupported(kernel):
-        pytest.skip("; ".join(reasons))
-    compare(kernel, example)
-
-
-@pytest.mark.parametrize(("kernel", "example"), parameters(batch=0))
-def test_a_batch_of_zero_gives_a_batch_of_zero(kernel: Kernel, example: Example):
-    if reasons := example.unsupported(kernel):
-        pytest.skip("; ".join(reasons))
-    y = example.run(kernel)
-    assert y.shape[1:] in {
-        each.run(Op.ops[kernel.op].reference).shape[1:] for each in examples(kernel.op, device=DEVICE)
-    }
-    assert y.shape[0] == 0
-    compare(kernel, example)
+@pytest.mark.parametrize(
+    "check", [check for op in ops() for kernel in op.kernels() for check in kernel_checks(kernel, str(DEVICE))], ids=str
+)
+def test_every_kernel_conforms(check: KernelCheck):
+    check(str(DEVICE))
 
 
 @pytest.mark.parametrize(("kernel", "example"), DIFFERENTIABLE)
