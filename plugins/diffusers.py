@@ -9,7 +9,6 @@ Weights on the Hugging Face Hub: stabilityai/sd-vae-ft-ema, stabilityai/sd-vae-f
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from blocks.common.autocast import no_autocast
 from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, FrozenModule, should_load_weights
 from blocks.families import Autoencoder
 from plugins.pretrained import check_sizes, first_line
+from plugins.torchvision import import_beside_torchvision
 from registry import Register, hookimpl, incompatible
 from registry.external_files import check_external, downloads_allowed
 
@@ -132,9 +132,9 @@ class AutoencoderKL(Autoencoder, kind="autoencoder-kl"):
 
 
 def library() -> ModuleType:
-    """diffusers, imported when an autoencoder is first built."""
+    """The module of diffusers that has AutoencoderKL, imported when one is first built."""
     try:
-        return import_module("diffusers")
+        return import_beside_torchvision("diffusers.models.autoencoders.autoencoder_kl")
     except ImportError as error:
         raise incompatible((), f"needs diffusers: pip install 'ganblocks[diffusers]' ({first_line(error)})") from None
 

@@ -139,7 +139,12 @@ def test_commands_options_and_presets_of_every_page_exist(page: Path) -> None:
     known = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
     for name, rest in SHOWN.findall(text):
         assert name in known, f"there is no command {name}"
-        options = {option for parameter in known[name].params for option in parameter.opts}
+        command = known[name]
+        if hasattr(command, "commands"):  # a group, such as data
+            subcommand, _, rest = rest.strip().partition(" ")
+            assert subcommand in command.commands, f"there is no command {name} {subcommand}"
+            command, rest = command.commands[subcommand], f" {rest}"
+        options = {option for parameter in command.params for option in parameter.opts}
         unknown = set(re.findall(r"(?<=\s)--[\w-]+", rest.split(" # ")[0])) - options
         assert not unknown, f"{name} has no {unknown}"
     assert set(PRESET.findall(text)) <= {*catalogue.presets(), *PROTOCOLS}

@@ -13,7 +13,7 @@ from ganblocks.options import Flag, Options
 from ganblocks.precision import Precision
 
 DATA, LENGTH, OPTIMISATION, OUTPUT, HARDWARE = "Data", "Length", "Optimisation", "Output", "Hardware"
-NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "track", "quiet")
+NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "track", "quiet", "allow_external")
 
 
 class TrainOptions(Options):
@@ -60,6 +60,9 @@ class TrainOptions(Options):
         Field(description="Such as cpu or cuda:1."),
         Flag(HARDWARE, default="a GPU"),
     ] = None
+    allow_external: Annotated[
+        bool, Field(description="Download the decoder that the document names."), Flag(HARDWARE)
+    ] = False
     precision: Annotated[
         Precision | None,
         Field(description="tf32 on CUDA, else fp32; or bf16, fp16."),

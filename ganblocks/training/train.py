@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec
+from registry.external_files import external_files
 
 
 @accepts(TrainOptions)
@@ -48,7 +50,10 @@ def train(
     if issubclass(document.block, MultiStage):
         return multi_stage.train_stages(document, data, out, options)
     subject = str(spec) if isinstance(spec, str | Path) else "The spec"
-    return train_gan(document, data, RunFolder(out), options, resume_out=out, subject=subject)
+    with external_files(allowed=True) if options.allow_external else nullcontext():
+        if issubclass(document.block, MultiStage):
+            return multi_stage.train_stages(document, data, out, options)
+        return train_gan(document, data, RunFolder(out), options, resume_out=out, subject=subject)
 
 
 def _document(spec: Spec | Mapping[str, Any] | str | Path | None, out: Path, *, resume: bool) -> Spec:

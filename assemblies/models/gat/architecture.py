@@ -16,6 +16,12 @@ from registry import Spec, incompatible
 
 NUM_LEVELS = 4
 LAYER_SCALE = 0.1
+DECODER = {  # of the latents of Stable Diffusion, the reference's default in sampling
+    "kind": "autoencoder-kl",
+    "weights": "stabilityai/sd-vae-ft-ema",
+    "scaling_factor": 0.18215,
+    "shift_factor": 0.0,
+}
 Step = dict[str, Any]
 
 

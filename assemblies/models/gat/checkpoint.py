@@ -15,6 +15,7 @@ from torch import Tensor
 from assemblies.conversion.importer import Conversion, Importer, Names, count
 from assemblies.conversion.weight_map import WeightRule, rule
 from assemblies.models.gat.architecture import (
+    DECODER,
     NUM_LEVELS,
     discriminator_context,
     discriminator_spec,
@@ -25,6 +26,11 @@ from assemblies.models.gat.architecture import (
 from assemblies.models.options import Options
 from assemblies.models.weight_rules import weight_and_bias
 
+LATENT_CHANNELS, LEGACY_BLOCKS = 4, 8
+DECODER_NOTE = (
+    "the generator makes latents of Stable Diffusion's autoencoder; pictures need its decoder, which is not in the "
+    f"file: {DECODER['weights']}, from a folder or by --allow-external. Without pictures: --set decoder=null"
+)
 IGNORED = ("x_embedder.", "feat_rope.")  # the generator multiplies its input by 0, and rotations are computed
 
 
@@ -37,6 +43,7 @@ def is_discriminator(names: Names) -> bool:
 
 
 def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> Conversion:
+    tensors = renamed(tensors)
     num_classes, latent_size = tensors["y_embedder.embedding_table.weight"].shape
     patch = tensors["final_layers.0.linear.weight"].shape[0]
     options = sizes(tensors) | {"num_classes": num_classes, "latent_size": latent_size}
@@ -46,7 +53,9 @@ def convert_generator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) ->
     options |= {"in_channels": channels, "patch_size": patch_size}
     options["input_size"] = grid_side(tensors) * patch_size
     rules, ignored = generator_rules(options), ignored_by_generator(options["depth"])
-    return Conversion(generator_spec(options), rules, tensors, ignored)
+    decoder = args.get("decoder", DECODER if channels == LATENT_CHANNELS else None)
+    notes = (DECODER_NOTE,) if decoder == DECODER else ()
+    return Conversion(generator_spec(options, decoder), rules, tensors, ignored, notes)
 
 
 def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> Conversion:
@@ -59,6 +68,18 @@ def convert_discriminator(tensors: Mapping[str, Tensor], args: Mapping[str, Any]
         options |= {"z_dim": z_dim, "projector_dim": projector_dim}
     spec, rules = discriminator_spec(options), discriminator_rules(options)
     return Conversion(spec, rules, tensors, ignored_by_discriminator, (), discriminator_context(options))
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of an old file, whose blocks from the ninth on are called decoder blocks, under the later names."""
+
+    def name_of(name: str) -> str:
+        parts = name.split(".")
+        if parts[0] != "decoder_blocks":
+            return name
+        return ".".join(["blocks", str(int(parts[1]) + LEGACY_BLOCKS), *parts[2:]])
+
+    return {name_of(name): value for name, value in tensors.items()}
 
 
 def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -210,6 +231,11 @@ def as_grid(table: Tensor) -> Tensor:
 
 
 IMPORTERS = (
-    Importer("gat generator", is_generator, convert_generator, {}),
+    Importer(
+        "gat generator",
+        is_generator,
+        convert_generator,
+        {"decoder": "The autoencoder that makes pictures of the latents; null for none."},
+    ),
     Importer("gat discriminator", is_discriminator, convert_discriminator, {}, ("D",)),
 )

@@ -3,9 +3,8 @@
 GAT, https://arxiv.org/abs/2509.24935; the authors' code: hse1032/GAT at 21a2dd0. It publishes the script of the B/2
 model only; the width rule makes the other models' rates of it.
 
-"Unverified" marks a value that is not in the code. The latents of a training have other weights of the autoencoder,
-stabilityai/sd-vae-ft-mse, than the decoder: `ganblocks data encode IMAGES LATENTS --encoder autoencoder-kl --keep-images`
-with a spec that names them.
+"Unverified" marks a value that is not in the code. The decoder is the authors' default in sampling; the latents of
+their trainings are those of stabilityai/sd-vae-ft-mse.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import math
 
 from assemblies.gan import GAN
-from assemblies.models.gat.architecture import discriminator_spec, generator_spec
+from assemblies.models.gat.architecture import DECODER, discriminator_spec, generator_spec
 from registry import Spec
 
 __all__ = ["gat_b", "gat_l", "gat_s", "gat_xl"]
@@ -31,12 +30,6 @@ AUGMENT = {
     "color_reference": 4,  # channels of the finest level
     "cutout_ratio": 0.5,
     "flip_probability": 0.4,
-}
-DECODER = {  # the default of sampling; fetched with --allow-external only
-    "kind": "autoencoder-kl",
-    "weights": "stabilityai/sd-vae-ft-ema",
-    "scaling_factor": 0.18215,
-    "shift_factor": 0.0,
 }
 ALIGNMENT = {
     "kind": "token-alignment",

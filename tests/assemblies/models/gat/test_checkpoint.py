@@ -56,10 +56,23 @@ def write(folder: Path, args: dict[str, Any]) -> Path:
 
 
 def test_the_averaged_generator_is_rebuilt_from_its_tensors_alone(file: Path) -> None:
-    imported = import_network(file)
-    assert (imported.form, imported.role) == ("gat generator", "G_ema")
+    imported = import_network(file, options={"decoder": None})
+    assert (imported.form, imported.role, imported.notes) == ("gat generator", "G_ema", ())
     assert imported.spec == architecture.generator_spec(ARGS)
     assert imported.build()(torch.randn(2, 6), torch.eye(3)[:2]).shape == (2, 4, 8, 8)
+
+
+def test_a_generator_of_latents_of_stable_diffusion_gets_the_decoder_that_the_authors_sample_with(file: Path) -> None:
+    imported = import_network(file)
+    assert imported.spec.to_dict() == architecture.generator_spec(ARGS, architecture.DECODER).to_dict()
+    assert imported.notes == (checkpoint.DECODER_NOTE,)
+
+
+def test_decoder_blocks_of_old_files_are_the_blocks_from_the_ninth_on() -> None:
+    names = ("blocks.7.attn.qkv.bias", "decoder_blocks.0.attn.qkv.bias", "decoder_blocks.3.mlp.w3.weight", "pos_embed")
+    tensors = {name: torch.tensor(number) for number, name in enumerate(names)}
+    expected = ("blocks.7.attn.qkv.bias", "blocks.8.attn.qkv.bias", "blocks.11.mlp.w3.weight", "pos_embed")
+    assert checkpoint.renamed(tensors) == {name: tensors[old] for name, old in zip(expected, names, strict=True)}
 
 
 @pytest.mark.parametrize("z_dim", [0, 6])
