@@ -1,6 +1,6 @@
 """mkdocs hooks: pages that other files of the project hold, and pages made from the registry.
 
-README, CONTRIBUTING and CHANGELOG become pages, so that their text exists once. The catalogue and the table of kernels
+README, CONTRIBUTING and other files of the top folder become pages, so that their text exists once. The catalogue and the table of kernels
 are made from the installed packages, in which other people's blocks are included. Links to files outside `docs` lead to
 copies of these.
 """
@@ -23,7 +23,13 @@ from ganblocks import describe, diagnosis
 from registry import catalogue
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+}
 SOURCES = {page: path for path, page in PAGES.items()}
 LINK = re.compile(r"(?P<before>\]\(|src=\")(?P<path>[^)#\":]+)(?P<anchor>#[^)\"]*)?(?P<after>\)|\")")
 FENCE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
