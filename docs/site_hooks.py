@@ -1,8 +1,7 @@
 """mkdocs hooks: pages that other files of the project hold, and pages made from the registry.
 
-README, CONTRIBUTING and other files of the top folder become pages, so that their text exists once. The catalogue and the table of kernels
-are made from the installed packages, in which other people's blocks are included. Links to files outside `docs` lead to
-copies of these.
+README, CONTRIBUTING and other files of the top folder become pages, so that their text exists once. The catalogue and
+the table of kernels are made from the installed packages. Links to files outside `docs` lead to copies of these.
 """
 
 from __future__ import annotations
