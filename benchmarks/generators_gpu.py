@@ -21,7 +21,7 @@ from assemblies.inference import Precision, computing_in
 from assemblies.inference.captured import replaced_generator
 from benchmarks import measure
 from benchmarks.generators import Case, Networks, build, make_run
-from blocks.common.weight_cache import frozen_weights
+from blocks.common.weight_cache import Results, frozen_weights
 
 PRESETS: dict[str, Precision] = {
     "stylegan-t-lite-64": "fp16",
@@ -88,7 +88,7 @@ def prepare(networks: Networks, case: Case, mode: str, precision: Precision) -> 
 
 def within(run: Callable[[], object], case: Case, precision: Precision, device: torch.device) -> Callable[[], object]:
     """A function that runs in a precision, for images with frozen weights."""
-    results: Any = {}
+    results = Results()
 
     def run_within() -> None:
         with computing_in(precision, device):

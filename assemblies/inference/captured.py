@@ -35,7 +35,7 @@ class Captured:
 
     def __init__(self, forward: Callable[..., Tensor], name: str, precision: Precision, captures: bool) -> None:
         self.forward, self.name, self.precision, self.captures = forward, name, precision, captures
-        self.results: Results = {}
+        self.results = Results()
         self.graphs: OrderedDict[Key, Graph] = OrderedDict()
         self.seen: set[Key] = set()
         self.failed: set[Key] = set()

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from assemblies.inference.precision import DTYPES, Precision, computing_in
-from blocks.common.weight_cache import frozen_weights
+from blocks.common.weight_cache import Results, frozen_weights
 
 
 def cast_weights(network: nn.Module, inputs: Tensor, precision: Precision) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def cast_weights(network: nn.Module, inputs: Tensor, precision: Precision) -> tu
         return ()
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     uses = Uses(list(tensors.values()), dtype)
-    with frozen_weights({}), computing_in(precision, inputs.device), torch.random.fork_rng(), uses:
+    with frozen_weights(Results()), computing_in(precision, inputs.device), torch.random.fork_rng(), uses:
         network(inputs)
     names = tuple(name for name, each in tensors.items() if id(each) in uses.cast - uses.others)
     for name in names:

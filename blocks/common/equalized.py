@@ -49,7 +49,7 @@ class EqualLinear(nn.Module):
         self.lr_multiplier = lr_multiplier
         self.scale = lr_multiplier / math.sqrt(in_dim)
         self.activation = activation
-        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_multiplier)
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim).div_(lr_multiplier))
         self.bias = None if bias_init is None else nn.Parameter(torch.full((out_dim,), bias_init / lr_multiplier))
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from assemblies import CheckpointError, Generator, load_model
+from ganblocks.malloc import trim_malloc
 from ganblocks.precision import refuse_fp16_on_cpu
 from ganblocks.sampling.options import SamplingOptions
 
@@ -46,6 +47,7 @@ def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
     device = inference_device(options.device)
     refuse_fp16_on_cpu(options.precision, on_cpu=device.type == "cpu")
     generator = load(source, device, allow_external=options.allow_external)
+    trim_malloc()  # of what building and reading left
     return generator.optimize_for_inference(precision=options.precision)
 
 

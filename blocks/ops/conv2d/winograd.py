@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.common.weight_cache import WeightCache, weights_are_frozen
+from blocks.common.weight_cache import WeightCache, budget, weights_are_frozen
 from blocks.ops import native
 from registry import Kernel
 
@@ -27,7 +27,6 @@ SOURCE = Path(__file__).with_suffix(".cpp")
 VECTOR_BYTES = 64
 FEWEST_TILES = 128  # with fewer, the weight's transform costs more than it saves; half of that if it is cached
 FEWEST_CHANNELS = 48  # mean of input and output; with fewer, the transforms of the maps cost too much
-LARGEST_CACHED = 2**26  # bytes of a weight's transform that are cached while weights are frozen
 CHUNK = 2**17  # tiles times channels per step: about as many transforms as the CPU cache holds
 G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
@@ -96,7 +95,7 @@ cached_transform_weight = WeightCache(transform_weight)
 
 def can_cache(weight: Tensor) -> bool:
     """Whether a weight's transform is small enough to be cached."""
-    return weight.numel() // 9 * 16 * weight.element_size() <= LARGEST_CACHED
+    return weight.numel() // 9 * 16 * weight.element_size() <= budget()
 
 
 def convolve(

@@ -69,6 +69,64 @@ def test_results_are_freed_with_their_weight(counted):
     assert len(calls) == 3
 
 
+@pytest.fixture
+def megabyte(monkeypatch):
+    """A cache of results of 1 MiB each, 2 MiB of which are kept, and the weights that it computed results of."""
+    monkeypatch.setenv("GANBLOCKS_WEIGHT_CACHE", "2")
+    computed: list[torch.Tensor] = []
+
+    def compute(weight):
+        computed.append(weight)
+        return torch.zeros(2**18)
+
+    return WeightCache(compute), computed
+
+
+@torch.no_grad()
+def test_results_beyond_the_budget_are_computed_at_each_call_and_the_others_stay(megabyte):
+    cached, computed = megabyte
+    a, b, c = (torch.zeros(1) for _ in range(3))
+    with frozen_weights():
+        for _ in range(2):
+            for weight in (a, b, c):
+                cached(weight)
+        assert [id(each) for each in computed] == [id(each) for each in (a, b, c, c)]
+
+
+@torch.no_grad()
+def test_results_that_are_no_longer_used_are_replaced(megabyte):
+    cached, computed = megabyte
+    a, b, c, d = (torch.zeros(1) for _ in range(4))
+    with frozen_weights():
+        for weight in (a, b, c, d, c, d, c, d):
+            cached(weight)
+        assert len(computed) == 6  # the results of c and d are kept from their second call on
+        cached(a)
+        assert computed[-1] is a
+
+
+@torch.no_grad()
+def test_the_memory_of_freed_weights_counts_no_more(megabyte):
+    cached, computed = megabyte
+    with frozen_weights():
+        a, b = torch.zeros(1), torch.zeros(1)
+        cached(a), cached(b)
+        del a, b
+        computed.clear()
+        gc.collect()
+        c = torch.zeros(1)
+        assert cached(c) is cached(c)
+
+
+def test_a_budget_that_is_no_number_is_an_error(monkeypatch):
+    monkeypatch.setenv("GANBLOCKS_WEIGHT_CACHE", "64MB")
+    with (
+        pytest.raises(ValueError, match="GANBLOCKS_WEIGHT_CACHE='64MB' is not a number of MiB; set it to 64"),
+        frozen_weights(),
+    ):
+        pass
+
+
 def test_a_normalised_layer_gives_the_same_with_the_cache():
     linear = nn.Linear(5, 7)
     normalize_weights(linear, ImprovedSpectralNorm.Spec())

@@ -153,8 +153,8 @@ def test_only_small_transforms_are_cached(monkeypatch):
         module, "cached_transform_weight", WeightCache(lambda *of: transformed.append(of) or transform_weight(*of))
     )
     x, weight = torch.randn(1, 16, 6, 6), torch.randn(16, 16, 3, 3)
-    for largest, times in ((2**20, 1), (0, 0)):
-        monkeypatch.setattr(module, "LARGEST_CACHED", largest)
+    for budget, times in (("1", 1), ("0", 0)):
+        monkeypatch.setenv("GANBLOCKS_WEIGHT_CACHE", budget)
         transformed.clear()
         with torch.no_grad(), frozen_weights():
             first, second = (winograd.run(x, weight, padding=1) for _ in range(2))
