@@ -7,7 +7,7 @@ the layer that uses it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,13 +69,14 @@ class Results:
     """
 
     def __init__(self) -> None:
-        self.entries = WeakTensorKeyDictionary()  # weight -> entries by function and further arguments
+        # by weight, and by function and further arguments
+        self.entries: MutableMapping[Tensor, dict[Any, Entry]] = WeakTensorKeyDictionary()
         self.budget = budget()
         self.uses = 0
 
     def result(self, compute: Callable[..., Tensor], weight: Tensor, others: tuple[Any, ...]) -> Tensor:
         """`compute(weight, *others)`, computed or kept."""
-        entries: dict[Any, Entry] = self.entries.setdefault(weight, {})
+        entries = self.entries.setdefault(weight, {})
         entry = entries.setdefault((compute, others), Entry())
         self.uses += 1
         before, entry.used = entry.used, self.uses
