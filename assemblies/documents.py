@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,13 @@ def read(source: str | Path, *families: type[Block], settings: Sequence[str] = (
     return spec_file.read(source, *families)
 
 
-def parse(data: Any, *families: type[Block], subject: str = "") -> Spec:
-    """The document in plain data, such as a dictionary.
+def parse(data: Any, *families: type[Block], subject: str = "", plugins: Mapping[str, str] | None = None) -> Spec:
+    """The document in plain data, such as a dictionary; `plugins` are the packages that it was made with.
 
     Raises:
         SpecValidationError: The document is not valid.
     """
-    return spec_file.validate(data, *(families or FAMILIES), subject=subject)
+    return spec_file.validate(data, *(families or FAMILIES), subject=subject, plugins=plugins)
 
 
 def document_schema() -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _load(
 ) -> Any:
     """The network of a file, in eval mode; the header is compared first with one on the meta device."""
     try:
-        spec = parse(metadata["spec"], family, subject=str(path))
+        spec = parse(metadata["spec"], family, subject=str(path), plugins=metadata.get("plugins"))
         with external_files(allowed=allow_external), defer_embedded_weights():
             with torch.device("meta"):
                 shell = spec.build(**context)

@@ -2,7 +2,10 @@
 
 Packages announce plugins by entry points (see `registry.hookspecs`); this project's own plugins are announced the same
 way. Plugins are imported once, at the first look-up. An import error in one plugin does not affect the others:
-`failures` keeps the reason for `ganblocks doctor`. Two entries with the same name are an error.
+`failures` keeps the reason for `ganblocks doctor`.
+
+If two packages provide a name, both entries are found by the package's name in front, as in `acme-blocks/spiral`. The
+name alone stays that of this project's entry; between two other packages it is an error. `conflicts` lists them.
 """
 
 from __future__ import annotations
@@ -46,10 +49,11 @@ class Origin(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A registered block and its origin."""
+    """A registered block, its origin, and the kind by which documents name it."""
 
     block: type[Block]
     origin: Origin
+    kind: str
 
     @property
     def summary(self) -> str:
@@ -81,24 +85,20 @@ class Catalogue:
         self._loaded: set[str] = set()
         self._hooks = pluggy.PluginManager(PROJECT)
         self._hooks.add_hookspecs(hookspecs)
+        self._ambiguous: dict[tuple[str, ...], str] = {}  # names of two packages, with the error message
         self.failures: dict[str, str] = {}
+        self.conflicts: dict[str, str] = {}
+        """By entry: why its name has its package in front."""
 
     def load(self) -> None:
         """Import the installed plugins of blocks, kernels, presets, importers and data sets, once.
 
-        A plugin that cannot be imported is noted in `failures`.
-
-        Raises:
-            DuplicateError: Two packages provide an entry of the same name.
+        A plugin that cannot be imported is noted in `failures`, and names of two packages in `conflicts`.
         """
         self._load(GROUP)
 
     def load_commands(self) -> None:
-        """Import the installed plugins of commands, once; the others, and so torch, are not imported.
-
-        Raises:
-            DuplicateError: Two packages provide a command of the same name.
-        """
+        """Import the installed plugins of commands, once; the others, and so torch, are not imported."""
         self._load(COMMANDS_GROUP)
 
     def _load(self, group: str) -> None:
@@ -114,19 +114,20 @@ class Catalogue:
             origin = Origin(point.name, package, point.dist.version if point.dist else "")
             try:
                 self.add_plugin(point.load(), origin)
-            except DuplicateError:
-                self._loaded.discard(group)
-                raise
             except (Exception, SystemExit) as error:  # any error of another package's code
                 self.failures[f"{point.name} ({origin})"] = f"{type(error).__name__}: {error}"
 
     def add_plugin(self, plugin: object, origin: Origin | None = None) -> None:
-        """Register all entries of a plugin (a module or object with hook implementations), or none on an error."""
+        """Register all entries of a plugin (a module or object with hook implementations), or none on an error.
+
+        Raises:
+            DuplicateError: The plugin provides two entries of one name.
+        """
         if self._hooks.is_registered(plugin):
             return
         origin = origin or _origin_of(getattr(plugin, "__name__", type(plugin).__module__))
         self._hooks.register(plugin)
-        before = dict(self._items)
+        before = dict(self._items), dict(self._ambiguous), dict(self.conflicts)
         others = [other for other in self._hooks.get_plugins() if other is not plugin]
         try:
             self._hooks.check_pending()  # refuses a misspelt hook
@@ -140,7 +141,7 @@ class Catalogue:
             ):
                 self._hooks.subset_hook_caller(hook, others)(register=register)
         except BaseException:
-            self._items = before
+            self._items, self._ambiguous, self.conflicts = before
             self._hooks.unregister(plugin)
             raise
         self._plugins.append((plugin, origin))
@@ -151,14 +152,19 @@ class Catalogue:
         origins = [origin for each, origin in self._plugins if each is plugin]
         self._plugins = [(each, origin) for each, origin in self._plugins if each is not plugin]
         self._items = {
-            key: item for key, item in self._items.items() if not any(item.origin is origin for origin in origins)
+            key: item for key, item in self._items.items() if not any(item.origin is each for each in origins)
         }
+        for key in list(self._ambiguous):
+            both = [each for each in self._items if each[:-1] == key[:-1] and each[-1].partition("/")[2] == key[-1]]
+            if len(both) < 2:
+                del self._ambiguous[key]
+                self._items |= {key: self._items.pop(each) for each in both}
 
     def register(self, block: type[Block], origin: Origin | None = None) -> None:
         """Add a block.
 
         Raises:
-            DuplicateError: Another block has this family and kind.
+            DuplicateError: Another block of this package has this family and kind.
             TypeError: The class has no kind.
         """
         kind = getattr(block, "kind", None)
@@ -191,25 +197,48 @@ class Catalogue:
 
     def _add(self, key: tuple[str, ...], name: str, value: Any, origin: Origin | None, module: str) -> None:
         origin = origin or _origin_of(module)
-        item = self._items.setdefault(key, _Item(value, origin))
-        if item.value is not value:
-            raise DuplicateError(
-                f"{name} is provided by {item.origin} and by {origin} ({module}); uninstall one of the two packages, "
-                f"or select plugins with the variable {PLUGINS_ENV}"
-            )
+        if key not in self._ambiguous:
+            item = self._items.setdefault(key, _Item(value, origin))
+            if item.value is value:
+                return
+            if item.origin.package == origin.package:
+                raise DuplicateError(f"{name} is provided twice by {origin} ({module}); give one another name")
+            both = [f"{each.package}/{key[-1]}" for each in (item.origin, origin)]
+            fact = f"{name} is provided by {item.origin} and by {origin}"
+            uninstall = f"uninstall one: pip uninstall {origin.package}"
+            if item.origin.package == PROJECT:
+                self.conflicts[name] = (
+                    f"{fact}; {key[-1]} is that of {PROJECT}, and {both[1]} the other; or {uninstall}"
+                )
+            else:
+                self.conflicts[name] = self._ambiguous[key] = f"{fact}; write {both[0]} or {both[1]}, or {uninstall}"
+                self._put_namespaced(key, self._items.pop(key))
+        self._put_namespaced(key, _Item(value, origin))
+
+    def _put_namespaced(self, key: tuple[str, ...], item: _Item) -> None:
+        name = f"{item.origin.package}/{key[-1]}"
+        self._items[(*key[:-1], name)] = item
+        if key[0] == "kernel":
+            item.value.name = name  # kernels are selected by this attribute
 
     def get(self, family: str, kind: str) -> Entry | None:
-        """The block of this family and kind, if there is one."""
+        """The block of this family and kind, if there is one.
+
+        Raises:
+            DuplicateError: Two packages have one.
+        """
         self.load()
+        if message := self._ambiguous.get(("block", family, kind)):
+            raise DuplicateError(message)
         item = self._items.get(("block", family, kind))
-        return None if item is None else Entry(*item)
+        return None if item is None else Entry(*item, kind)
 
     def entries(self, family: str | None = None) -> Iterator[Entry]:
         """All blocks, or those of a family, sorted by family and kind."""
         self.load()
-        for (sort, name, *_), item in sorted(self._items.items(), key=lambda pair: pair[0]):
+        for (sort, name, *rest), item in sorted(self._items.items(), key=lambda pair: pair[0]):
             if sort == "block" and family in (None, name):
-                yield Entry(*item)
+                yield Entry(*item, rest[-1])
 
     def kernels(self, op: str) -> list[Kernel]:
         """The kernels that plugins add to an op; the op itself has its own."""
@@ -246,8 +275,8 @@ class Catalogue:
 
     def unknown(self, families: list[str], kind: str) -> str:
         """The error message for an unknown kind: the family that has it, similar kinds, how to install it."""
-        valid = [entry.block.kind or "" for family in families for entry in self.entries(family)]
-        elsewhere = [entry.block.family_name for entry in self.entries() if entry.block.kind == kind]
+        valid = [entry.kind for family in families for entry in self.entries(family)]
+        elsewhere = [entry.block.family_name for entry in self.entries() if entry.kind == kind]
         fact = f"unknown {' or '.join(families)} {kind!r}"
         if elsewhere:
             return f"{fact}, which is a kind of {' and '.join(elsewhere)}; {nearest(kind, valid)}"

@@ -10,18 +10,31 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 
 from registry.errors import IncompatibleError, Problem, SpecValidationError, incompatible
 from registry.limits import data_problems
 from registry.messages import as_validation_error, in_plain_words, validation_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from pydantic import ModelWrapValidatorHandler
+
+
+WORDS = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 
 class Spec(BaseModel):
@@ -68,7 +81,8 @@ class Spec(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _plain_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        if problems := data_problems(data):
+        data, ambiguous = _renamed(cls.block.renamed_options, data)
+        if problems := data_problems(data) or ambiguous:
             raise as_validation_error(cls, problems)
         try:
             spec = handler(data)
@@ -153,6 +167,8 @@ class Block(metaclass=BlockType):
     """Whether the block has second derivatives, which gradient penalties need."""
     dead_parameters: ClassVar[tuple[str, ...]] = ()
     """Parameters that can be without effect, such as a bias before batch norm; kept for the state dicts of others."""
+    renamed_options: ClassVar[Mapping[str, str]] = {}
+    """By former name of an option, its name; specs that have the former name are read."""
     missing_context: ClassVar[Mapping[str, str]] = {}
     """By name of a context value: what an error message says that a block needs where the value is missing."""
     families: ClassVar[dict[str, type[Block]]] = {}
@@ -167,8 +183,9 @@ class Block(metaclass=BlockType):
             Block.families[family] = cls
             cls.family, cls.family_name = cls, family
         if kind is not None:
-            if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", kind):
-                raise TypeError(f"kind {kind!r} of {cls.__name__}: kinds are lower-case words joined by hyphens")
+            if not re.fullmatch(rf"({WORDS}/)?{WORDS}", kind):
+                fact = "kinds are lower-case words joined by hyphens, such as spiral or acme/spiral"
+                raise TypeError(f"kind {kind!r} of {cls.__name__}: {fact}")
             cls.kind = kind
             _derive_models(cls)
 
@@ -231,16 +248,35 @@ def _derive_models(cls: type[Block]) -> None:
         default = ... if parameter.default is parameter.empty else parameter.default
         target = options if parameter.kind is parameter.KEYWORD_ONLY else context
         target[name] = (hints[name], Field(default, description=docs[name]) if name in docs else default)
+    if strangers := {*cls.renamed_options.values()} - {*options} | {*cls.renamed_options} & {*options}:
+        raise TypeError(
+            f"{cls.__name__}.renamed_options: {', '.join(sorted(strangers))}; it maps former names to options"
+        )
     own: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     cls.options = tuple(options)
     cls.Context = create_model(
         "Context", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **own, **context
     )
-    options["kind"] = (Literal[cls.kind], cls.kind)
+    options["kind"] = (Annotated[Literal[cls.kind], WrapValidator(_kind), PlainSerializer(str)], cls.kind)
     cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
     for model in (cls.Context, cls.Spec):
         model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle looks the model up there
     cls.Spec.block = cls
+
+
+def _renamed(names: Mapping[str, str], data: Any) -> tuple[Any, list[Problem]]:
+    """Data with the present names of options, and the problem of each option that it has by both names."""
+    if not names or not isinstance(data, Mapping):
+        return data, []
+    twice = [old for old, new in names.items() if old in data and new in data]
+    problems = [Problem((old,), f"is the former name of {names[old]}, which is set too; omit {old}") for old in twice]
+    return {names.get(name, name): value for name, value in data.items()}, problems
+
+
+def _kind(value: Any, handler: Any) -> Any:
+    """A block's kind, which may have its package in front: `acme-blocks/spiral`."""
+    package, _, kind = value.rpartition("/") if isinstance(value, str) else ("", "", value)
+    return value if package and handler(kind) else handler(value)
 
 
 def parse_docstring(text: str | None) -> tuple[str, dict[str, str]]:

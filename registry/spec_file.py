@@ -5,42 +5,54 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from registry.catalogue import HOW_TO_GET, catalogue
+from registry.catalogue import HOW_TO_GET, PROJECT, catalogue
 from registry.errors import Problem, SpecValidationError
 from registry.limits import MAX_INTEGER, data_problems
 from registry.messages import validation_error
 from registry.plain_data import MAX_BYTES, parse
 from registry.slots import SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec
+from registry.text import excerpt
 
 
-def validate(data: Any, *families: type[Block], subject: str = "") -> Spec:
+def validate(data: Any, *families: type[Block], subject: str = "", plugins: Mapping[str, str] | None = None) -> Spec:
     """Validate a spec.
 
     Args:
         data: A mapping with `kind`, a kind alone, or a spec.
         families: The families that its block may belong to.
         subject: What the error message calls it, such as a file name.
+        plugins: Packages that it was made with, and their versions; by default its field `plugins`. A warning lists
+            those of which another version is installed.
 
     Raises:
         SpecValidationError: It is not valid; all problems are listed.
     """
+    if plugins is None:
+        listed = data.get("plugins") if isinstance(data, Mapping) else None
+        plugins = listed if isinstance(listed, Mapping) else {}
     if problems := data_problems(data):
         raise SpecValidationError(problems, subject)
     try:
-        return SlotOf(*_fitting(data, families)).validate(data)
-    except ValidationError as error:
-        translated = validation_error(error, subject).problems
-        raise SpecValidationError([_with_package(problem, data) for problem in translated], subject) from None
-    except ValueError as error:  # the slot refuses the top of the document
-        raise SpecValidationError([Problem((), str(error))], subject) from None
+        spec = SlotOf(*_fitting(data, families)).validate(data)
+    except ValueError as error:  # of pydantic, or of the slot at the top of the document
+        problems = [Problem((), str(error))]
+        if isinstance(error, ValidationError):
+            problems = list(validation_error(error, subject).problems)
+        problems = [_with_package(problem, plugins) for problem in problems]
+        raise SpecValidationError([*problems, *_other_versions(plugins)], subject) from None
+    if others := [each.message for each in _other_versions(plugins) if each.path[-1] != PROJECT]:
+        warnings.warn(f"{subject or spec.kind} was made {'; '.join(others)}", stacklevel=2)
+    return spec
 
 
 def read(path: str | Path, *families: type[Block]) -> Spec:
@@ -97,15 +109,15 @@ def schema(*families: type[Block]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for entry in catalogue.entries():
         block = entry.block
-        name = f"{block.family_name}.{block.kind}"
+        name = _definition(block.family_name, entry.kind)
         model = _with_references(block.Spec.model_json_schema())
         definitions |= model.pop("$defs", {})
         definitions[name] = model | {"title": name, "description": entry.summary, "required": _required(model)}
     for name in Block.families:
-        kinds = [entry.block.kind for entry in catalogue.entries(name)]
+        kinds = [entry.kind for entry in catalogue.entries(name)]
         definitions[name] = {
             "title": name,
-            "anyOf": [{"enum": kinds}, *({"$ref": f"#/$defs/{name}.{kind}"} for kind in kinds)],
+            "anyOf": [{"enum": kinds}, *({"$ref": f"#/$defs/{_definition(name, kind)}"} for kind in kinds)],
         }
     root = [{"$ref": f"#/$defs/{family.family_name}"} for family in families]
     return {
@@ -114,6 +126,11 @@ def schema(*families: type[Block]) -> dict[str, Any]:
         "anyOf": root,
         "$defs": definitions,
     }
+
+
+def _definition(family: str, kind: str) -> str:
+    """Name of a block's definition; in a reference, a slash would separate parts of a path."""
+    return f"{family}.{kind.replace('/', '.')}"
 
 
 def _with_references(part: Any) -> Any:
@@ -143,14 +160,27 @@ def _fitting(data: Any, families: tuple[type[Block], ...]) -> tuple[type[Block],
     return (max(matches, key=lambda pair: pair[0])[1],) if matches else families
 
 
-def _with_package(problem: Problem, data: Any) -> Problem:
-    """The problem of an unknown kind, with the packages that the document's `plugins` lists and that are missing."""
-    packages = data.get("plugins") if isinstance(data, Mapping) else None
-    if HOW_TO_GET not in problem.message or not isinstance(packages, Mapping):
+def _with_package(problem: Problem, plugins: Mapping[str, str]) -> Problem:
+    """The problem of an unknown kind, with the packages of `plugins` that are missing."""
+    missing = [name for name in plugins if _version(name) is None]
+    if HOW_TO_GET not in problem.message or not missing:
         return problem
-    installed = {entry.origin.package for entry in catalogue.entries()}
-    if not (missing := [name for name in packages if name not in installed]):
-        return problem
-    versions = " and ".join(f"{name} {packages[name]}" for name in missing)
+    versions = " and ".join(f"{name} {plugins[name]}" for name in missing)
     cure = f"(the document was made with {versions}, not installed here: pip install {' '.join(missing)})"
     return Problem(problem.path, problem.message.replace(HOW_TO_GET, cure))
+
+
+def _other_versions(plugins: Mapping[str, str]) -> Iterator[Problem]:
+    """The packages of which another version is installed."""
+    for name, version in plugins.items():
+        if (installed := _version(name)) is not None and installed != version:
+            made = f"{name} {excerpt(version, 30)}"
+            cure = f"for the same results: pip install {made.replace(' ', '==')}"
+            yield Problem(("plugins", name), f"with {made}, and {installed} is installed here; {cure}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None

@@ -69,7 +69,11 @@ class ConformanceItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         """What is wrong, what must hold, and the innermost line of the plugin's code; no traceback of the check."""
         error = excinfo.value
-        message = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        message = (
+            str(error).partition("\nassert ")[0]
+            if isinstance(error, AssertionError)
+            else f"{type(error).__name__}: {error}"
+        )
         rule = " ".join((self.check.function.__doc__ or "").split("\n\n")[0].split())
         frames = [each for each in excinfo.traceback if _top(each) not in NOT_OF_PLUGINS]
         place = f"\n  at {frames[-1].path}:{frames[-1].lineno + 1}" if frames else ""

@@ -366,7 +366,7 @@ def test_a_wrong_shape_is_reported_as_advice(number: int, axes: int, advice: str
     shapes = [check for check in checks(wider) if check.function.__name__ == "gives_the_promised_shapes"]
     with pytest.raises(AssertionError) as failure:
         shapes[number]()
-    assert str(failure.value) == advice
+    assert str(failure.value).splitlines()[0] == advice
 
 
 def test_every_family_has_a_harness() -> None:

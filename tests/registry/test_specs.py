@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import PositiveInt
 
 from blocks.families import Attention, Layer
 from registry import IncompatibleError, Slot, SpecValidationError, collecting
@@ -119,6 +120,51 @@ def test_inspect_and_help_show_the_parameters_of_init() -> None:
         pydoc.render_doc(ToyAttention)
     )
     assert list(inspect.signature(ToyAttention(8, 4)).parameters) == ["args", "kwargs"]  # that of nn.Module.__call__
+
+
+def test_a_renamed_option_is_read_by_its_former_name() -> None:
+    class Renamed(Attention, kind="renamed"):
+        """Has an option that was called heads.
+
+        Args:
+            num_heads: Number of heads.
+        """
+
+        renamed_options = {"heads": "num_heads"}
+
+        def __init__(self, *, num_heads: PositiveInt = 4) -> None:
+            super().__init__()
+
+    assert Renamed.Spec(heads=2) == Renamed.Spec(num_heads=2)
+    assert Renamed(heads=2).spec.to_dict() == {"kind": "renamed", "num_heads": 2}
+    with installed(Renamed):
+        assert validate({"kind": "renamed", "heads": 2}, Attention).num_heads == 2
+        with pytest.raises(
+            SpecValidationError, match="heads   is the former name of num_heads, which is set too; omit heads"
+        ):
+            validate({"kind": "renamed", "heads": 2, "num_heads": 2}, Attention)
+    with pytest.raises(TypeError, match="renamed_options: dim; it maps former names to options"):
+        type("Wrong", (Renamed,), {"renamed_options": {"size": "dim"}}, kind="wrong")
+
+
+def test_another_version_of_a_package_is_a_warning_and_part_of_errors() -> None:
+    made_with = {"pluggy": "0.1", "no-such-package": "1.0"}
+    with (
+        installed(ToyAttention),
+        pytest.warns(
+            match="mine.yaml was made with pluggy 0.1, and .* here; for the same results: pip install pluggy==0.1"
+        ),
+    ):
+        validate({"kind": "toy-attention"}, Attention, subject="mine.yaml", plugins=made_with)
+    with installed(ToyAttention), pytest.raises(SpecValidationError) as error:
+        validate({"kind": "no-such-kind"}, Attention, plugins=made_with)
+    kind, version = error.value.problems
+    assert (
+        "(the document was made with no-such-package 1.0, not installed here: pip install no-such-package)"
+        in kind.message
+    )
+    assert version.location == "plugins.pluggy"
+    assert version.message.startswith("with pluggy 0.1, and ")
 
 
 def test_all_invalid_options_are_reported_at_once_with_paths_and_cures() -> None:

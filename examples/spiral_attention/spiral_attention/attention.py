@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blocks.common.computed_buffer import computed_buffer
 from blocks.common.linear import linear
+from blocks.common.shapes import check_nhwc, check_resolution
 from blocks.families import Attention, Resolution
 from registry import incompatible
 
@@ -50,12 +51,14 @@ class SpiralAttention(Attention, kind="spiral"):
         super().__init__()
         if dim % num_heads:
             raise incompatible("num_heads", f"{dim} channels do not split evenly over {num_heads} heads")
-        self.num_heads = num_heads
+        self.dim, self.resolution, self.num_heads = dim, resolution, num_heads
         self.qkv = linear(dim, 3 * dim, equalized=equalized)
         self.proj = linear(dim, dim, equalized=equalized)
         computed_buffer(self, "points", spiral_points, resolution, num_heads, num_points, reach)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        check_nhwc(self, x, self.dim)
+        check_resolution(self, x.shape[1], x.shape[2], self.resolution)
         q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         heads, points = torch.arange(self.num_heads, device=x.device)[:, None, None], self.points.clamp(min=0)
         keys, values = k[:, heads, points], v[:, heads, points]  # batch head pixel point head_dim
