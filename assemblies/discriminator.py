@@ -45,6 +45,8 @@ class Discriminator(Block, nn.Module, family="discriminator"):
 class LayeredDiscriminator(Discriminator, kind="layered"):
     """A list of steps: a stem first, then layers and optionally more stems, and one or more heads.
 
+    With `checkpoint`, in training mode, the backward pass recomputes the activations of the steps.
+
     Args:
         resolution: Height and width of the images, in pixels.
         image_channels: Channels of the images.
@@ -66,6 +68,8 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
             }
         },
     )
+
+    checkpoint: bool = False
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class LayeredDiscriminator(Discriminator, kind="layered"):
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b ..."]:
         state = DiscriminatorState(image, c)
+        state.checkpoint = self.checkpoint and self.training
         for block in self.steps:
             state.advance(block)
         assert state.logits is not None
@@ -141,14 +146,14 @@ class DiscriminatorState(ForwardState):
 
     def advance(self, block: nn.Module) -> None:
         if isinstance(block, Stem):
-            self.features, self.image = block(self.features, self.image)
+            self.features, self.image = self.run(block, self.features, self.image)
         elif isinstance(block, Head):
-            logits = block(self.features, self.c)
+            logits = self.run(block, self.features, self.c)
             if self.logits is not None:
                 logits = torch.cat([self.logits.flatten(1), logits.flatten(1)], dim=1)
             self.logits = logits
         elif not isinstance(block, Projector):  # a side branch, see `projected_tokens`
-            self.features = block(self.features, None)
+            self.features = self.run(block, self.features, None)
 
 
 def discriminator_context(generator: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from assemblies.discriminator import Discriminator, LayeredDiscriminator, discri
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.limits import check_shapes
 from assemblies.trace import Trace, build_on_meta
-from assemblies.training_options import EMA, Adam, Keep, Trainable, TrainableParts
+from assemblies.training_options import EMA, Adam, Checkpoint, CheckpointLists, Keep, Trainable, TrainableParts
 from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Projector, Regularizer
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
@@ -40,6 +40,8 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         generator_optimizer: Adam of the generator.
         discriminator_optimizer: Adam of the discriminator.
         ema: Averaging of the generator's weights.
+        checkpoint: Activation checkpointing: lists of steps whose activations the backward pass computes again; true
+            for those of both networks.
         batch_size: Images per training step.
         kimg: Length of the training, in thousands of real images.
         flip: Whether half of the real images are mirrored, others in each epoch.
@@ -74,6 +76,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         generator_optimizer: Adam = Adam(),  # noqa: B008
         discriminator_optimizer: Adam = Adam(),  # noqa: B008
         ema: EMA = EMA(),  # noqa: B008
+        checkpoint: CheckpointLists = Checkpoint(),  # noqa: B008
         batch_size: PositiveInt = 32,
         kimg: PositiveFloat = 1000.0,
         flip: bool = False,
@@ -87,6 +90,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         problems = [problem for trace in traces.values() for problem in trace.problems]
         problems += _training_problems(style_mixing, freeze_d, generator, discriminator, traces)
         problems += trainable.problems_with(generator)  # type: ignore[arg-type]
+        problems += checkpoint.problems_with(generator, discriminator)  # type: ignore[arg-type]
         if problems:
             raise IncompatibleError(problems)
         self.generator: Generator = self.fill("generator", generator)
@@ -94,6 +98,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         context = discriminator_context(self.generator)
         self.discriminator: Discriminator = self.fill("discriminator", discriminator, **context)
         self.discriminator.freeze(freeze_d)
+        checkpoint.apply(self.generator, self.discriminator)
         self.loss: Loss = self.fill("loss", loss)
         self.regularizers = nn.ModuleList(
             self.fill(f"regularizers.{index}", regularizer, **_regularizer_context(generator, discriminator, traces))
@@ -137,6 +142,7 @@ def check(
         problems = [problem for trace in traces.values() for problem in trace.problems]
         problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.generator, spec.discriminator, traces)
         problems += spec.trainable.problems_with(spec.generator)
+        problems += spec.checkpoint.problems_with(spec.generator, spec.discriminator)
         problems += _part_problems(spec, traces)
     elif issubclass(spec.block, Generator):
         traces = {"generator": spec.block.trace(spec)}

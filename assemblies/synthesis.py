@@ -21,8 +21,11 @@ from registry import Problem, Spec, build_at, incompatible
 class Synthesis(nn.ModuleList):
     """The steps of a generator: ws [B,num_ws,w_dim] -> image [B,K,H,W].
 
-    With `multi_level`, in training mode, the images of all image heads side by side: [B,nK,H,W].
+    With `multi_level`, in training mode, the images of all image heads side by side: [B,nK,H,W]. With `checkpoint`, in
+    training mode, the backward pass recomputes the activations of the steps.
     """
+
+    checkpoint: bool = False
 
     def __init__(self, steps: tuple[Step, ...], *, multi_level: bool = False) -> None:
         super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
@@ -40,6 +43,7 @@ class Synthesis(nn.ModuleList):
     def levels(self, ws: Float[Tensor, "b n s"]) -> list[Float[Tensor, "b k h w"]]:
         """The image after each image head: the sum so far."""
         state, levels = GeneratorState(), []
+        state.checkpoint = self.checkpoint and self.training
         for block, styles in zip(self, self.schedule, strict=True):
             state.ws = ws[:, styles]
             state.advance(block)
@@ -66,11 +70,11 @@ class GeneratorState(ForwardState):
 
     def advance(self, block: nn.Module) -> None:
         if isinstance(block, SynthesisInput):
-            self.features = block(self.ws)
+            self.features = self.run(block, self.ws)
         elif isinstance(block, ImageHead):
-            self.image = block(self.features, self.ws, self.image)
+            self.image = self.run(block, self.features, self.ws, self.image)
         else:
-            self.features = block(self.features, self.ws)
+            self.features = self.run(block, self.features, self.ws)
 
 
 class _TracingState(GeneratorState):

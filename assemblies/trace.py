@@ -6,10 +6,12 @@ This yields every shape, every parameter count and all problems at once; no bloc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies.limits import check_parameters, check_shapes
@@ -22,8 +24,9 @@ from registry import (
     SpecValidationError,
     build_at,
     collecting,
+    second_order,
 )
-from registry.kernels import counting
+from registry.kernels import counting, wants_second_order
 from registry.text import excerpt
 
 Shape: TypeAlias = tuple[int, ...]
@@ -95,9 +98,12 @@ def trace_once(specs: Sequence[Spec], context: tuple[Any, ...], trace: Callable[
 class ForwardState:
     """The values that a list of steps passes on, in a trace and in `forward`: features, image, logits.
 
-    A subclass implements `context`, the context of the next step's block, and `advance`, which runs that block.
+    A subclass implements `context`, the context of the next step's block, and `advance`, which runs that block. With
+    `checkpoint` the backward pass recomputes the activations of each step from its inputs, with the same random
+    numbers: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
     """
 
+    checkpoint: bool = False
     features: torch.Tensor | None = None
     image: torch.Tensor | None = None
     logits: torch.Tensor | None = None
@@ -107,6 +113,18 @@ class ForwardState:
 
     def advance(self, block: nn.Module) -> None:
         raise NotImplementedError
+
+    def run(self, block: nn.Module, *inputs: torch.Tensor | None) -> Any:
+        """The outputs of a step's block."""
+        if not (self.checkpoint and torch.is_grad_enabled()):
+            return block(*inputs)
+        with_second_derivatives = wants_second_order()
+
+        def call(*inputs: torch.Tensor | None) -> Any:
+            with second_order() if with_second_derivatives else nullcontext():  # the backward pass may be outside of it
+                return block(*inputs)
+
+        return checkpoint(call, *inputs, use_reentrant=False)
 
     def feature_context(self) -> dict[str, Any]:
         """The part of the context that the features determine."""

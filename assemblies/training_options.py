@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
+from assemblies.discriminator import Discriminator
 from assemblies.generator import Generator
-from blocks.families import ImageHead, Scheduled, ScheduledIn
+from blocks.families import ImageHead, Scheduled, ScheduledIn, WeightNorm
 from registry import Problem, Spec
 
 Beta = Annotated[Scheduled, ScheduledIn(ge=0, lt=1)]
@@ -76,6 +77,44 @@ class EMA(BaseModel):
     ] = ()
     snapshot_kimg: Annotated[PositiveFloat, Field(description="Thousands of images between their snapshots.")] = 8.0
     snapshots: Annotated[int, Field(ge=2, le=1000, description="Most snapshots; then every second one goes.")] = 32
+
+
+class Checkpoint(BaseModel):
+    """Lists of steps whose activations the backward pass computes again: less memory, one more forward pass.
+
+    Chen et al. 2016, https://arxiv.org/abs/1604.06174. Gradients are the same bit for bit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generator: Annotated[bool, Field(description="The generator's synthesis.")] = False
+    discriminator: Annotated[bool, Field(description="The discriminator's steps.")] = False
+
+    def problems_with(self, generator: Spec, discriminator: Spec) -> list[Problem]:
+        """Networks whose activations cannot be computed again."""
+        problems = []
+        for name, spec, steps in (("generator", generator, "synthesis"), ("discriminator", discriminator, "steps")):
+            if not getattr(self, name):
+                continue
+            norm = getattr(spec, "weight_norm", None)
+            if not hasattr(spec, steps):
+                fact = f"a {name} of kind {spec.kind} has no list of steps; set it to false"
+                problems.append(Problem(("checkpoint", name), fact))
+            elif norm is not None and norm.block.converge is not WeightNorm.converge:
+                fact = f"{norm.kind} changes its vectors in each pass, so a pass cannot be repeated; set it to false"
+                problems.append(Problem(("checkpoint", name), fact))
+        return problems
+
+    def apply(self, generator: Generator, discriminator: Discriminator) -> None:
+        """Set the option of both networks."""
+        for network, chosen in ((generator.synthesis, self.generator), (discriminator, self.discriminator)):
+            if chosen:
+                network.checkpoint = True  # type: ignore[assignment]
+
+
+CheckpointLists = Annotated[
+    Checkpoint, BeforeValidator(lambda v: {"generator": v, "discriminator": v} if isinstance(v, bool) else v)
+]
 
 
 class Keep(BaseModel):

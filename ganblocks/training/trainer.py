@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
 from blocks.families import Batch, Networks
-from ganblocks.errors import RunError
 from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
@@ -24,7 +23,7 @@ from ganblocks.training.logs.schedules import schedules_of
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
 from ganblocks.training.step.augmentation import augmentation, augmentations
 from ganblocks.training.step.compilation import compiled
-from ganblocks.training.step.graphs import StepGraphs, host_numbers
+from ganblocks.training.step.graphs import StepGraphs, check_capturable, host_numbers
 from ganblocks.training.step.micro_batches import MicroBatches, PhaseLosses, observed_logits
 from ganblocks.training.step.non_finite import NonFiniteSteps
 from registry import Spec, second_order
@@ -115,6 +114,8 @@ class Trainer:
         (self.graphs or self.optimize)(real, c, tokens, pixels)
         buffers = self.generator.mapping.buffers()  # mean styles
         self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
+        buffers = self.generator.mapping.buffers()  # mean styles
+        self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
         ema.update(self.generator_ema, self.generator, beta)
         self.step += 1
@@ -131,12 +132,7 @@ class Trainer:
 
     def step_graphs(self) -> StepGraphs:
         """Graphs of `optimize`."""
-        if self.distributed.device.type != "cuda":
-            raise RunError(f"--cuda-graphs needs a CUDA device, not {self.distributed.device.type}")
-        if self.distributed.shard.world > 1:
-            raise RunError("--cuda-graphs: gradients are exchanged between processes; train in one process")
-        if self.spec.style_mixing:
-            raise RunError("--cuda-graphs: style mixing is drawn in each step; set style_mixing to 0")
+        check_capturable(self.spec, self.distributed.device, self.distributed.shard.world)
         return StepGraphs(self.optimize, self.host_state, self.distributed.device)
 
     def host_state(self) -> Hashable:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks.errors import RunError
+from registry import Spec
 
 WARM_UP = 3  # uncaptured steps before a capture: libraries allocate, kernels are compiled and chosen
 MAX_GRAPHS = 16
@@ -78,6 +79,22 @@ class StepGraphs:
             reason = str(error).splitlines()[0]
             raise RunError(f"--cuda-graphs: a step cannot be captured: {reason}; train without it") from error
         return graph
+
+
+def check_capturable(spec: Spec, device: torch.device, processes: int) -> None:
+    """Check that the steps of a document can be captured.
+
+    Raises:
+        RunError: They cannot.
+    """
+    if device.type != "cuda":
+        raise RunError(f"--cuda-graphs needs a CUDA device, not {device.type}")
+    if processes > 1:
+        raise RunError("--cuda-graphs: gradients are exchanged between processes; train in one process")
+    if spec.checkpoint.generator or spec.checkpoint.discriminator:
+        raise RunError("--cuda-graphs: checkpointing restores random numbers in each step; set checkpoint to false")
+    if spec.style_mixing:
+        raise RunError("--cuda-graphs: style mixing is drawn in each step; set style_mixing to 0")
 
 
 def host_numbers(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:
