@@ -40,7 +40,8 @@ def build_app() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name, epilog=getattr(command, "epilog", None))(command)
+            options = {each: getattr(command, each, None) for each in ("cls", "epilog")}
+            app.command(name, **options)(command)
     return app
 
 

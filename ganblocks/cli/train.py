@@ -6,14 +6,25 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, Settings, examples, takes_options
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 from registry.text import printable
+
+
+class ResumesIfPossible(TyperCommand):
+    """A command whose flag `--resume` may be followed by the word `auto`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for index in range(len(args) - 1, 0, -1):
+            if args[index - 1 : index + 1] == ["--resume", "auto"]:
+                args[index - 1 : index + 1] = ["--resume-auto"]
+        return super().parse_args(ctx, ["--resume-auto" if each == "--resume=auto" else each for each in args])
 
 
 @examples(
@@ -32,6 +43,7 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.", metavar="FOLDER", rich_help_panel=OUTPUT)] = Path("run"),
     settings: Settings = None,
+    resume_auto: Annotated[bool, typer.Option("--resume-auto", hidden=True)] = False,
     *,
     options: TrainOptions,
 ) -> None:
@@ -45,6 +57,8 @@ def train(
     if settings and spec is None:
         raise UsageError("--set changes the document of a new run: give its SPEC too; a resumed run keeps its document")
     document = read(spec, GAN, MultiStage, settings=settings) if settings and spec else spec
+    if resume_auto:
+        options = options.of(options, {"resume": "auto"})
     try:
         run = train(document, data, out, options=options)
     except Interrupted as error:  # here, because typer does not print its message
@@ -56,6 +70,9 @@ def train(
     if not options.quiet:
         folder = shlex.quote(str(run.folder))
         typer.echo(f"done: {run.folder / 'model.safetensors'}; make images with: ganblocks sample {folder}")
+
+
+train.cls = ResumesIfPossible  # type: ignore[attr-defined]
 
 
 @examples(

@@ -49,10 +49,10 @@ def batches_of_workers(loader: DataLoader[Any], stopped: Callable[[], bool]) -> 
 def keep_running() -> None:
     """Let a worker ignore the signals that reach all processes of a training, which ends its workers itself.
 
-    Only the first SIGTERM and SIGHUP are ignored, so that a worker without a training can be ended.
+    Only the first SIGTERM, SIGHUP and SIGUSR1 are ignored, so that a worker without a training can be ended.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda signum, _frame: signal.signal(signum, signal.SIG_DFL))
 
 

@@ -6,6 +6,7 @@ does not support. Gradients are averaged explicitly instead, all of a network in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -64,24 +65,52 @@ class DistributedContext:
         return mixed_precision.tf32(enabled and self.precision == "tf32", self.device)
 
     def all_reduce_mean(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes."""
+        """Replace each tensor by its mean over all processes, all in one exchange."""
         if self.shard.world == 1 or not tensors:
             return
-        flat = self.accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduction="mean")
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with self.exchange():
+            distributed.all_reduce(flat)
+        flat /= self.shard.world
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def means(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The means of numbers over all processes, which have the same names in each."""
+        if self.shard.world == 1 or not values:
+            return dict(values)
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
+        with self.exchange():
+            distributed.all_reduce(total, group=self.host_group)
+        return dict(zip(values, (total / self.shard.world).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is true in any process."""
         if self.shard.world == 1:
             return flag
         count = torch.tensor(int(flag))
-        distributed.all_reduce(count, group=self.host_group)
+        with self.exchange():
+            distributed.all_reduce(count, group=self.host_group)
         return bool(count)
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
-        self.accelerator.wait_for_everyone()
+        with self.exchange():
+            self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """A context in which a connection that another process has closed, since it died, is a RunError."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            if not any(word in reason.lower() for word in ("connection", "peer", "nccl", "socket", "timed out")):
+                raise
+            raise RunError(
+                f"process {self.shard.rank} of {self.shard.world} has lost another one, which printed why, unless it "
+                f"was killed ({reason}). The last checkpoint is kept: continue with --resume"
+            ) from error
 
 
 def _accelerator(precision: Precision | None, on_cpu: bool) -> Accelerator:

@@ -212,7 +212,7 @@ class TrainingLoop:
     def tick(self) -> None:
         """Log the means since the last log line, and the optimizer steps that were skipped."""
         trainer = self.trainer
-        means, non_finite = trainer.losses.read(), trainer.non_finite.read()
+        means, non_finite = self.distributed.means(trainer.losses.read()), trainer.non_finite.read()
         self.log.tick(
             trainer.images,
             trainer.step,

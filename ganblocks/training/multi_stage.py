@@ -68,4 +68,5 @@ def _options_of(first: RunRecord, options: TrainOptions) -> dict[str, object]:
     """Options that a later stage has in common with the first one."""
     settings = fixed_settings(options, first)
     names = ("seed", "precision", "compile", "cuda_graphs", "deterministic")
-    return {name: settings[name] for name in names} | document_overrides(options, first)
+    same = {name: settings[name] for name in names} | {"micro_batch": options.micro_batch or first.micro_batch}
+    return same | document_overrides(options, first)

@@ -29,11 +29,20 @@ class TrainOptions(Options):
     kimg: Annotated[
         float | None, Field(gt=0, description="Length in thousands of images."), Flag(LENGTH, default="document")
     ] = None
-    resume: Annotated[bool, Field(description="Continue the run in --out."), Flag(LENGTH)] = False
+    resume: Annotated[
+        bool | Literal["auto"],
+        Field(description="Continue the run; auto: if there is one."),
+        Flag(LENGTH, names=("--resume",), metavar="[auto]", type=bool, default=""),
+    ] = False
     batch_size: Annotated[
         int | None,
         Field(ge=1, description="Images per step."),
         Flag(OPTIMISATION, default="document"),
+    ] = None
+    micro_batch: Annotated[
+        int | None,
+        Field(ge=1, description="Images of a process per pass."),
+        Flag(OPTIMISATION),
     ] = None
     seed: Annotated[int | None, Field(ge=0, description="Random seed."), Flag(OPTIMISATION, default="0")] = None
     init_generator: Annotated[

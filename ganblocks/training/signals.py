@@ -8,11 +8,11 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: of a batch system, before its limit
 
 
 class StopSignal:
-    """A context that stores the first SIGINT, SIGTERM or SIGHUP in `signum`; a second one acts as usual.
+    """A context that stores the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 in `signum`; a second one acts as usual.
 
     Args:
         merge_seconds: Signals that arrive so soon after the first one are the same stop: a launcher of several

@@ -92,13 +92,16 @@ def train_gan(
             fingerprint=images.fingerprint,
             data_license=images.license,
             processes=distributed.shard.world,
+            micro_batch=options.micro_batch or (record.micro_batch if record else None),
             device=distributed.device.type,
             overrides=replaced,
         )
         seed_step(identity.seed, -1)
         # a run that began with CUDA graphs can continue without a CUDA device, unless the option is repeated
         graphs = identity.cuda_graphs and (options.cuda_graphs or distributed.device.type == "cuda")
-        trainer = Trainer(document, distributed, compile=identity.compile, cuda_graphs=graphs)
+        trainer = Trainer(
+            document, distributed, compile=identity.compile, cuda_graphs=graphs, micro_batch=identity.micro_batch
+        )
         if folder.checkpoint.exists():
             load_checkpoint(folder.checkpoint, trainer)
         else:

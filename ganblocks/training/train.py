@@ -43,10 +43,13 @@ def train(
         RunError: The run folder cannot be used, options contradict the run that is resumed, or the disk is full.
         DataError: The data cannot be used.
         DivergedError: Gradients are no longer finite.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
+        Interrupted: SIGINT, SIGTERM, SIGHUP or SIGUSR1 came; the state is saved.
     """
     out = Path(out)
-    document = _document(spec, out, resume=options.resume)
+    if options.resume == "auto":
+        resume = RunFolder(out).holds_run() or (out / multi_stage.DOCUMENT).is_file()
+        options = TrainOptions.of(options, {"resume": resume})
+    document = _document(spec, out, resume=bool(options.resume))
     if issubclass(document.block, MultiStage):
         return multi_stage.train_stages(document, data, out, options)
     subject = str(spec) if isinstance(spec, str | Path) else "The spec"

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
+from tests import tiny
 from tests.training.conftest import (
     ROOT,
     checkpoint_metadata,
     different_tensors,
     log_records,
+    new_trainer,
+    real_images,
+    run,
     wait_until,
 )
+from tests.training.test_micro_batches import ADA, document, gradients, largest_difference
 
 GAN = """
 import os
@@ -59,14 +70,52 @@ destroy_process_group()
 """
 
 
-def launch(folder, script, *arguments):
-    """Two processes that run a script."""
+GRADIENTS = """
+import json
+from safetensors.torch import save_file
+from ganblocks.training.distributed import destroy_process_group
+from tests.training.test_distributed import whole_batch
+from tests.training.test_micro_batches import gradients
+
+for micro_batch in (None, 3):
+    trainer, real = whole_batch(micro_batch)
+    rank, size = trainer.distributed.shard.rank, trainer.batch_size
+    values, buffers = gradients(trainer, real[rank * size :][:size], total=8, offset=rank * size)
+    losses = trainer.distributed.means(trainer.losses.read())
+    if rank == 0:
+        tensors = {key: value.contiguous() for key, value in (values | buffers).items()}
+        save_file(tensors, f"{micro_batch}.safetensors", metadata={"losses": json.dumps(losses)})
+destroy_process_group()
+"""
+
+
+def whole_batch(micro_batch):
+    """A trainer with regularizers of all kinds, and eight images."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        regularizers = ["lecam", "bcr", "approximate-r1", "gradient-penalty", {"kind": "r1", "every": 2}]
+        regularizers.append({"kind": "path-length", "batch_shrink": 1, "every": 2})
+        spec = document(regularizers=regularizers, augment=ADA, loss="relativistic", style_mixing=0.9)
+        torch.manual_seed(1)
+        return new_trainer(spec, micro_batch=micro_batch), real_images(8)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def launch(folder, script, *arguments, processes=2, options=()):
+    """Processes that run a script, or the command with arguments if it is None."""
     path = folder / "script.py"
-    path.write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(path)]
+    path.write_text(script or "from ganblocks.cli.app import main; main()")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *map(str, arguments)], cwd=folder, env=environment, **pipes)
+    return subprocess.Popen(
+        [*command, *options, str(path), *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        **pipes,
+    )
 
 
 def finish(process):
@@ -80,6 +129,10 @@ def test_two_processes_train_one_network(tmp_path):
     records = log_records(tmp_path / "run")
     assert records[0]["processes"] == 2
     assert [record["images"] for record in records if record["event"] == "tick"] == [16, 32, 48]
+    run(None, tmp_path / "run", steps=8, resume=True, data=None)  # on one process
+    metadata = checkpoint_metadata(tmp_path / "run")
+    assert (metadata["processes"], metadata["images"]) == (1, 64)
+    assert any("processes 2, it continues with 1" in str(each.get("message")) for each in log_records(tmp_path / "run"))
 
 
 @pytest.mark.slow
@@ -98,3 +151,52 @@ def test_two_processes_stop_at_the_same_step_and_resume_bit_for_bit(tmp_path):
     finish(launch(tmp_path, GAN + STOP, "parts", kimg))
     finish(launch(tmp_path, GAN + STOP, "whole", kimg))
     assert different_tensors(tmp_path / "parts", tmp_path / "whole") == []
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path):
+    finish(launch(tmp_path, GRADIENTS))
+    trainer, real = whole_batch(None)
+    values, buffers = gradients(trainer, real)
+    assert len(values) > 100
+    expected = trainer.losses.read()
+    for micro_batch in (None, 3):
+        path = tmp_path / f"{micro_batch}.safetensors"
+        assert largest_difference(load_file(path), values | buffers) < 1e-5
+        with safe_open(path, framework="pt") as file:
+            assert json.loads(file.metadata()["losses"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="it takes a minute; set GANBLOCKS_FULL=1")
+def test_a_run_of_four_processes_continues_on_two(tmp_path):
+    for processes, kimg in ((4, 0.016), (2, 0.032)):
+        finish(launch(tmp_path, GAN + STOP, "run", kimg, processes=processes))
+        metadata = checkpoint_metadata(tmp_path / "run")
+        assert (metadata["processes"], metadata["images"]) == (processes, round(kimg * 1000))
+
+
+def kill_a_worker(process, folder):
+    """Kill the process of the highest rank after the first checkpoint."""
+    wait_until((folder / "checkpoint.safetensors").exists, process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_run_and_a_restart_continues_it(tmp_path):
+    (tmp_path / "gan.yaml").write_text(json.dumps(tiny.gan(kimg=0.2)))
+    options = ["--log-every-kimg", 0.016, "--save-every-seconds", 0, "--device", "cpu", "--quiet"]
+    command = ["train", "gan.yaml", "--data", "digits", "--out", "run", "--resume", "auto", *options]
+    process = launch(tmp_path, None, *command, options=["--max-restarts", "1"])
+    kill_a_worker(process, tmp_path / "run")
+    killed = time.monotonic()
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-3000:]
+    assert time.monotonic() - killed < 60
+    assert re.search(r"process 0 of 2 has lost another one, .* continue with --resume", errors), errors[-3000:]
+    assert checkpoint_metadata(tmp_path / "run")["images"] == 200
+    events = [record["event"] for record in log_records(tmp_path / "run")]
+    assert "resumed" in events
+    assert events[-1] == "finished"
+    assert not (tmp_path / "run" / "run.lock").exists()

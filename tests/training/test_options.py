@@ -51,7 +51,7 @@ def test_the_help_fits_a_screen_and_is_grouped():
 
 def test_every_option_is_recorded_or_repeated_to_resume():
     options = {*TrainOptions.model_fields} - {"resume", "command"}
-    assert options == {*NOT_RECORDED, *DEFAULTS, *IN_DOCUMENT}
+    assert options == {*NOT_RECORDED, *DEFAULTS, *IN_DOCUMENT, "micro_batch"}
 
 
 def test_wrong_options_are_listed_together():

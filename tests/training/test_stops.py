@@ -29,7 +29,7 @@ from tests.training.conftest import (
     write_images,
 )
 
-STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 FROM_FILES = (  # the command, with worker processes for small data sets too
     "from ganblocks.data import sources; sources.open_data.__kwdefaults__['in_memory'] = 0; "
     "from ganblocks.cli.app import main; main()"

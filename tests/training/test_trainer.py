@@ -14,6 +14,7 @@ from ganblocks.data.digits import digits
 from ganblocks.errors import DivergedError
 from ganblocks.pixels import from_bytes
 from ganblocks.training import trainer as trainer_module
+from ganblocks.training.step.micro_batches import PhaseLosses
 from registry import IncompatibleError
 from tests import tiny
 from tests.training.conftest import log_records, new_trainer, real_images, run
@@ -138,14 +139,14 @@ def test_a_lazy_regularizer_is_weighted_by_its_interval(trainer):
     discriminator.adam.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))
     assert [len(discriminator.due_at(step)) for step in range(5)] == [1, 0, 1, 0, 1]
     with discriminator.trainable():
-        trainer.optimizer_step(discriminator, {"some": parameter.sum()}, weight=regularizer.every)
+        trainer.backward(PhaseLosses({"some": parameter.sum()}, {}), regularizer.every)
+        trainer.optimizer_step(discriminator, {})
     assert torch.equal(gradients[0], torch.full_like(parameter, 2.0))
-    weights = []
-    trainer.optimizer_step = lambda _optimizer, _losses, weight=1.0, clip_norm=None: (
-        weights.append(weight) or torch.ones(())
-    )
+    factors = []
+    trainer.backward = lambda _losses, factor: factors.append(factor)
+    trainer.optimizer_step = lambda *_, **__: torch.ones(())
     trainer.train_step(real_images(), None)
-    assert weights == [1.0, 2, 1.0]
+    assert factors == [1.0, 2.0, 1.0]
 
 
 def test_the_augmentation_receives_the_number_of_images_and_the_sign_of_real_logits():

@@ -48,6 +48,7 @@ class RunIdentity(BaseModel):
         fingerprint: Hash over the data set.
         data_license: Licence and attribution of the data set.
         processes: Number of processes.
+        micro_batch: Images of a process in one pass; None for all of a step.
         device: Type of the device.
         overrides: Values of the document that options replaced.
     """
@@ -66,6 +67,7 @@ class RunIdentity(BaseModel):
     fingerprint: str
     data_license: str = ""
     processes: PositiveInt
+    micro_batch: PositiveInt | None = None
     device: str
     overrides: dict[str, Any] = {}
 
@@ -170,6 +172,7 @@ def environment_changes(record: RunRecord, identity: RunIdentity) -> list[str]:
     torch_version = versions()["torch"]
     pairs = [
         ("processes", record.processes, identity.processes),
+        ("micro-batches of", record.micro_batch or "all images", identity.micro_batch or "all images"),
         ("device", record.device, identity.device),
         ("torch", record.versions.get("torch", torch_version), torch_version),
     ]

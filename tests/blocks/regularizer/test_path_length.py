@@ -50,7 +50,8 @@ def test_the_penalty_is_the_squared_distance_from_the_running_mean() -> None:
 def test_batch_shrink_uses_the_first_part_of_the_batch(shrink: int, num_used: int) -> None:
     generator, z = LinearGenerator(), images(6).flatten(1)
     penalty = PathLength(batch_shrink=shrink, weight=3.0).double()
-    value = penalty(Networks(generator, Linear(), nn.Identity()), Batch(z=z, c=torch.zeros_like(z)))
+    batch = penalty.select(Batch(z=z, c=torch.zeros_like(z)))
+    value = penalty(Networks(generator, Linear(), nn.Identity()), batch)
     assert generator.mapped == num_used
     assert torch.autograd.grad(value, generator.k)[0].abs().min() > 0
 
