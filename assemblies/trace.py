@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from assemblies.calls_inside import ShapeChangedError, calls_inside
 from assemblies.limits import check_parameters, check_shapes
 from blocks.families import Layer
 from registry import (
@@ -222,12 +223,15 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
         IncompatibleError: `block` failed.
     """
     block.requires_grad_(False)  # the counter's hooks fail at an output that is a parameter itself
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, calls_inside(block) as calls:
         try:
             output = run()
+        except ShapeChangedError as error:
+            raise IncompatibleError([problem.under(*path) for problem in error.problems]) from None
         except FAILURES as error:
-            fact = f"{type(block).__name__} cannot run here: {_reason(error)}"
-            raise IncompatibleError([Problem(path, fact)]) from error
+            slot, innermost = calls.innermost() or ((), block)
+            fact = f"{type(innermost).__name__} cannot run here: {_reason(error)}"
+            raise IncompatibleError([Problem((*path, *slot), fact)]) from error
     return output, counter.get_total_flops() // 2
 
 

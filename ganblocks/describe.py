@@ -11,7 +11,7 @@ from ganblocks.errors import UsageError
 from registry import Block, Entry, Spec, catalogue
 from registry.errors import nearest
 from registry.slots import SLOT_MARKER
-from registry.spec import parse_docstring
+from registry.text import parse_docstring
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "< {}", "maximum": "<= {}"}
 

@@ -20,7 +20,7 @@ import pluggy
 
 from registry import hookspecs
 from registry.errors import nearest
-from registry.spec import parse_docstring
+from registry.text import parse_docstring
 
 if TYPE_CHECKING:
     from registry.hookspecs import CheckpointImporter, PrepareDataSet
@@ -158,7 +158,8 @@ class Catalogue:
             both = [each for each in self._items if each[:-1] == key[:-1] and each[-1].partition("/")[2] == key[-1]]
             if len(both) < 2:
                 del self._ambiguous[key]
-                self._items |= {key: self._items.pop(each) for each in both}
+                for each in both:
+                    self._items[key] = self._items.pop(each)
 
     def register(self, block: type[Block], origin: Origin | None = None) -> None:
         """Add a block.

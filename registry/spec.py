@@ -27,6 +27,7 @@ from pydantic import (
 from registry.errors import IncompatibleError, Problem, SpecValidationError, incompatible
 from registry.limits import data_problems
 from registry.messages import as_validation_error, in_plain_words, validation_error
+from registry.text import parse_docstring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,6 +174,8 @@ class Block(metaclass=BlockType):
     """By name of a context value: what an error message says that a block needs where the value is missing."""
     families: ClassVar[dict[str, type[Block]]] = {}
     spec: Any
+    slot_path: tuple[str | int, ...] = ()
+    """The slot of the surrounding block that this block was built for."""
 
     def __init_subclass__(cls, *, family: str | None = None, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -230,6 +233,7 @@ def build_at(path: tuple[str | int, ...], spec: Spec, **context: Any) -> Any:
         block = stand_in()
     if _collected:
         _collected[-1][marker:] = [problem.under(*path) for problem in _collected[-1][marker:]]
+    block.slot_path = path
     return block
 
 
@@ -277,20 +281,3 @@ def _kind(value: Any, handler: Any) -> Any:
     """A block's kind, which may have its package in front: `acme-blocks/spiral`."""
     package, _, kind = value.rpartition("/") if isinstance(value, str) else ("", "", value)
     return value if package and handler(kind) else handler(value)
-
-
-def parse_docstring(text: str | None) -> tuple[str, dict[str, str]]:
-    """Summary line and argument descriptions of a Google-style docstring."""
-    lines = inspect.cleandoc(text or "").splitlines()
-    summary = lines[0].strip() if lines else ""
-    described: dict[str, str] = {}
-    current = None
-    for line in lines[lines.index("Args:") + 1 :] if "Args:" in lines else []:
-        if line and not line.startswith(" "):
-            break
-        if match := re.match(r" {4}(\w+):\s*(.*)", line):
-            current = match[1]
-            described[current] = match[2]
-        elif current and line.strip():
-            described[current] += " " + line.strip()
-    return summary, described

@@ -1,6 +1,9 @@
-"""Text of other people in messages: names of files, tensors, options and plugins may contain anything and be long."""
+"""Text of other people: names in messages, which may contain anything and be long, and docstrings of blocks."""
 
 from __future__ import annotations
+
+import inspect
+import re
 
 LINE_LIMIT = 2000  # characters
 LINES_LIMIT = 200
@@ -34,3 +37,20 @@ def escaped(text: str, keep: str = "") -> str:
 
 def _cut(line: str) -> str:
     return f"{escaped(line[:LINE_LIMIT], keep=TAB)}... ({len(line):,} characters)"
+
+
+def parse_docstring(text: str | None) -> tuple[str, dict[str, str]]:
+    """Summary line and argument descriptions of a Google-style docstring."""
+    lines = inspect.cleandoc(text or "").splitlines()
+    summary = lines[0].strip() if lines else ""
+    described: dict[str, str] = {}
+    current = None
+    for line in lines[lines.index("Args:") + 1 :] if "Args:" in lines else []:
+        if line and not line.startswith(" "):
+            break
+        if match := re.match(r" {4}(\w+):\s*(.*)", line):
+            current = match[1]
+            described[current] = match[2]
+        elif current and line.strip():
+            described[current] += " " + line.strip()
+    return summary, described

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from registry.spec import Spec, parse_docstring
+from registry.spec import Spec
 from registry.testing.cases import Case
+from registry.text import parse_docstring
 
 
 def is_documented(case: Case) -> None:
