@@ -9,7 +9,7 @@ from ganblocks.cli.diff import diff
 from ganblocks.cli.doctor import doctor
 from ganblocks.cli.evaluate import compare, evaluate
 from ganblocks.cli.latents import directions, edit, project
-from ganblocks.cli.publishing import export, pull, push, report
+from ganblocks.cli.publishing import demo, export, pull, push, report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
 from ganblocks.cli.show import show
 from ganblocks.cli.train import average, train
@@ -34,6 +34,7 @@ def register_commands(register: RegisterCommand) -> None:
     register("convert", convert)
     register("report", report)
     register("export", export)
+    register("demo", demo)
     register("push", push)
     register("pull", pull)
     register("show", show)

@@ -1,4 +1,4 @@
-"""The commands on finished runs: report, export, push and pull."""
+"""The commands on finished runs: report, export, demo, push and pull."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, ModelArgument, command_line, examples
+from ganblocks.cli.options import Json, ModelArgument, command_line, examples, takes_options
+from ganblocks.sampling.options import SamplingOptions
 from registry.text import printable
 
 AllowExternal = Annotated[
@@ -62,6 +63,26 @@ def export(
         checked = "not checked (pip install onnxruntime)" if difference is None else f"difference {difference:.1e}"
         inputs = ", ".join(f"{key} {shape}" for key, shape in program["inputs"].items())
         typer.echo(printable(f"{folder / program['file']}: {inputs} -> {program['output']}; {checked}"))
+
+
+@examples("ganblocks demo runs/digits", "ganblocks demo model.safetensors --port 8000 --device cpu")
+@takes_options(SamplingOptions, without=tuple(set(SamplingOptions.flags()) - {"device", "precision", "allow_external"}))
+def demo(
+    model: ModelArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.", metavar="ADDRESS")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port.", metavar="N", show_default="the first free one from 7860"),
+    ] = None,
+    *,
+    options: SamplingOptions,
+) -> None:
+    """Serve a page that makes images of a model: seeds, truncation, classes or prompts, style mixing, interpolation."""
+    from ganblocks.publishing.demo import serve
+
+    serve(model, host=host, port=port, options=options)
 
 
 @examples("ganblocks push runs/digits me/digits", "ganblocks push runs/digits me/digits --private --license apache-2.0")

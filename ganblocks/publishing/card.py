@@ -96,9 +96,15 @@ def _metrics(records: Sequence[Mapping[str, Any]]) -> str:
     parts = [_table(tuple(METRICS), rows)]
     for record in flat:
         title = escape(printable(f"{record['metric']} {short(record.get('value', ''))}: how it was measured"))
-        fields = _table(("field", "value"), [(name, value) for name, value in record.items() if value is not None])
+        fields = _table(
+            ("field", "value"), [(name, _plain(value)) for name, value in record.items() if value is not None]
+        )
         parts.append(f"<details><summary>{title}</summary>\n\n{fields}\n\n</details>")
     return "\n\n".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _packages(generator: Generator) -> list[tuple[str, str]]:

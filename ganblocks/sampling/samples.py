@@ -73,13 +73,18 @@ def save_samples(
 
 
 def arrangement(seeds: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
-    """The arrangement of a grid: a row for each of several conditions, or about as many rows as columns."""
+    """The arrangement of a grid: a row for each of several conditions, or about as many rows as columns.
+
+    A single image has no label.
+    """
     if len(names) > 1:
         return {
             "columns": len(seeds),
             "row_labels": names,
             "column_labels": [f"seed {seed}" for seed in seeds],
         }
+    if len(seeds) == 1:
+        return {}
     columns = math.ceil(math.sqrt(len(seeds)))
     rows = [f"{names[0]}\n{_span(seeds[first : first + columns])}" for first in range(0, len(seeds), columns)]
     return {"columns": columns, "row_labels": [row.strip() for row in rows]}

@@ -40,9 +40,10 @@ def test_several_classes_make_a_row_each(model, tmp_path, conditional):
     [
         (range(6), [""], ["seeds 0-2", "seeds 3-5"]),
         ([1, 5, 7, 8], [""], ["seeds 1, 5", "seeds 7-8"]),
-        ([4], ["class 2"], ["class 2\nseed 4"]),
+        ([4, 9], ["class 2"], ["class 2\nseeds 4, 9"]),
+        ([4], ["class 2"], None),
         ([4, 5], ["a", "b"], ["a", "b"]),
     ],
 )
 def test_rows_are_labelled_with_seeds_or_conditions(seeds, names, rows):
-    assert arrangement(seeds, names)["row_labels"] == rows
+    assert arrangement(seeds, names).get("row_labels") == rows
