@@ -216,6 +216,7 @@ FAMILIES: dict[str, Harness] = {
         inputs=lambda block, context: {"x": features(context)},
         shapes=lambda block, context, inputs: ((BATCH, None, None),),
         contexts=contexts(row={"resolution": (1, 5)}, map={}),
+        features={"x": 1},
     ),
     "backbone": Harness(
         inputs=lambda block, context: {"image": image(context)},
@@ -230,6 +231,7 @@ FAMILIES: dict[str, Harness] = {
         },
         shapes=lambda block, context, inputs: ((BATCH, None, None, None), (BATCH, 2 * block.latent_channels, 4, 4)),
         contexts=contexts(square={"resolution": (2, 2)}, odd={"resolution": (3, 2)}),
+        features={"latents": 1, "image": 1},
         call=lambda block, latents, image: (block(latents), block.moments(image)),
     ),
     "weight-norm": Harness(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from blocks.common.autocast import no_autocast
 from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, FrozenModule, should_load_weights
+from blocks.common.shapes import check_nchw
 from blocks.families import Autoencoder
 from plugins.pretrained import check_sizes, first_line
 from plugins.torchvision import import_beside_torchvision
@@ -112,11 +113,13 @@ class AutoencoderKL(Autoencoder, kind="autoencoder-kl"):
                 raise incompatible(name, f"is {getattr(self, name)}, but the autoencoder has {value}; set {name} to it")
 
     def moments(self, image: Float[Tensor, "b k i j"]) -> Float[Tensor, "b 2*c h w"]:
+        check_nchw(self, image, self.image_channels, name="image")
         with no_autocast(image):
             posterior = self.inner().encode(image.to(self.dtype())).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1).to(image.dtype)
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
+        check_nchw(self, latents, self.latent_channels, name="latents")
         with no_autocast(latents):
             image: Tensor = self.inner().decode(latents.to(self.dtype())).sample
         return image.to(latents.dtype)

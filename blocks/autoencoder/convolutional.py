@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from blocks.common.pretrained.frozen_module import find_weights_file, should_load_weights
+from blocks.common.shapes import check_nchw
 from blocks.families import Autoencoder
 from registry import incompatible
 from registry.external_files import check_external
@@ -88,9 +89,11 @@ class ConvAutoencoder(Autoencoder, kind="conv-autoencoder"):
             raise incompatible("weights", f"{path} is of another network: {reason}") from None
 
     def moments(self, image: Float[Tensor, "b k i j"]) -> Float[Tensor, "b 2*c h w"]:
+        check_nchw(self, image, self.image_channels, name="image")
         mean, log_variance = self.encoder(image).chunk(2, dim=1)
         return torch.cat([mean, (0.5 * log_variance.clamp(-LIMIT, LIMIT)).exp()], dim=1)
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
+        check_nchw(self, latents, self.latent_channels, name="latents")
         image: Tensor = self.decoder(latents)
         return image

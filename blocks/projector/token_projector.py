@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.linear import linear
-from blocks.common.shapes import check_nchw
+from blocks.common.shapes import check_nchw, check_resolution
 from blocks.families import Projector, Resolution, to_nhwc
 from registry import incompatible
 
@@ -38,7 +38,7 @@ class TokenProjector(Projector, kind="token-projector"):
     )
 
     def __init__(
-        self, in_dim: int, resolution: Resolution, *, dim: PositiveInt = 768, projector_dim: PositiveInt = 2048
+        self, in_dim: int, resolution: Resolution, *, dim: PositiveInt, projector_dim: PositiveInt = 2048
     ) -> None:
         super().__init__()
         if resolution[0] != 1:
@@ -55,5 +55,6 @@ class TokenProjector(Projector, kind="token-projector"):
 
     def forward(self, x: Float[Tensor, "b c 1 n"]) -> Float[Tensor, "b n f"]:
         check_nchw(self, x, self.in_dim)
+        check_resolution(self, x.shape[2], x.shape[3], (1, x.shape[3]))  # one row of any number of tokens
         tokens: Tensor = self.layers(to_nhwc(x)[:, 0])
         return tokens

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
+from blocks.common.computed_buffer import filled
 from blocks.common.images.value_range import IMAGENET_MEAN, to_symmetric
 from blocks.families import Backbone, Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from registry import Slot, incompatible
@@ -94,6 +95,9 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
         real = batch.real
         assert real is not None, "the alignment needs real images"
         pixels = to_symmetric(real, networks.value_range) if batch.pixels is None else batch.pixels
+        if pixels.shape[1] not in (1, 3):
+            fact = f"the teacher takes grey or RGB images, and real images have {pixels.shape[1]} channels"
+            raise ValueError(f"token-alignment: {fact}; train on latents that `data encode --keep-images` wrote")
         augment: Any = networks.augment
         draw = getattr(augment, "draw", None)
         draws = None if draw is None else draw(real)
@@ -123,7 +127,7 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
             for name, from_side, to_side in zip(("translation.dy", "translation.dx"), side, size, strict=True)
             if name in draws
         }
-        mean = 2 * torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1) - 1
+        mean = 2 * filled(IMAGENET_MEAN, image)[:, None, None] - 1
         image = image - mean
         for name in functions:
             image = getattr(augment, name)(image, {**draws, **shifts})

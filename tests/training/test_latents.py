@@ -184,6 +184,16 @@ def test_model_files_contain_a_decoder_and_need_no_other_file(folder: Path, tmp_
     assert not any(parameter.requires_grad for parameter in run.generator.decoder.parameters())
 
 
+@pytest.mark.slow
+def test_a_resumed_training_on_latents_repeats_the_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"quiet": True, "device": "cpu", "workers": 0}
+    whole = train(document(folder, kimg=0.048), str(folder / "latents"), tmp_path / "whole", **options)
+    train(document(folder, kimg=0.016), str(folder / "latents"), tmp_path / "parts", **options)
+    parts = train(out=tmp_path / "parts", resume=True, kimg=0.048, **options)
+    state = parts.generator.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in whole.generator.state_dict().items())
+
+
 def test_a_projection_compares_pictures(folder: Path) -> None:
     generator = parse(document(folder)).build().generator.eval()
     result = project(generator, generate(generator, [1]), steps=2, c=torch.eye(10)[1])

@@ -56,6 +56,12 @@ def test_latents_are_aligned_with_the_images_that_they_encode() -> None:
     assert abs(block(networks, Batch(real=torch.randn(2, 4, 8, 8), pixels=pixels)).item()) < 1e-6
 
 
+def test_latents_without_their_images_are_refused() -> None:
+    block = TokenAlignment(teacher=TINY)
+    with pytest.raises(ValueError, match="real images have 4 channels; train on latents that"):
+        block(Networks(nn.Identity(), nn.Identity(), nn.Identity()), Batch(real=torch.randn(2, 4, 8, 8)))
+
+
 def test_the_teacher_gets_the_same_flips_and_no_colours() -> None:
     block = TokenAlignment(teacher=TINY)
     augment = DiffAugment(policy=("color", "translation", "cutout", "flip"), flip_probability=0.5)
