@@ -1,7 +1,8 @@
-"""The commands on data sets: `ganblocks data encode`."""
+"""The commands on data sets: `ganblocks data check`, `ganblocks data prepare` and `ganblocks data encode`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,10 +10,17 @@ from typing import Annotated, Literal
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json
+from ganblocks.cli.options import Json, takes_options
+from ganblocks.data.preparation.options import PrepareOptions
+from ganblocks.data.skipped import counted
 from registry.text import printable
 
+CHECKED = 64  # images of a contact sheet
+LISTED = 10  # files in a list
 EXAMPLES = (
+    "ganblocks data check photos",
+    "ganblocks data check photos --sheet sheet.png",
+    "ganblocks data prepare photos photos-256 --resolution 256 --shards 64 --holdout 0.02",
     "ganblocks data encode images latents --encoder autoencoder-kl --resolution 256 --num-classes 1000",
     "ganblocks data encode digits latents --encoder tiny.yaml --resolution 16",
 )
@@ -24,6 +32,91 @@ data = typer.Typer(help="Prepare data sets.", epilog=EPILOG, no_args_is_help=Tru
 @data.callback()
 def common() -> None:
     """Prepare data sets."""
+
+
+@data.command("check", epilog=EPILOG)
+def check(
+    source: Annotated[str, typer.Argument(help="Folder, .zip, .tar shards or parquet files.", metavar="DATA")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Picture to write: 64 of the images, evenly spaced.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Decode all images of a data set and report files that cannot be read, sizes, duplicates and labels."""
+    from ganblocks.data.preparation.check import check_data
+    from ganblocks.data.sources import open_data, progress_bar
+    from ganblocks.sampling.grids import save_grid
+
+    with progress_bar("checking images") as progress:
+        report = check_data(source, progress)
+    if sheet is not None and report.images:
+        side = min(64, max(max(size) for size in report.sizes))
+        images = open_data(source, resolution=side, in_memory=0)
+        shown = min(CHECKED, len(images))
+        indices = [index * len(images) // shown for index in range(shown)]
+        unreadable = {each.path for each in report.unreadable}
+        pictures = [None if images.name_of(index) in unreadable else images.read(index) for index in indices]
+        save_grid(pictures, sheet)
+    if json:
+        tables.print_json(report.to_dict())
+        return
+    lines = [f"{report.images:,} images, {report.num_bytes / 1e6:,.1f} MB, in {report.source}"]
+    lines.append("sizes: " + _counted({f"{width} x {height}": n for (width, height), n in report.sizes.items()}))
+    lines += [f"modes: {_counted(report.modes)}; formats: {_counted(report.formats)}"]
+    if report.classes is not None:
+        lines.append(f"{len(report.classes)} classes: {_counted(report.classes)}")
+    if report.captions is not None:
+        lines.append(f"{report.captions:,} captions")
+    lines += report.notes
+    if report.duplicates:
+        copies = sum(len(group) - 1 for group in report.duplicates)
+        lines.append(f"{counted(copies, 'duplicate')} of {counted(len(report.duplicates), 'image')}:")
+        lines += _listed(" = ".join(group) for group in report.duplicates)
+    if report.unreadable:
+        lines.append(f"{counted(len(report.unreadable), 'file')} not readable:")
+        lines += _listed(map(str, report.unreadable))
+    typer.echo(printable("\n".join(lines)))
+
+
+@data.command("prepare", epilog=EPILOG)
+@takes_options(PrepareOptions)
+def prepare(
+    source: Annotated[str, typer.Argument(help="Folder, .zip, .tar shards or parquet files.", metavar="DATA")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="OUT")],
+    json: Json = False,
+    *,
+    options: PrepareOptions,
+) -> None:
+    """Convert a data set into tar shards of one resolution, with a held-out split and a manifest.
+
+    The same data and options give the same bytes. An interrupted conversion continues with the same command.
+    """
+    from ganblocks.data.preparation.prepare import prepare_data
+    from ganblocks.data.sources import progress_bar
+
+    with progress_bar("converting images") as progress:
+        manifest = prepare_data(source, out, progress, options=options)
+    if json:
+        tables.print_json(manifest.model_dump(mode="json"))
+        return
+    lines = [f"{count:,} images in {out / split}" for split, count in manifest.images.items()]
+    if manifest.skipped:
+        lines.append(f"{counted(len(manifest.skipped), 'file')} not readable:")
+        lines += _listed(": ".join(each) for each in manifest.skipped)
+    typer.echo(printable("\n".join(lines)))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """The first counts in words, such as `32 x 32 (1,797), ...`."""
+    shown = [f"{name} ({count:,})" for name, count in list(counts.items())[:LISTED]]
+    return ", ".join(shown + ["..."] * (len(counts) > LISTED)) or "none"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """The first lines, indented, and how many more there are."""
+    every = list(lines)
+    more = [f"  and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
+    return [f"  {line}" for line in every[:LISTED]] + more
 
 
 @data.command("encode", epilog=EPILOG)

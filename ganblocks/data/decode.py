@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Condition
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,17 @@ member_budget = Budget(MAX_BYTES_AT_ONCE)
 
 
 def decode(
-    location: Path | Location, resolution: tuple[int, int], image_channels: int, resize_filter: ResizeFilter
+    location: Path | Location,
+    resolution: tuple[int, int],
+    image_channels: int,
+    resize_filter: ResizeFilter,
+    crop: Literal["center", "pad"] = "center",
 ) -> npt.NDArray[np.uint8]:
     """The image in a file as bytes [image_channels, height, width], in memory that may be written to.
 
     The image is rotated as its EXIF data says, composited on white where it is transparent (unless there are 4
-    channels), resized to cover `resolution` and cropped at the centre. Of several frames or pages, the first is read.
+    channels), resized to cover `resolution` and cropped at the centre; with `crop="pad"` it is resized to fit and
+    padded with white. Of several frames or pages, the first is read.
 
     Raises:
         UnreadableError: The file is no image of a format in `formats.FORMATS`, is damaged, has more pixels than Pillow
@@ -88,13 +93,17 @@ def decode(
             with SizedReader(str(location)) if isinstance(location, Path) else location.open() as file:
                 with Image.open(file, formats=readable_formats()) as image:
                     with pixel_budget.reserve(image.width * image.height):
-                        return _fitted(image, resolution, image_channels, FILTERS[resize_filter])
+                        return _fitted(image, resolution, image_channels, FILTERS[resize_filter], crop)
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise UnreadableError(reason_for(error)) from error
 
 
 def _fitted(
-    image: ImageFile.ImageFile, resolution: tuple[int, int], image_channels: int, resampling: Image.Resampling
+    image: ImageFile.ImageFile,
+    resolution: tuple[int, int],
+    image_channels: int,
+    resampling: Image.Resampling,
+    crop: Literal["center", "pad"],
 ) -> npt.NDArray[np.uint8]:
     height, width = resolution
     _scale_transparency(image)
@@ -102,7 +111,10 @@ def _fitted(
     converted = _converted(image, MODES[image_channels], _grey_format(image))
     if converted is not image:
         image.close()  # resizing a large image with an alpha channel copies it once more
-    fitted = ImageOps.fit(converted, (width, height), method=resampling)
+    if crop == "center":
+        fitted = ImageOps.fit(converted, (width, height), method=resampling)
+    else:
+        fitted = ImageOps.pad(converted, (width, height), method=resampling, color="white")
     image.close()  # here, while its pixels are reserved
     array = np.array(fitted, dtype=np.uint8).reshape(height, width, image_channels)
     return np.ascontiguousarray(array.transpose(2, 0, 1))

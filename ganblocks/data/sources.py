@@ -162,7 +162,7 @@ def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
     pixels = torch.empty(len(images), images.image_channels, *images.resolution, dtype=torch.uint8)
     kept: list[int] = []
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor() as pool, _progress_bar(len(images), shown=progress) as bar:
+    with ThreadPoolExecutor() as pool, progress_bar("reading images", shown=progress) as bar:
         for first in range(0, len(images), CHUNK):
             for index, image in enumerate(pool.map(attempt, range(first, min(first + CHUNK, len(images)))), first):
                 if isinstance(image, Skipped):
@@ -172,7 +172,7 @@ def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
                     kept.append(index)
             if not kept and len(skipped) >= MAX_FAILURES:
                 break
-            bar(first + CHUNK)
+            bar(min(first + CHUNK, len(images)), len(images))
     if not kept:
         tried = (
             f"the {len(images)}" if len(skipped) == len(images) else f"the first {len(skipped):,} of {len(images):,}"
@@ -207,16 +207,24 @@ def _prepared(named: DataName, resolution: tuple[int, int], image_channels: int)
 
 
 @contextmanager
-def _progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A function that shows how many images are read."""
+def progress_bar(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that appears after a second, if that is a terminal.
+
+    Args:
+        title: What is done.
+        shown: Whether there is one.
+
+    Returns:
+        A function that takes how much is done and the total.
+    """
     console = Console(stderr=True)
-    columns = TextColumn("reading images"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
-    task = bar.add_task("", total=total)
+    task = bar.add_task(title, total=None)
     begin = time.monotonic()
 
-    def update(completed: int) -> None:
-        bar.update(task, completed=min(completed, total))
+    def update(completed: int, total: int) -> None:
+        bar.update(task, completed=completed, total=total)
         if not bar.live.is_started and time.monotonic() - begin > PATIENCE:
             bar.start()
 
