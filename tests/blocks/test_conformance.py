@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from registry import catalogue
 from registry.testing import Check, checks
+from tests.budget import FULL
 
 ENTRIES = list(catalogue.entries())
 QUICK = (  # compiled to machine code in the default tests; the rest takes minutes
@@ -21,7 +20,7 @@ QUICK = (  # compiled to machine code in the default tests; the rest takes minut
 )
 COMPILED = [check for entry in ENTRIES for check in checks(entry.block, slow=True)]
 FIRST = {tuple(str(check).split("/")[:2]): check for check in reversed(COMPILED)}  # one set of options of each block
-SLOW = COMPILED if "GANBLOCKS_FULL" in os.environ else list(FIRST.values())
+SLOW = COMPILED if FULL else list(FIRST.values())
 
 
 def test_all_plugins_load() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +19,13 @@ from ganblocks.errors import UsageError
 from ganblocks.publishing import export as exporting
 from ganblocks.publishing.export import ExportError, export
 from ganblocks.publishing.programs import programs
+from tests.budget import only_in_full
 from tests.sampling.conftest import randomise
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MINI = ["mini-stylenat", "mini-styleformer", "mini-vitgan", "mini-stylegan-t"]
 LARGE = ["styleformer-cifar10-32", "vitgan-official-cifar10-32"]
-LONG = pytest.mark.skipif(
-    "GANBLOCKS_FULL" not in os.environ, reason="takes five minutes and 9 GB; set GANBLOCKS_FULL=1"
-)
+LONG = only_in_full("five minutes and 9 GB")
 
 
 def run(folder, name, inputs):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blocks.ops import native
 from registry import Kernel, Op, cache_folder, tuning
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.model_files import VALUES, _places, _with_value
 from tests.reliability.mutations import mutated
 from tests.reliability.sandbox import failures, run_sandboxed, summary

@@ -8,7 +8,7 @@ import pytest
 
 from assemblies.conversion.read import import_network
 from registry import Op, catalogue
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.checkpoints import hostile_checkpoints
 from tests.reliability.sandbox import failures, run_sandboxed, summary
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ganblocks.data.sources import open_data
+from tests.budget import FULL, SEED, number_of_cases
 from tests.data.files import labelled_zip, png, shards
 from tests.data.test_parquet import images_column, write
-from tests.reliability.budget import FULL, SEED, number_of_cases
 from tests.reliability.mutations import mutated
 from tests.reliability.sandbox import failures, run_sandboxed, summary
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.short_training import FULL_DISK, check_equal, check_readable, finish, load_libraries, message
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ganblocks.data.decode import FILTERS, decode
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.images import hostile_images
 from tests.reliability.sandbox import failures, run_sandboxed, summary
 

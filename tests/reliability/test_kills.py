@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.short_training import check_equal, check_readable, finish, kill_at, load_libraries, start
 
 KILLED = -signal.SIGKILL

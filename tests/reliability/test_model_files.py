@@ -13,7 +13,7 @@ from assemblies.model_file import read_metadata
 from plugins.clip_towers import open_clip
 from plugins.timm_networks import library
 from registry import Op, catalogue
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.model_files import hostile_model_files
 from tests.reliability.sandbox import failures, run_sandboxed, summary
 

@@ -18,7 +18,7 @@ from plugins.clip_towers import open_clip
 from plugins.timm_networks import library
 from registry import Op, Spec, catalogue, plain_data, spec_file
 from registry.external_files import external_files
-from tests.reliability.budget import SEED, number_of_cases
+from tests.budget import SEED, number_of_cases
 from tests.reliability.sandbox import failures, run_sandboxed, summary
 from tests.reliability.specs import Mutated, documents, mutated_spec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from tests.blocks.ops.cross_compilation import resource_usage
+from tests.budget import only_in_full
 
 pytest.importorskip("triton")
 FLOATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -51,7 +51,7 @@ def test_heads_of_32_channels_need_few_registers_and_little_shared_memory(kernel
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="takes minutes; set GANBLOCKS_FULL=1")
+@only_in_full("minutes")
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("head_dim", "kernel_size"), [(4, 3), (64, 7), (64, 13), (128, 7), (128, 13)])

@@ -17,6 +17,7 @@ from torch import Tensor
 from blocks.ops.neighborhood_attention import neighborhood_attention
 from blocks.ops.neighborhood_attention.triton import Triton, triton_attention
 from registry import KernelError, second_order
+from tests.budget import only_in_full
 
 KERNEL = Triton()
 ROOT = Path(__file__).parents[3]
@@ -24,10 +25,7 @@ FOLDER = "tests/blocks/ops"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MISSING = KERNEL.unavailable()
 RUNS = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING}")
-LONG = [
-    pytest.mark.slow,
-    pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="takes many minutes; set GANBLOCKS_FULL=1"),
-]
+LONG = [pytest.mark.slow, only_in_full("many minutes")]
 STARTS = pytest.mark.skipif(MISSING is None, reason="the kernel runs in this process")
 LARGEST_ERROR = {torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative to the largest value
 pytestmark = pytest.mark.usefixtures("default_device")
