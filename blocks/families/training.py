@@ -34,6 +34,10 @@ class Augment(Block, nn.Module, family="augment"):
             num_images: The number of images in the mean.
         """
 
+    def mix(self, real: Float[Tensor, "b k h w"], fake: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """Called once per step of the discriminator: the images that it gets as real ones, before `forward`."""
+        return real
+
     def strength(self) -> dict[str, Tensor]:
         """Scalars by name for the log, such as the current probability."""
         return {}
@@ -92,21 +96,21 @@ class Batch(NamedTuple):
         real_logits: Logits [B,...] of the real images.
         fake_logits: Logits [B,...] of the generated images.
         tokens: Class indices [B] or token ids [B,n], which a generator whose condition is trained encodes itself.
+        pixels: The images [B,K,H,W] in [-1,1] that the real images, which are latents, encode; None for other data.
     """
 
     real: Tensor | None = None
     fake: Tensor | None = None
-        pixels: The images [B,K,H,W] in [-1,1] that the real images, which are latents, encode; None for other data.
     z: Tensor | None = None
     c: Tensor | None = None
     real_logits: Tensor | None = None
     fake_logits: Tensor | None = None
     tokens: Tensor | None = None
+    pixels: Tensor | None = None
 
     @property
     def generator_c(self) -> Tensor | None:
         """The condition to call the generator with: `tokens` if it encodes them itself, otherwise `c`."""
-    pixels: Tensor | None = None
         return self.c if self.tokens is None else self.tokens
 
 
@@ -121,11 +125,11 @@ class Regularizer(Block, nn.Module, family="regularizer"):
         every: PositiveInt = Field(1, description="Steps between two uses; the gradient is multiplied by this number.")
 
     side: ClassVar[Literal["generator", "discriminator"]]
+    needs_pixels: ClassVar[bool] = False  # whether data that are latents must contain the images that they encode
     second_order: ClassVar[bool] = False  # whether it differentiates a network's gradient; it runs in `second_order()`
     needs_batch_mean: ClassVar[bool] = False  # whether it calls `networks.batch_mean`
 
     def at(self, images: int) -> None:
-    needs_pixels: ClassVar[bool] = False  # whether data that are latents must contain the images that they encode
         """Called before each training step with the number of real images so far."""
 
     def select(self, batch: Batch) -> Batch:
