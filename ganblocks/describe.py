@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from itertools import takewhile
+from types import CodeType
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ganblocks.errors import UsageError
-from registry import Block, Entry, Spec, catalogue
+from registry import Block, Entry, Op, Spec, catalogue
 from registry.errors import nearest
 from registry.slots import SLOT_MARKER
 from registry.text import parse_docstring
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "< {}", "maximum": "<= {}"}
+SECTION = re.compile(r"(Args|Raises|Returns):")
 
 
 def families() -> list[dict[str, Any]]:
@@ -27,16 +32,34 @@ def families() -> list[dict[str, Any]]:
     ]
 
 
+def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str, Any]]:
+    """The blocks with all details.
+
+    Args:
+        families: Only those of these families; None for all.
+        search: Only those that contain this text, in any case, in their kind, description, paper or options.
+
+    Raises:
+        UsageError: There is no such family.
+    """
+    for family in families or []:
+        if family not in Block.families:
+            raise UsageError(f"unknown family {family!r}; {nearest(family, list(Block.families))}")
+    entries = [entry for entry in catalogue.entries() if families is None or entry.block.family_name in families]
+    return [details for details in map(details_of, entries) if search.lower() in _text_of(details).lower()]
+
+
 def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The families and the blocks of a name; several families may have the same kind.
 
     Raises:
         UsageError: There is no such family or kind.
     """
+    catalogue.load()
     matching = [family for family in families() if family["family"] == name]
-    entries = [details_of(entry) for entry in catalogue.entries() if entry.block.kind == name]
+    entries = [details_of(entry) for entry in catalogue.entries() if name in (entry.kind, entry.block.kind)]
     if not matching and not entries:
-        valid = sorted({str(entry.block.kind) for entry in catalogue.entries()} | set(Block.families))
+        valid = sorted({entry.kind for entry in catalogue.entries()} | set(Block.families))
         raise UsageError(f"unknown kind or family {name!r}; {nearest(name, valid)}")
     return matching, entries
 
@@ -52,24 +75,75 @@ def presets() -> list[dict[str, str]]:
 def summary_of(entry: Entry) -> dict[str, Any]:
     return {
         "family": entry.block.family_name,
-        "kind": entry.block.kind,
+        "kind": entry.kind,
         "summary": entry.summary,
+        "paper": entry.paper,
         "package": entry.origin.package,
         "version": entry.origin.version,
     }
 
 
 def details_of(entry: Entry) -> dict[str, Any]:
-    """A block with its paper, context and options."""
+    """A block with its description, paper, shapes, derivatives, kernels, context and options."""
     block = entry.block
     return summary_of(entry) | {
         "plugin": entry.origin.plugin,
         "module": block.__module__,
         "class": block.__qualname__,
-        "paper": entry.paper,
+        "description": _paragraphs(block.__doc__),
+        "contract": parse_docstring(block.family.__doc__)[0],
+        "twice_differentiable": block.twice_differentiable,
+        "kernels": {
+            op.name: [{"kernel": each.name, "second_order": each.second_order} for each in op.kernels()]
+            for op in _ops_of(block)
+        },
         "context": _parameters(block.Context),
         "options": [option for option in _parameters(block.Spec) if option["name"] != "kind"],
     }
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    """The paragraphs of a docstring between its first line and its arguments."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")[1:]
+    return [" ".join(each.split()) for each in takewhile(lambda each: not SECTION.match(each), paragraphs)]
+
+
+def _ops_of(block: type[Block]) -> list[Op]:
+    """The ops that a block's code names, directly or in functions and classes of its file and of `blocks.common`."""
+    ops: dict[str, Op] = {}
+    seen: set[int] = set()
+    waiting: list[Any] = [each for each in block.__mro__ if "kind" in vars(each) and each is not Block]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Op):
+            ops[value.name] = value
+        elif isinstance(value, type):
+            waiting += [each for each in vars(value).values() if inspect.isfunction(each)]
+            waiting += [each for each in value.__bases__ if each.__module__.startswith("blocks.common.")]
+        elif inspect.isfunction(value):
+            named = [value.__globals__.get(name) for name in _names_in(value.__code__)]
+            own = (value.__module__, "blocks.common.")
+            waiting += [
+                each for each in named if isinstance(each, Op) or str(getattr(each, "__module__", "")).startswith(own)
+            ]
+    return [op for _, op in sorted(ops.items())]
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """The global names in a function's code and in the functions inside it."""
+    inside = [_names_in(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return {*code.co_names}.union(*inside)
+
+
+def _text_of(details: dict[str, Any]) -> str:
+    """What a search looks in."""
+    options = [f"{each['name']} {each['description']}" for each in details["options"]]
+    return "\n".join(
+        [details["kind"], details["summary"], *details["description"], details["paper"], *details["kernels"], *options]
+    )
 
 
 def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganblocks.cli.blocks import blocks, presets, schema
+from ganblocks.cli.blocks import blocks, new_plugin, presets, schema
 from ganblocks.cli.convert import convert
 from ganblocks.cli.data import data
 from ganblocks.cli.diff import diff
@@ -42,4 +42,5 @@ def register_commands(register: RegisterCommand) -> None:
     register("blocks", blocks)
     register("presets", presets)
     register("schema", schema)
+    register("new-plugin", new_plugin)
     register("doctor", doctor)

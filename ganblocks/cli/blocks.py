@@ -1,36 +1,62 @@
-"""The commands that list what is installed: blocks, presets, schema."""
+"""The commands that list what is installed, blocks, presets and schema, and the one that writes a plugin."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, examples
+from ganblocks.errors import UsageError
 
 
-@examples("ganblocks blocks attention", "ganblocks blocks hydra-na --json")
+@examples(
+    "ganblocks blocks attention",
+    "ganblocks blocks hydra-na",
+    "ganblocks blocks --search window --paper",
+    "ganblocks blocks --family norm --family attention --json",
+)
 def blocks(
     kind: Annotated[
         str | None, typer.Argument(help="A kind or a family to show in full.", metavar="KIND_OR_FAMILY")
     ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="List this family only; repeat for more.", metavar="FAMILY")
+    ] = None,
+    search: Annotated[
+        str, typer.Option(help="List blocks with this text in kind, description, paper or options.", metavar="TEXT")
+    ] = "",
+    paper: Annotated[bool, typer.Option("--paper", help="List the papers in place of the summaries.")] = False,
     json: Json = False,
 ) -> None:
-    """List the installed blocks, or show one with its options."""
+    """List the installed blocks, or show one: its formula, shapes, options, derivatives and kernels."""
     from ganblocks import describe
 
-    if kind is None:
+    if kind is not None and (family or search):
+        raise UsageError("give either a kind or a family to show, or --family and --search to list")
+    if kind is not None:
+        families, entries = describe.named(kind)
+        if json:
+            tables.print_json(entries or families)
+            return
+        tables.print_families(families, paper=paper)
+        for entry in entries:
+            tables.print_block(entry)
+        return
+    if not family and not search:
         families = describe.families()
-        tables.print_json(families) if json else tables.print_families(families)
-        return
-    families, entries = describe.named(kind)
-    if json:
-        tables.print_json(entries or families)
-        return
-    tables.print_families(families)
-    for entry in entries:
-        tables.print_block(entry)
+    else:
+        found = describe.blocks(family, search)
+        families = [
+            each | {"kinds": kinds}
+            for each in describe.families()
+            if (kinds := [block for block in found if block["family"] == each["family"]])
+        ]
+        if not families:
+            raise UsageError(f"no block contains {search!r}; `ganblocks blocks` lists all")
+    tables.print_json(families) if json else tables.print_families(families, paper=paper)
 
 
 @examples("ganblocks presets", "ganblocks presets --json")
@@ -48,3 +74,23 @@ def schema() -> None:
     from assemblies import document_schema
 
     tables.print_json(document_schema())
+
+
+@examples(
+    "ganblocks new-plugin spiral-attention --family attention",
+    "ganblocks new-plugin fused-attention --family attention --kernel",
+)
+def new_plugin(
+    name: Annotated[
+        str, typer.Argument(help="Name of the package: lower-case words joined by hyphens.", metavar="NAME")
+    ],
+    family: Annotated[str, typer.Option(help="Family of its block; of a GAN or network, a preset.", metavar="FAMILY")],
+    kernel: Annotated[bool, typer.Option("--kernel", help="Add a kernel of the op attention.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder in which the package's folder is made.", metavar="PATH")] = Path(),
+) -> None:
+    """Write a package with a block of your own: registered, documented and tested."""
+    from ganblocks.plugin_templates import write_package
+
+    for path in write_package(name, family, out, kernel=kernel):
+        typer.echo(path)
+    typer.echo(f"next: pip install --editable {out / name} && pytest {out / name}")

@@ -8,7 +8,7 @@ from ganblocks.cli.options import Json, examples
 
 @examples("ganblocks doctor", "ganblocks doctor --json")
 def doctor(json: Json = False) -> None:
-    """Show versions, devices, plugins, and which kernels can run here, and why others cannot."""
+    """Show whether anything is missing, what is installed, and which kernels can run here."""
     from ganblocks.diagnosis import diagnose
 
     report = diagnose()

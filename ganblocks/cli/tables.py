@@ -23,16 +23,19 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+def console(pipe_width: int = PIPE_WIDTH) -> Console:
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else pipe_width)
 
 
-def print_families(families: Iterable[Mapping[str, Any]]) -> None:
+def print_families(families: Iterable[Mapping[str, Any]], *, paper: bool = False) -> None:
+    """Kinds by family; with their papers in place of summaries if `paper`."""
     out = console()
     for family in families:
-        table = _table("kind", "summary", "package")
+        packages = {entry["package"] for entry in family["kinds"]} - {"ganblocks"}
+        table = _table("kind", "paper" if paper else "summary", *["package"] * bool(packages))
         for entry in family["kinds"]:
-            table.add_row(_strong(entry["kind"]), entry["summary"], f"{entry['package']} {entry['version']}")
+            origin = [f"{entry['package']} {entry['version']}"] if packages else []
+            table.add_row(_strong(entry["kind"]), entry["paper" if paper else "summary"], *origin)
         out.print(_text(family["family"], style="bold magenta"), _text(f"  {family['summary']}", style="dim"), sep="")
         out.print(table if family["kinds"] else _text("  (no kinds installed)", style="dim"))
         out.print()
@@ -44,6 +47,18 @@ def print_block(entry: Mapping[str, Any]) -> None:
     out.print(_text(f"{entry['module']}.{entry['class']}, from {entry['package']} {entry['version']}", style="dim"))
     if entry["paper"]:
         out.print(_text(entry["paper"], style="dim"))
+    for paragraph in entry["description"]:
+        out.print()
+        out.print(_text(paragraph))
+    out.print()
+    facts = _table("", "")
+    facts.show_header = False
+    facts.add_row(_strong("shapes"), entry["contract"])
+    facts.add_row(_strong("2nd derivative"), "yes" if entry["twice_differentiable"] else "no")
+    for op, kernels in entry["kernels"].items():
+        names = [f"{each['kernel']}{'' if each['second_order'] else ' (no 2nd derivative)'}" for each in kernels]
+        facts.add_row(_strong(f"op {op}"), f"kernels {', '.join(names)}")
+    out.print(facts)
     for title, parameters in (
         ("options", entry["options"]),
         ("context (from the surrounding model)", entry["context"]),
@@ -62,40 +77,46 @@ def print_block(entry: Mapping[str, Any]) -> None:
 
 
 def print_doctor(report: Mapping[str, Any]) -> None:
-    out = console()
-    out.print(_text("versions", style="bold"))
-    out.print(
-        _text("  " + ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()))
-    )
-    out.print(_text("devices", style="bold"))
-    out.print(_text(f"  {', '.join(report['devices'])} on {report['platform']}"))
-    out.print(_text("plugins", style="bold"))
-    for each in report["plugins"]:
-        out.print(_text(f"  {each['plugin']}: {each['package']} {each['version'] or ''}, {each['blocks']} blocks"))
+    out = console(pipe_width=80)
+    out.print(_text(report["verdict"], style="bold"))
     for name, reason in report["failures"].items():
-        out.print(_text(f"  {name} failed to load: {reason}", style="red"))
-    out.print(_text("kernels, the preferred first", style="bold"))
-    table = _table("op", "kernel", "from", "2nd derivative", "forward mode", "usable here")
+        out.print(_text(f"- the plugin {name} failed to load: {reason}", style="red"))
+    for problem in (*report["conflicts"], *report["problems"]):
+        out.print(_text(f"- {problem}", style="red"))
+    commands: dict[str, list[str]] = {}
     for op in report["ops"]:
         for kernel in op["kernels"]:
-            usable = (
-                _text("yes", style="green")
-                if kernel["unavailable"] is None
-                else _text(f"no: {kernel['unavailable']}", style="red")
-            )
             if kernel.get("enable"):
-                usable.append(f"; to enable it: {kernel['enable']}")
-            table.add_row(
-                op["op"],
-                _strong(kernel["kernel"]),
-                kernel["package"],
-                "yes" if kernel["second_order"] else "no",
-                "yes" if kernel["forward_ad"] else "no",
-                usable,
-            )
+                commands.setdefault(kernel["enable"], []).append(f"{kernel['kernel']} of {op['op']}")
+    for command, kernels in commands.items():
+        out.print(_text(f"- {', '.join(kernels)}: {command}"))
+    out.print()
+    table = _table("", "")
+    table.show_header = False
+    versions = [f"{name} {version or 'not installed'}" for name, version in report["versions"].items()]
+    table.add_row(_strong("versions"), ", ".join(versions))
+    table.add_row(_strong("devices"), f"{', '.join(report['devices'])} on {report['platform']}")
+    packages: dict[str, list[str]] = {}
+    for each in report["plugins"]:
+        packages.setdefault(f"{each['package']} {each['version'] or ''}".strip(), []).append(
+            f"{each['plugin']} ({each['blocks']} blocks)" if each["blocks"] else each["plugin"]
+        )
+    for package, names in packages.items():
+        table.add_row(_strong("plugins"), f"{package}: {', '.join(names)}")
     out.print(table)
-    for problem in report["problems"]:
-        out.print(_text(problem, style="red"))
+    out.print()
+    out.print(_text("kernels of each op, the preferred first; those with * have second derivatives", style="bold"))
+    table = _table("op", "kernels")
+    for op in report["ops"]:
+        here = [each["kernel"] + "*" * each["second_order"] for each in op["kernels"] if each["unavailable"] is None]
+        table.add_row(_strong(op["op"]), ", ".join(here))
+        reasons: dict[str, list[str]] = {}
+        for each in op["kernels"]:
+            if each["unavailable"] is not None:
+                reasons.setdefault(each["unavailable"], []).append(each["kernel"])
+        for reason, names in reasons.items():
+            table.add_row("", _text(f"not here: {', '.join(names)}: {reason}", style="dim"))
+    out.print(table)
 
 
 def print_steps(summary: Mapping[str, Any]) -> None:

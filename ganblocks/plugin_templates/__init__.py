@@ -39,8 +39,8 @@ class Names(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The name without the family at its end: `spiral`."""
-        return self.distribution.removesuffix(f"-{self.family}")
+        """The name without the family at its end, `spiral`; of a preset the whole name."""
+        return self.distribution if self.is_document else self.distribution.removesuffix(f"-{self.family}")
 
     @property
     def block(self) -> str:

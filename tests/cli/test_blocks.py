@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -43,6 +44,65 @@ def test_every_block_can_be_shown(ganblocks):
         "resolution",
     ):
         assert text in out
+
+
+def test_the_page_of_a_block_has_its_formula_shapes_derivatives_and_kernels(ganblocks):
+    _, out, _ = ganblocks("blocks", "hydra-na")
+    text = " ".join(out.split())
+    assert "The longer of `kernel_sizes` and `dilations` sets the number of partitions" in text
+    assert "shapes Mixes the pixels of a feature map: x [B,H,W,C] -> the same shape." in text
+    assert "2nd derivative yes" in text
+    assert "op neighborhood_attention kernels " in text
+    assert "tiled (no 2nd derivative)" in text
+    assert "op conv2d" not in text
+
+
+def test_blocks_are_filtered_by_family_and_searched_by_word(ganblocks):
+    _, out, _ = ganblocks("blocks", "--family", "norm", "--family", "loss", "--json")
+    assert {each["family"] for each in json.loads(out)} == {"norm", "loss"}
+    _, out, _ = ganblocks("blocks", "--search", "SHIFTED", "--json")
+    found = {kind["kind"] for each in json.loads(out) for kind in each["kinds"]}
+    assert "shifted-window" in found
+    assert "layer-norm" not in found
+    _, out, _ = ganblocks("blocks", "--family", "attention", "--paper")
+    assert "https://arxiv.org/abs/2211.05770" in out
+    assert "Multi-head self-attention" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--family", "atention"), "unknown family 'atention'; did you mean 'attention',"),
+        (("--search", "no such words"), "no block contains 'no such words'; `ganblocks blocks` lists all"),
+        (
+            ("attention", "--search", "window"),
+            "give either a kind or a family to show, or --family and --search to list",
+        ),
+    ],
+)
+def test_a_filter_without_blocks_is_an_error(ganblocks, arguments, message):
+    code, _, err = ganblocks("blocks", *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_new_plugin_writes_a_package_and_says_what_to_do_next(ganblocks, tmp_path):
+    code, out, _ = ganblocks("new-plugin", "spiral-attention", "--family", "attention", "--kernel", "--out", tmp_path)
+    assert code == 0
+    *files, following = out.splitlines()
+    assert {Path(each).name for each in files} >= {
+        "pyproject.toml",
+        "README.md",
+        "attention.py",
+        "kernel.py",
+        "plugin.py",
+    }
+    assert (
+        following == f"next: pip install --editable {tmp_path}/spiral-attention && pytest {tmp_path}/spiral-attention"
+    )
+    code, _, err = ganblocks("new-plugin", "spiral-attention", "--family", "attention", "--out", tmp_path)
+    assert code == 2
+    assert "exists already, and nothing is overwritten" in err
 
 
 def test_a_kind_of_two_families_is_shown_twice(ganblocks):

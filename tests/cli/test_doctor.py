@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
+
+import pytest
+import torch
 
 from blocks.ops import native
 from ganblocks import diagnosis
 from ganblocks.cli.tables import print_doctor
-from registry import catalogue, tuning
+from registry import Kernel, Op, catalogue, tuning
 
 
 def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
@@ -28,11 +33,14 @@ def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
     assert report["versions"]["torch"]
     assert sum(plugin["blocks"] for plugin in report["plugins"]) == len(list(catalogue.entries()))
     _, table, _ = ganblocks("doctor")
-    assert "spiral-attention 1.0) failed to load: ImportError" in table
+    assert table.startswith("1 thing needs attention")
+    text = " ".join(table.split())
+    assert "the plugin spiral (spiral-attention 1.0) failed to load: ImportError: no module named spiral" in text
 
 
 def test_doctor_says_why_a_kernel_cannot_run(capsys):
     report = diagnosis.diagnose()
+    assert report["verdict"].startswith("everything needed is here")
     kernel = {
         "kernel": "fast",
         "package": "natten",
@@ -42,7 +50,68 @@ def test_doctor_says_why_a_kernel_cannot_run(capsys):
         "unavailable": "needs [cuda]",
     }
     print_doctor(report | {"ops": [{"op": "attention", "kernels": [kernel]}]})
-    assert "no: needs [cuda]" in capsys.readouterr().out
+    assert "not here: fast: needs [cuda]" in capsys.readouterr().out
+
+
+def test_doctor_fits_80_columns_and_begins_with_a_verdict(ganblocks):
+    _, out, err = ganblocks("doctor")
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.startswith("everything needed is here")
+    assert not err
+
+
+@pytest.mark.parametrize(
+    ("cuda", "library", "enable"),
+    [
+        (False, "no-such-library", None),  # there is no device for it
+        (True, "no-such-library", "pip install fast"),
+        (True, "torch", None),  # it is installed
+    ],
+)
+def test_a_command_is_printed_only_where_running_it_helps(monkeypatch, capsys, cuda, library, enable):
+    class Reference(Kernel):
+        op, name, second_order = "toy", "reference", True
+
+    class Fast(Kernel):
+        op, name, device = "toy", "fast", "cuda"
+
+        def unavailable(self):
+            return "is not installed"
+
+    Fast.library, Fast.enable = library, "pip install fast"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(Op, "ops", {})
+    Op("toy", Reference(), Fast())
+    report = diagnosis.diagnose()
+    ((reference, fast),) = ([*op["kernels"]] for op in report["ops"])
+    assert (reference["enable"], fast["enable"]) == (None, enable)
+    verdict = "everything needed is here; 1 faster kernel could be enabled" if enable else "everything needed is here"
+    assert report["verdict"] == verdict
+    print_doctor(report)
+    assert ("- fast of toy: pip install fast" in capsys.readouterr().out) == (enable is not None)
+
+
+def test_doctor_reports_names_of_two_packages(ganblocks, monkeypatch):
+    conflict = "attention kind 'mine' is provided by acme 1 and by zenith 2; write acme/mine or zenith/mine"
+    monkeypatch.setitem(catalogue.conflicts, "attention kind 'mine'", conflict)
+    code, out, _ = ganblocks("doctor")
+    assert code == 0
+    assert out.startswith("1 thing needs attention")
+    assert conflict in " ".join(out.split())
+
+
+def test_doctor_hides_warnings_of_other_libraries(ganblocks, monkeypatch):
+    def noisy(op):
+        warnings.warn("triton is not available", stacklevel=1)
+        logging.getLogger("xformers").warning("xformers was built for another torch")
+        return []
+
+    monkeypatch.setattr(catalogue, "kernels", noisy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, _, err = ganblocks("doctor")
+    assert not err
+    assert not caught
 
 
 def test_doctor_says_what_is_wrong_with_compiler_and_caches(ganblocks, monkeypatch, tmp_path):
