@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from assemblies.conversion.read import Imported, import_network
+from assemblies.document_paths import with_settings
 from ganblocks.errors import UsageError
-from registry import SpecValidationError, plain_data
-from registry.text import excerpt
 
 
 def convert(
@@ -39,7 +38,7 @@ def convert(
 
     Raises:
         CheckpointError: The source cannot be read, would run code, or has an unknown layout.
-        SpecError: Its tensors do not match the network that it describes.
+        SpecError: A setting is not valid, or the tensors do not match the network that the file describes.
         UsageError: The target has another suffix than .safetensors, or exists.
     """
     target = Path(target)
@@ -47,7 +46,7 @@ def convert(
         raise UsageError(f"{target} is a model file: give it the suffix .safetensors")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists; choose another name, or pass --overwrite")
-    options = parse_settings(settings)
+    options = with_settings({}, settings)
     existing = next(folder for folder in target.absolute().parents if folder.is_dir())
     with tempfile.TemporaryDirectory(dir=existing, prefix=".convert-") as folder:
         temporary = Path(folder) / target.name
@@ -85,26 +84,6 @@ def report(imported: Imported, source: str | Path, target: str | Path) -> dict[s
         "value_range": imported.value_range,
         "notes": list(imported.notes),
     }
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Options from text such as dilations=[[1],[1],[1,2]]; the values are YAML.
-
-    Raises:
-        UsageError: A setting has another form.
-    """
-    options = {}
-    for setting in settings:
-        name, separator, value = setting.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--set {excerpt(setting)} does not have the form NAME=VALUE")
-        try:
-            options[name] = plain_data.parse(value)
-        except SpecValidationError as error:
-            reason = error.problems[0].message
-            fact = f"the value is not YAML, such as 3, true or [[1], [1, 2]] ({reason})"
-            raise UsageError(f"--set {excerpt(setting)}: {fact}") from None
-    return options
 
 
 def summary(report: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small feature extractor with weights that are made on the spot."""
+"""Feature extractors with weights that are made on the spot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+from plugins.fidelity.library import LPIPS, VGG16
+from plugins.fidelity.networks import _torchvision
 
 
 class Pooled(nn.Module):
@@ -28,3 +31,15 @@ def save_extractor(path: Path) -> Path:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.script(Pooled().eval()).save(str(path))  # type: ignore[no-untyped-call]
     return path
+
+
+def save_lpips(folder: Path) -> tuple[Path, Path]:
+    """Write random weights of VGG16's convolutions and of LPIPS under the names of the published files."""
+    torch.manual_seed(0)
+    vgg = _torchvision().vgg
+    features = vgg.make_layers(vgg.cfgs["D"])
+    backbone = {f"features.{name}": value for name, value in features.state_dict().items()}
+    lins = {f"lin{i}.model.1.weight": torch.rand(1, size, 1, 1) for i, size in enumerate((64, 128, 256, 512, 512))}
+    torch.save(backbone, folder / VGG16.name)
+    torch.save(lins, folder / LPIPS.name)
+    return folder / VGG16.name, folder / LPIPS.name

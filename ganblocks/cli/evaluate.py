@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
+from ganblocks.cli.options import Json, examples, takes_options
+from ganblocks.errors import UsageError
 from ganblocks.metrics.options import METRICS, REFERENCE, EvaluationOptions
 from registry.text import printable
 
@@ -16,10 +17,14 @@ from registry.text import printable
 @examples(
     "ganblocks evaluate runs/mine --metrics fid,kid --num 10000",
     "ganblocks evaluate model.safetensors --reference stats.npz --extractor-weights inception.pth",
+    "ganblocks evaluate --data ffhq256.zip --resolution 256 --save-reference stats.npz",
 )
 @takes_options(EvaluationOptions)
 def evaluate(
-    model: ModelArgument,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A run folder or a model's .safetensors file.", metavar="RUN_OR_MODEL", show_default=False),
+    ] = None,
     metrics: Annotated[
         str,
         typer.Option(help="Kinds, such as fid,kid,is.", metavar="KINDS", rich_help_panel=METRICS),
@@ -38,10 +43,19 @@ def evaluate(
     options: EvaluationOptions,
 ) -> None:
     """Measure a model: FID and other metrics, with a record of how in metrics.jsonl beside it."""
-    from ganblocks.metrics.evaluate import evaluate
+    from ganblocks.metrics.evaluate import evaluate, write_reference
     from ganblocks.training.distributed import destroy_process_group
 
     kinds = [kind.strip() for kind in metrics.split(",") if kind.strip()]
+    if model is None:
+        if data is None:
+            raise UsageError("there is nothing to measure: give RUN_OR_MODEL, or --data with --save-reference")
+        record = write_reference(data, kinds, options=options)
+        destroy_process_group()
+        reference, extractor = record["reference"], record["extractor"]["kind"]
+        text = f"{options.save_reference}: {reference['count']:,} images of {reference['name']}, {extractor}"
+        tables.print_json(record) if json else typer.echo(printable(text))
+        return
     records = evaluate(model, kinds, data, options=options)
     destroy_process_group()
     if json and records:
@@ -61,6 +75,7 @@ def compare(
 ) -> None:
     """Compare models by the records of their metrics; says what differs where their protocols do not agree."""
     from ganblocks.metrics.compare import compare
+    from ganblocks.metrics.records import short
 
     comparison = compare(sources)
     if json:
@@ -68,6 +83,8 @@ def compare(
         return
     tables.print_comparison(comparison)
     for each in comparison:
+        setting = [f"{name} {short(value)}" for name, value in each["setting"].items() if value not in (None, [])]
+        typer.echo(printable(f"{each['metric']} was measured with {', '.join(setting)}"))
         for text in each["differences"]:
             typer.echo(printable(f"{each['metric']} is not comparable with the others: {text}"))
         for text in each["notes"]:

@@ -86,7 +86,10 @@ def edit(
     tables.print_json(record) if json else typer.echo(printable(f"{record['images']} images as {out}"))
 
 
-@examples("ganblocks project runs/mine face.png", "ganblocks project runs/mine face.png --space w+ --steps 1000")
+@examples(
+    "ganblocks project runs/mine face.png --space w+ --steps 1000",
+    "ganblocks project runs/mine face.png --features lpips --set weights=lpips.pth --set backbone_weights=vgg16.pth",
+)
 @takes_options(SamplingOptions, without=("truncation_psi", "truncation_cutoff", "noise", "batch_size", "precision"))
 def project(
     model: ModelArgument,
@@ -94,6 +97,18 @@ def project(
     space: Annotated[Literal["w", "w+"], typer.Option(help="One style vector for all layers, or one for each.")] = "w",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisation.", metavar="N")] = 500,
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.", metavar="X")] = 0.1,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Perceptual loss in these features, such as lpips or timm.",
+            metavar="KIND",
+            show_default="pixels and their pyramid",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Option of the features, such as weights=lpips.pth; repeat.", metavar="PATH=VALUE"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder to write.", metavar="FOLDER", rich_help_panel=OUTPUT)] = Path(
         "projection"
     ),
@@ -104,6 +119,16 @@ def project(
     """Find the style vectors whose image is nearest to a picture."""
     from ganblocks.latents.project_image import save_projection
 
-    record = save_projection(model, image, out, space=space, steps=steps, learning_rate=learning_rate, options=options)
+    record = save_projection(
+        model,
+        image,
+        out,
+        space=space,
+        steps=steps,
+        learning_rate=learning_rate,
+        features=features,
+        settings=settings or (),
+        options=options,
+    )
     text = f"{out}: {record['psnr']:.1f} dB; {', '.join(record['files'])}"
     tables.print_json(record) if json else typer.echo(printable(text))

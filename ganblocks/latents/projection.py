@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from assemblies import Generator
 from blocks.common.noise import noise_mode
+from blocks.families import FeatureExtractor
 from ganblocks.pixels import to_symmetric
 from ganblocks.sampling.generate import Truncation, styles, synthesize
 
@@ -25,6 +26,7 @@ Space = Literal["w", "w+"]
 Features = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b f"]]
 CANDIDATES = 1024  # random style vectors, of which the one with the best image is the start
 RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps
+LARGEST = 256  # px of the longer side of images that features are taken of, as in the paper
 NOISE, NOISE_LENGTH = 0.05, 0.75  # in standard deviations of w, and the share of the steps after which it is 0
 
 
@@ -112,6 +114,19 @@ def project(
     error = (shown - goal.float().cpu().clamp(-1, 1)).square().mean().item()
     psnr = math.inf if error == 0 else 10 * math.log10(4 / error)
     return Projection(ws, image, losses, psnr, images)
+
+
+def perceptual(extractor: FeatureExtractor) -> Features:
+    """Features of images in [-1,1] for `project`: of LPIPS, whose squared distance is LPIPS, or others at length 1."""
+
+    def features(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
+        ratio = LARGEST / max(images.shape[2:])
+        if ratio < 1:
+            images = F.interpolate(images, [round(ratio * side) for side in images.shape[2:]], mode="area")
+        found: Tensor = extractor(images.expand(-1, 3, -1, -1) * 127.5 + 127.5)
+        return found if extractor.kind == "lpips" else F.normalize(found)
+
+    return features
 
 
 def distance(image: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from blocks.common.pretrained.hashes import sha256_of
 from ganblocks.errors import UsageError
-from ganblocks.metrics.records import FILE, read_records, records_path
+from ganblocks.metrics.records import FILE, flatten, read_records, records_path, short
 from ganblocks.sampling.load import MODEL
 
 # of a record: all that has to agree
@@ -35,8 +35,8 @@ def compare(sources: Sequence[str | Path]) -> list[dict[str, Any]]:
         sources: Run folders, model files, or files of records.
 
     Returns:
-        Per metric: its name; a row per source, with values, and whether its setting is the common one; the
-        differences from the common setting, as text; notes.
+        Per metric: its name; a row per source, with values, and whether its setting is the common one; the common
+        setting by dotted name; the differences from it, as text; notes.
 
     Raises:
         UsageError: A source has no records.
@@ -71,7 +71,7 @@ def records_of(source: str | Path) -> list[dict[str, Any]]:
 
 def setting_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What has to agree for two records to be comparable, by dotted name."""
-    flat = _flatten({name: record.get(name) for name in SETTING})
+    flat = flatten({name: record.get(name) for name in SETTING})
     return {name: value for name, value in flat.items() if name not in NAMES_ONLY}
 
 
@@ -81,6 +81,7 @@ def _compare_metric(metric: str, records: Mapping[str, Sequence[dict[str, Any]]]
     counts = Counter(key for every in keys.values() for key in dict.fromkeys(reversed(every)))
     common = counts.most_common(1)[0][0]  # the setting of most sources, a newer one if several are
     rows: list[dict[str, Any]] = []
+    setting: dict[str, Any] = {}
     differences: list[str] = []
     for source, every in own.items():
         if not every:
@@ -91,25 +92,21 @@ def _compare_metric(metric: str, records: Mapping[str, Sequence[dict[str, Any]]]
         images = record.get("model", {}).get("images")
         row = {"source": source, "values": record.get("values", {}), "comparable": bool(matching), "images": images}
         rows.append(row | {name: record.get(name) for name in ("precision", "protocol", "changed")})
-        if not matching:
+        if matching:
+            setting = setting_of(record)
+        else:
             differences += [f"{source}: {each}" for each in _differences(setting_of(record), json.loads(common))]
     precisions = dict.fromkeys(str(row["precision"]) for row in rows if row.get("precision"))
     notes = [f"computed in different precisions: {', '.join(precisions)}"] if len(precisions) > 1 else []
-    return {"metric": metric, "rows": rows, "differences": differences, "notes": notes}
+    return {
+        "metric": metric,
+        "rows": rows,
+        "setting": setting,
+        "differences": differences,
+        "notes": notes,
+    }
 
 
 def _differences(setting: Mapping[str, Any], common: Mapping[str, Any]) -> list[str]:
     names = [name for name in {**common, **setting} if setting.get(name) != common.get(name)]
-    return [f"{name} is {_short(setting.get(name))}, elsewhere {_short(common.get(name))}" for name in names]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}..." if len(text) == 64 else text  # a hash
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    parts = [_flatten(each, f"{prefix}.{name}".lstrip(".")) for name, each in value.items()]
-    return {name: each for part in parts for name, each in part.items()}
+    return [f"{name} is {short(setting.get(name))}, elsewhere {short(common.get(name))}" for name in names]

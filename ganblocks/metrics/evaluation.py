@@ -162,7 +162,7 @@ class Evaluation:
         finite: list[Tensor] = []
         kernels: dict[str, int] = {}
         for batch in track(batches, "measuring", total, console=console, transient=True, disable=not shown):
-            # extractors compute in float32; the synthesis sets its own precision
+            # extractors compute in float32; the optimised generator sets its own precision
             with recording() as calls, apply_precision("fp32", processes.device):
                 for group, metric in self.groups.items():
                     parts[group].append(metric.measure(batch).cpu())

@@ -38,19 +38,19 @@ def quantise(
 
 
 class Batch:
-    """Images of some seeds; see `blocks.families.GeneratedBatch`."""
+    """Images of some seeds; see `blocks.families.GeneratedBatch`. `fast` is the generator optimised for inference."""
 
     def __init__(
         self,
         generator: Generator,
+        fast: Generator,
         seeds: Sequence[int],
         c: Float[Tensor, "b d"] | None,
         captions: Sequence[str] | None,
         protocol: Protocol,
-        precision: Precision,
     ) -> None:
-        self.generator, self.seeds, self.c, self.captions = generator, seeds, c, captions
-        self.protocol, self.precision = protocol, precision
+        self.generator, self.fast, self.seeds, self.c, self.captions = generator, fast, seeds, c, captions
+        self.protocol = protocol
         self.device = next(generator.parameters()).device
         self.truncation = Truncation(protocol.truncation_psi, protocol.truncation_cutoff)
         self.finite = torch.ones(len(seeds), dtype=torch.bool, device=self.device)  # images without infinity and NaN
@@ -61,26 +61,26 @@ class Batch:
 
     @cached_property
     def images(self) -> UInt8[Tensor, "b 3 h w"]:
-        images = self._synthesize(self.styles(self.z), self.protocol.noise, self.precision)
+        images = self._synthesize(self.fast, self.styles(self.z), self.protocol.noise)
         return to_rgb(quantise(images, self.generator.value_range, self.protocol.quantisation))
 
     def styles(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b n w"]:
-        return map_latents(self.generator, z, self.c, self.truncation)
+        return map_latents(self.fast, z, self.c, self.truncation)
 
     def exact_images(self, ws: Float[Tensor, "b n w"]) -> Float[Tensor, "b 3 h w"]:
-        images = self._synthesize(ws, "const", "fp32")
+        with apply_precision("fp32", self.device):
+            images = self._synthesize(self.generator, ws, "const")
         return to_rgb(to_symmetric(images, self.generator.value_range) * 127.5 + 127.5)
 
-    def _synthesize(self, ws: Tensor, noise: NoiseMode, precision: Precision) -> Tensor:
+    def _synthesize(self, generator: Generator, ws: Tensor, noise: NoiseMode) -> Tensor:
         with ExitStack() as stack:
             if noise == "random":  # noise depends on the seeds of the whole batch
                 stack.enter_context(fork_rng())
                 seed_step(self.seeds[0], 0)
             stack.enter_context(noise_mode(noise))
-            stack.enter_context(apply_precision(precision, self.device))
-            images: Tensor = self.generator.synthesis(ws)
+            images: Tensor = generator.decode(generator.synthesis(ws).float())
         self.finite &= images.isfinite().flatten(1).all(dim=1)  # bytes would hide it
-        return images.float()
+        return images
 
 
 def generated_batches(
@@ -94,10 +94,11 @@ def generated_batches(
     precision: Precision,
 ) -> Iterator[Batch]:
     """The images of these indices, batch by batch; the seed of an image is `seed` plus its index."""
+    fast = generator.optimize_for_inference(precision=precision)
     for first in range(0, len(indices), batch_size):
         part = indices[first : first + batch_size]
         c, captions = conditions.of(part)
-        yield Batch(generator, [seed + index for index in part], c, captions, protocol, precision)
+        yield Batch(generator, fast, [seed + index for index in part], c, captions, protocol)
 
 
 def to_rgb(images: Tensor) -> Tensor:

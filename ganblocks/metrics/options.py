@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from ganblocks.metrics.protocols import Labels, ProtocolName, Quantisation
 from ganblocks.options import Flag, Options
@@ -14,6 +14,20 @@ from ganblocks.sampling.options import HARDWARE, IMAGES
 
 METRICS, REFERENCE = "Metrics", "Reference"
 PROTOCOL = "protocol"
+
+
+def parse_resolution(value: object) -> object:
+    """Height and width from text such as 256 or 128x256; other values are not changed.
+
+    Raises:
+        ValueError: The text has another form.
+    """
+    if not isinstance(value, str):
+        return value
+    sides = value.split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise ValueError("should be written like 256 or 128x256")
+    return int(sides[0]), int(sides[-1])
 
 
 class EvaluationOptions(Options):
@@ -49,7 +63,15 @@ class EvaluationOptions(Options):
         Flag(REFERENCE, metavar="FILTER", default="the run's"),
     ] = None
     save_reference: Annotated[
-        Path | None, Field(description="Write the statistics of real images."), Flag(REFERENCE, metavar="FILE")
+        Path | None,
+        Field(description="Write the statistics of real images."),
+        Flag(REFERENCE, metavar="FILE"),
+    ] = None
+    resolution: Annotated[
+        tuple[PositiveInt, PositiveInt] | None,
+        BeforeValidator(parse_resolution),
+        Field(description="Size of real images without a model, such as 256 or 128x256."),
+        Flag(REFERENCE, metavar="SIZE", type=str, default="the model's"),
     ] = None
     no_cache: Annotated[bool, Field(description="Compute the statistics of real images anew."), Flag(REFERENCE)] = False
     seed: Annotated[int, Field(ge=0, description="Seed of the first image."), Flag(IMAGES, metavar="N")] = 0

@@ -85,6 +85,22 @@ def drop_snapshots_after(path: Path, images: int) -> None:
         write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a record by dotted name, such as `extractor.sha256`; an empty mapping has none."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    parts = [flatten(each, f"{prefix}.{name}".lstrip(".")) for name, each in value.items()]
+    return {name: each for part in parts for name, each in part.items()}
+
+
+def short(value: Any) -> str:
+    """A value of a record as text; of a hash the beginning."""
+    if isinstance(value, list):
+        return ", ".join(map(short, value))
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{text[:12]}..." if len(text) == 64 and " " not in text else text
+
+
 def _ends_with_newline(file: Any) -> bool:
     file.seek(-1, os.SEEK_END)
     return bool(file.read(1) == b"\n")

@@ -76,7 +76,7 @@ class DemoImages:
         c = self.vector(condition)
         ws = interpolate_styles(self.generator, path, steps, c=c, truncation=Truncation(psi))[:-1]
         images = (image for batch in synthesize(self.generator, ws) for image in batch)
-        scale = scale_for(max(self.generator.resolution))
+        scale = scale_for(max(self.generator.picture_shape[1:]))
         frames = [to_picture(image, self.generator.value_range, scale) for image in images]
         self.count += 1
         file = self.folder / f"{self.count}.gif"
@@ -169,7 +169,7 @@ def page(images: DemoImages, title: str) -> Any:
 
     generator = images.generator
     takes = condition_input(generator.spec)
-    height, width = generator.resolution
+    _, height, width = generator.picture_shape
     with gr.Blocks(title=f"{title}: ganblocks", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.Markdown(f"## {title}\nImages of {width} x {height} px")
         with gr.Row():

@@ -27,6 +27,7 @@ from registry.kernels import portable_kernels
 Format = Literal["onnx", "torch-export", "aoti"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2"}
 CHECKED_BATCH = 3  # another batch size than the example's, so that the check covers the dynamic dimension
+OPSET = 20  # of ONNX
 TOLERANCE = 1e-4  # of the largest absolute value
 
 
@@ -113,6 +114,7 @@ def _description(generator: Generator, format: Format, command: str | None) -> d
             for key, tensor in program.inputs.items()
         }
         record["programs"][name] = {"inputs": inputs, "output": program.output}
+    record |= {"opset": OPSET} if format == "onnx" else {}
     return record | ({"command": command} if command else {})
 
 
@@ -127,8 +129,13 @@ def _write(name: str, program: Program, path: Path, format: Format) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the exporter about its own internals
                 names, output = list(program.inputs), [program.output]
-                onnx = torch.onnx.export(exported, input_names=names, output_names=output, verbose=False)
+                onnx = torch.onnx.export(
+                    exported, input_names=names, output_names=output, opset_version=OPSET, verbose=False
+                )
             assert onnx is not None
+            for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):
+                for axis, side in enumerate(value.shape):
+                    value.shape[axis] = side if isinstance(side, int) else "batch"
             onnx.save(path)
     except Exception as error:  # the exporters raise errors of many classes
         reason = str(error).strip().splitlines() or [type(error).__name__]

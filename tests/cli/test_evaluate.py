@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry import catalogue
+from tests.extractors import save_extractor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
@@ -38,11 +39,25 @@ def test_evaluate_prints_and_records_values_and_compare_shows_them(ganblocks, mo
     assert code == 0
     assert out.count("stylegan-full (other num") == 2
     assert "not comparable" not in out
+    assert "digit was measured with num 60, quantisation none, noise const, truncation_psi 1, labels balanced" in out
+    assert "options.seed 0" in out
     changed = {**record, "num": 99}
     (other / "metrics.jsonl").write_text(json.dumps(changed) + "\n")
     code, out, _ = ganblocks("compare", model, other / "metrics.jsonl")
     assert "digit is not comparable with the others" in out
     assert "num is 99, elsewhere 40" in out
+
+
+def test_statistics_of_images_are_written_without_a_model(ganblocks, tmp_path):
+    file = save_extractor(tmp_path / "extractor.pt")
+    arguments = ("--data", "digits", "--resolution", "16", "--set", "fid.extractor=torchscript", "--device", "cpu")
+    arguments += ("--extractor-weights", f"torchscript={file}", "--save-reference", tmp_path / "stats.npz")
+    code, out, err = ganblocks("evaluate", *arguments)
+    assert (code, err) == (0, "")
+    assert out == f"{tmp_path / 'stats.npz'}: 1,437 images of digits, torchscript\n"
+    code, _, err = ganblocks("evaluate")
+    assert code == 2
+    assert "there is nothing to measure: give RUN_OR_MODEL, or --data with --save-reference" in err
 
 
 def test_mistakes_end_in_one_message(ganblocks, model, tmp_path):

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from ganblocks.errors import DataError, UsageError
 from ganblocks.latents.project_image import save_projection
-from ganblocks.latents.projection import distance, project, rate
+from ganblocks.latents.projection import distance, perceptual, project, rate
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
+from registry import SpecError
+from tests.extractors import save_extractor, save_lpips
 
 
 @pytest.mark.parametrize("space", ["w", "w+"])
@@ -41,6 +43,44 @@ def test_features_enter_the_loss(generator):
     plain = project(generator, target, steps=2)
     perceptual = project(generator, target, steps=2, features=lambda images: F.avg_pool2d(images, 4).flatten(1))
     assert perceptual.losses[0] > plain.losses[0]
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "timm", pytest.param("lpips", marks=pytest.mark.slow)])
+def test_features_are_chosen_by_their_kind(model, conditional, tmp_path, kind):
+    save_grid(generate(conditional, [4]), tmp_path / "image.png", value_range="unit", scale=1)
+    settings = {"torchscript": [f"weights={tmp_path / 'extractor.pt'}"]}
+    if kind == "torchscript":
+        save_extractor(tmp_path / "extractor.pt")
+    elif kind == "timm":
+        arguments = "{embed_dim: 8, depth: 1, num_heads: 2}"
+        settings["timm"] = ["network=vit_tiny_patch16_224", "weights=null", "image_size=32", f"arguments={arguments}"]
+    else:
+        backbone, lins = save_lpips(tmp_path)
+        settings["lpips"] = [f"weights={lins}", f"backbone_weights={backbone}"]
+    options = {"steps": 2, "classes": [1], "device": "cpu"}
+    plain = save_projection(model, tmp_path / "image.png", tmp_path / "plain", **options)
+    record = save_projection(
+        model, tmp_path / "image.png", tmp_path / "out", features=kind, settings=settings[kind], **options
+    )
+    assert record["features"]["kind"] == kind
+    assert record["loss"] > plain["loss"]
+
+
+def test_the_distance_of_lpips_features_is_kept_and_others_have_length_one(generator):
+    class Bright(torch.nn.Module):
+        kind = "bright"
+
+        def forward(self, images):
+            assert images.shape[1] == 3
+            assert max(images.shape[2:]) <= 256
+            assert images.min() >= 0
+            assert images.max() <= 255
+            return images.flatten(1)[:, :8]
+
+    extractor, images = Bright(), torch.rand(2, 1, 300, 150) * 2 - 1
+    torch.testing.assert_close(perceptual(extractor)(images).norm(dim=1), torch.ones(2))
+    extractor.kind = "lpips"
+    assert perceptual(extractor)(images).norm(dim=1).min() > 10
 
 
 def test_the_distance_is_that_of_a_laplacian_pyramid():
@@ -92,6 +132,20 @@ def test_what_cannot_be_projected_is_said(model, generator, tmp_path):
             save_projection(model, tmp_path / image, tmp_path / "out", device="cpu")
     with pytest.raises(UsageError, match="is a file; choose a folder"):
         save_projection(model, tmp_path / "text.png", tmp_path / "text.png", device="cpu")
+    options = {"device": "cpu", "features": "timm"}
+    with pytest.raises(SpecError, match=r"unknown feature-extractor 'lpip'.*lpips"):
+        save_projection(model, tmp_path / "text.png", tmp_path / "out", device="cpu", features="lpip")
+    with pytest.raises(SpecError, match="imgsize"):
+        save_projection(model, tmp_path / "text.png", tmp_path / "out", settings=["imgsize=3"], **options)
+    with pytest.raises(SpecError, match=r"features.backbone_weights.*'absent.pth' does not exist"):
+        save_projection(
+            model,
+            tmp_path / "text.png",
+            tmp_path / "out",
+            device="cpu",
+            features="lpips",
+            settings=["backbone_weights=absent.pth"],
+        )
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="target of shape"):
         project(generator, torch.zeros(1, 3, 8, 8))

@@ -39,6 +39,8 @@ def test_equal_settings_are_compared_whatever_names_and_seeds(tmp_path):
     assert [row["values"]["fid"] for row in result["rows"]] == [2.5, 3.5]
     assert all(row["comparable"] for row in result["rows"])
     assert result["differences"] == result["notes"] == []
+    assert result["setting"]["extractor.kind"] == "inception"
+    assert result["setting"]["reference.count"] == 70000
 
 
 def test_differences_are_named(tmp_path):

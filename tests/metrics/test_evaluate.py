@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from assemblies import load_model, save_model
+from assemblies import Generator, load_model, save_model
 from blocks.metric.frechet import frechet_distance, gaussian_of
 from ganblocks import DigitScore, generate
 from ganblocks.data.digits import digits
 from ganblocks.errors import DataError, RunError, UsageError
 from ganblocks.metrics import references
-from ganblocks.metrics.evaluate import evaluate
+from ganblocks.metrics.evaluate import evaluate, write_reference
 from ganblocks.metrics.records import append_records, read_records
 from registry import SpecError
+from tests.generators import MODELS, small_generator
 
 ON_CPU = {"device": "cpu", "data": "digits"}
 
@@ -27,7 +28,7 @@ def features_of(extractor_file, images):
 
 
 def expected_fid(model, extractor_file, num, seed=0, **options):
-    fake = generate(load_model(model), range(seed, seed + num), **options)
+    fake = generate(model if isinstance(model, Generator) else load_model(model), range(seed, seed + num), **options)
     fake = (fake * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     sets = [features_of(extractor_file, each).double() for each in (fake, digits("train", 16, 3).pixels)]
     return frechet_distance(*gaussian_of(sets[0]), *gaussian_of(sets[1]))
@@ -63,6 +64,28 @@ def test_a_record_says_all_that_the_value_depends_on(model, extractor_file, with
     assert any(name.startswith("neighborhood_attention: ") for name in fid["kernels"])
     assert fid["model"]["file"] == "model.safetensors"
     assert fid["seconds"] > 0
+
+
+def test_images_are_those_of_the_generator_optimised_for_the_precision(model, extractor_file, with_extractor):
+    (record,) = evaluate(model, ["fid"], num=60, precision="bf16", noise="const", **ON_CPU, **with_extractor("fid"))
+    fast = load_model(model).optimize_for_inference(precision="bf16")
+    expected = expected_fid(fast, extractor_file, 60)
+    assert record["value"] == pytest.approx(expected, rel=1e-3)
+    assert expected != pytest.approx(expected_fid(model, extractor_file, 60), rel=1e-6)
+    assert record["precision"] == "bf16"
+    assert sum(record["kernels"].values()) > 2
+    with pytest.raises(RunError, match="fp16 needs a GPU"):
+        evaluate(model, ["fid"], num=60, precision="fp16", **ON_CPU, **with_extractor("fid"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_path_length_in_w_is_measured_of_every_generator(name, with_extractor, tmp_path):
+    generator = small_generator(name)
+    save_model(tmp_path / "model.safetensors", generator)
+    options = {"num": 16, "labels": "balanced", "device": "cpu"} | with_extractor("ppl")
+    (record,) = evaluate(tmp_path, ["ppl"], **options)
+    assert record["value"] > 0
+    assert len(record["values"]) == 2
 
 
 def test_records_are_appended_after_a_damaged_line(tmp_path):
@@ -107,6 +130,27 @@ def test_a_saved_reference_replaces_the_data(model, with_extractor, tmp_path):
     saved = evaluate(model, ["prdc"], num=64, save_reference=full, **ON_CPU, **with_extractor("prdc"))
     again = evaluate(model, ["prdc"], num=64, reference=full, device="cpu", **with_extractor("prdc"))
     assert again[0]["values"] == saved[0]["values"]
+
+
+def test_a_reference_needs_no_model(model, with_extractor, tmp_path):
+    options = {"device": "cpu"} | with_extractor("fid")
+    record = write_reference("digits", save_reference=tmp_path / "a.npz", resolution="16", **options)
+    evaluate(model, ["fid"], "digits", num=64, save_reference=tmp_path / "b.npz", **options)
+    with np.load(tmp_path / "a.npz") as first, np.load(tmp_path / "b.npz") as second:
+        assert (first["mu"] == second["mu"]).all()
+        assert (first["sigma"] == second["sigma"]).all()
+        assert json.loads(str(first["record"])) == json.loads(str(second["record"])) == record
+    wide = write_reference("digits", save_reference=tmp_path / "c.npz", resolution="16x24", **options)
+    assert wide["reference"]["resolution"] == [16, 24]
+    with pytest.raises(DataError, match="16 x 24 pixels, the model's have 16 x 16"):
+        evaluate(model, ["fid"], num=64, reference=tmp_path / "c.npz", **options)
+    with pytest.raises(UsageError, match="need --save-reference FILE and --resolution"):
+        write_reference("digits", save_reference=tmp_path / "d.npz", **options)
+    with pytest.raises(UsageError, match="should be written like 256 or 128x256"):
+        write_reference("digits", save_reference=tmp_path / "d.npz", resolution="large", **options)
+    with pytest.raises(UsageError, match="--resolution is for --save-reference without a model"):
+        evaluate(model, ["fid"], "digits", num=64, resolution=16, **options)
+    assert not (tmp_path / "d.npz").exists()
 
 
 def test_layouts_of_pytorch_fid_and_adm_are_read(model, extractor_file, with_extractor, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from plugins.fidelity import library
-from plugins.fidelity.library import LPIPS, VGG16, module
+from plugins.fidelity.library import LPIPS, module
 from plugins.fidelity.networks import Inception, LPIPSFeatures, VGG16Features, _torchvision, _unloaded_inception
 from registry import IncompatibleError
+from tests.extractors import save_lpips
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +52,11 @@ def test_inception_preprocesses_like_pytorch_fid(inception_file, images):
 
 @pytest.fixture(scope="module")
 def lpips_files(tmp_path_factory):
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
+    backbone, lins = (torch.load(file) for file in save_lpips(folder))
     vgg = _torchvision().vgg
     features = vgg.make_layers(vgg.cfgs["D"])
-    backbone = {f"features.{name}": value for name, value in features.state_dict().items()}
-    lins = {f"lin{i}.model.1.weight": torch.rand(1, size, 1, 1) for i, size in enumerate((64, 128, 256, 512, 512))}
-    torch.save(backbone, folder / VGG16.name)
-    torch.save(lins, folder / LPIPS.name)
+    features.load_state_dict({name.removeprefix("features."): value for name, value in backbone.items()})
     return folder, features, lins
 
 

@@ -20,10 +20,11 @@ from ganblocks.publishing import export as exporting
 from ganblocks.publishing.export import ExportError, export
 from ganblocks.publishing.programs import programs
 from tests.budget import only_in_full
+from tests.generators import MINI, small_generator
 from tests.sampling.conftest import randomise
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-MINI = ["mini-stylenat", "mini-styleformer", "mini-vitgan", "mini-stylegan-t"]
 LARGE = ["styleformer-cifar10-32", "vitgan-official-cifar10-32"]
 LONG = only_in_full("five minutes and 9 GB")
 
@@ -47,6 +48,10 @@ def test_onnx_programs_give_the_images_of_the_generator(generator, tmp_path):
     other = noise | {"noise_1": torch.randn_like(noise["noise_1"])}
     changed = run(tmp_path / "exported", "synthesis", {"ws": torch.from_numpy(ws), **other})
     assert np.abs(changed - image).max() > 1e-2
+    session = onnxruntime.InferenceSession(tmp_path / "exported" / "synthesis.onnx")
+    assert all(each.shape[0] == "batch" for each in (*session.get_inputs(), *session.get_outputs()))
+    stored = onnx.load(tmp_path / "exported" / "synthesis.onnx")
+    assert {each.version for each in stored.opset_import if not each.domain} == {record["opset"]} == {20}
     assert json.loads((tmp_path / "exported" / "model.json").read_text()) == record
     assert record["programs"]["mapping"]["inputs"]["c"] == ["batch", 3]
     assert all(program["difference"] <= 1e-4 for program in record["programs"].values())
@@ -65,7 +70,14 @@ def test_other_formats_give_the_images_of_the_generator(generator, tmp_path, for
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", [*MINI, *LARGE, pytest.param("stylenat-ffhq-256", marks=LONG)])
+@pytest.mark.parametrize("name", [*MINI, "r3gan", "gat"])
+def test_a_small_generator_of_every_model_can_be_exported_to_onnx(name, tmp_path):
+    record = export(small_generator(name), tmp_path / "exported")
+    assert all(program["difference"] <= 1e-4 for program in record["programs"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [*LARGE, pytest.param("stylenat-ffhq-256", marks=LONG)])
 def test_presets_can_be_exported_to_onnx(preset, tmp_path):
     torch.manual_seed(0)
     generator = randomise_mildly(ganblocks.build(preset).generator)

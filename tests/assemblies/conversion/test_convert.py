@@ -376,8 +376,8 @@ def test_files_that_cannot_be_converted_are_errors_with_a_reason(complaint, styl
     torch.save(state_of(fixture("vitgan/off-discriminator-32")), tmp_path / "dis.pt")
     assert "is a vitgan discriminator, not G" in complaint(tmp_path / "dis.pt", "--network", "G")
     assert "did you mean 'dilations'" in complaint(stylenat_file[0], "--set", "dilation=3")
-    assert "does not have the form NAME=VALUE" in complaint(stylenat_file[0], "--set", "dilations")
-    assert "the value is not YAML" in complaint(stylenat_file[0], "--set", "dilations=[[1")
+    assert "'dilations' should be path=value" in complaint(stylenat_file[0], "--set", "dilations")
+    assert "dilations   is neither YAML nor JSON" in complaint(stylenat_file[0], "--set", "dilations=[[1")
 
 
 def test_a_model_is_not_overwritten_by_accident(stylenat_file, converted, ganblocks, tmp_path):
