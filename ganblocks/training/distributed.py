@@ -6,8 +6,8 @@ does not support. Gradients are averaged explicitly instead, all of a network in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +47,7 @@ class DistributedContext:
         self.precision = precision or mixed_precision.default_precision(self.device.type)
         self.shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = self.accelerator.scaler
+        self.forces_float32 = False
         # its tensors are on the CPU, so that an exchange of flags does not wait for the device
         self.host_group = distributed.new_group(backend="gloo") if self.shard.world > 1 else None
 
@@ -56,13 +57,23 @@ class DistributedContext:
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
         """The mixed precision of the training's forward passes; `enabled=False` turns it off inside."""
-        if enabled:
+        if enabled and not self.forces_float32:
             return mixed_precision.autocast(self.precision, self.device)
         return torch.autocast(self.device.type, enabled=False)
 
     def tf32(self, enabled: bool = True) -> AbstractContextManager[object]:
         """TF32 if that is the training's precision, in forward and backward passes; `enabled=False` turns it off."""
-        return mixed_precision.tf32(enabled and self.precision == "tf32", self.device)
+        return mixed_precision.tf32(enabled and self.precision == "tf32" and not self.forces_float32, self.device)
+
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        """A context in which `autocast` and `tf32` are off."""
+        self.forces_float32 = True
+        try:
+            with self.autocast(enabled=False), self.tf32(enabled=False):
+                yield
+        finally:
+            self.forces_float32 = False
 
     def all_reduce_mean(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over all processes, all in one exchange."""

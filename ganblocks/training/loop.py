@@ -184,6 +184,7 @@ class TrainingLoop:
         else:
             trainer.train_step(*arguments)
         self.log.advance(trainer.images)
+        self.stop_if_non_finite()
         interval = max(1, round(self.options.log_every_kimg * 1000))
         if logged := trainer.images // interval > before // interval:
             self.stop_if_diverged()
@@ -196,11 +197,26 @@ class TrainingLoop:
         self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_snapshot)
 
     def stop_if_diverged(self) -> None:
-        if (reason := self.trainer.divergence()) is None:
+        if (reason := self.trainer.non_finite.divergence(self.trainer.step, self.trainer.images)) is None:
             return
         self.tick()
         self.log.write("diverged", reason=reason, images=self.trainer.images)
         raise DivergedError(reason)
+
+    def stop_if_non_finite(self) -> None:
+        """Save and stop after a skipped optimizer step, by the policy `stop`."""
+        if self.options.non_finite != "stop" or not self.trainer.non_finite.read_longest():
+            return
+        images = self.trainer.images
+        self.tick()
+        self.save(force=True)
+        self.distributed.barrier()  # a launcher ends the other processes when one fails, also while it writes
+        reason = (
+            f"gradients were not finite in step {self.trainer.step} ({images} images); their optimizer step was skipped"
+        )
+        self.log.write("diverged", reason=reason, images=images)
+        cure = "Or continue with --non-finite skip or retry-in-float32, or start anew with a lower learning rate"
+        raise DivergedError(f"{reason}\n{self.resume_hint()}\n{cure}")
 
     def record_kernels(self, *arguments: Tensor | None) -> None:
         """A training step that logs which kernels ran, and how often."""
@@ -212,18 +228,21 @@ class TrainingLoop:
     def tick(self) -> None:
         """Log the means since the last log line, and the optimizer steps that were skipped."""
         trainer = self.trainer
-        means, non_finite = self.distributed.means(trainer.losses.read()), trainer.non_finite.read()
+        means = self.distributed.means(trainer.losses.read())
+        skipped, retried = trainer.non_finite.read(), trainer.non_finite.read_retried()
         self.log.tick(
             trainer.images,
             trainer.step,
             means,
             trainer.read_signals(),
-            skipped_steps=sum(non_finite.values()),
+            skipped_steps=sum(skipped.values()),
+            retried_steps=sum(retried.values()),
             skipped_images=len(self.skipped),
         )
-        for where, times in non_finite.items():
-            message = f"gradients were not finite {times} times in {where}; those optimizer steps were skipped"
-            self.log.write("non-finite", message, where=where, times=times, images=trainer.images)
+        for steps, outcome in ((skipped, "skipped"), (retried, "retried in float32")):
+            for where, times in steps.items():
+                message = f"gradients were not finite {times} times in {where}; those optimizer steps were {outcome}"
+                self.log.write("non-finite", message, where=where, times=times, outcome=outcome, images=trainer.images)
 
     def draw_samples(self) -> None:
         """Write a grid of images of fixed latents, by the averaged generator."""

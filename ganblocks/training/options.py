@@ -12,8 +12,18 @@ from pydantic import BeforeValidator, Field
 from ganblocks.options import Flag, Options
 from ganblocks.precision import Precision
 
+NonFinitePolicy = Literal["skip", "stop", "retry-in-float32"]
 DATA, LENGTH, OPTIMISATION, OUTPUT, HARDWARE = "Data", "Length", "Optimisation", "Output", "Hardware"
-NOT_RECORDED = ("device", "workers", "log_every_kimg", "save_every_seconds", "track", "quiet", "allow_external")
+NOT_RECORDED = (
+    "device",
+    "workers",
+    "non_finite",
+    "log_every_kimg",
+    "save_every_seconds",
+    "track",
+    "quiet",
+    "allow_external",
+)
 
 
 class TrainOptions(Options):
@@ -55,6 +65,11 @@ class TrainOptions(Options):
         Field(description="Initial weights of D."),
         Flag(OPTIMISATION, metavar="RUN_OR_MODEL"),
     ] = None
+    non_finite: Annotated[
+        NonFinitePolicy,
+        Field(description="At non-finite gradients: skip, stop or retry-in-float32."),
+        Flag(OPTIMISATION, metavar="POLICY"),
+    ] = "skip"
     log_every_kimg: Annotated[float, Field(gt=0, description="Log losses, draw samples."), Flag(OUTPUT)] = 4.0
     save_every_seconds: Annotated[float, Field(ge=0, description="Seconds between checkpoints."), Flag(OUTPUT)] = 60.0
     track: Annotated[

@@ -100,7 +100,12 @@ def train_gan(
         # a run that began with CUDA graphs can continue without a CUDA device, unless the option is repeated
         graphs = identity.cuda_graphs and (options.cuda_graphs or distributed.device.type == "cuda")
         trainer = Trainer(
-            document, distributed, compile=identity.compile, cuda_graphs=graphs, micro_batch=identity.micro_batch
+            document,
+            distributed,
+            compile=identity.compile,
+            cuda_graphs=graphs,
+            micro_batch=identity.micro_batch,
+            non_finite=options.non_finite,
         )
         if folder.checkpoint.exists():
             load_checkpoint(folder.checkpoint, trainer)

@@ -6,8 +6,9 @@ regularizers of every step, then each lazy regularizer by itself.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +22,13 @@ from ganblocks.training.generator import TrainingGenerator
 from ganblocks.training.logs.meter import Meter
 from ganblocks.training.logs.schedules import schedules_of
 from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
+from ganblocks.training.options import NonFinitePolicy
 from ganblocks.training.step.augmentation import augmentation, augmentations
 from ganblocks.training.step.compilation import compiled
 from ganblocks.training.step.graphs import StepGraphs, check_capturable, host_numbers
 from ganblocks.training.step.micro_batches import MicroBatches, PhaseLosses, observed_logits
-from ganblocks.training.step.non_finite import NonFiniteSteps
+from ganblocks.training.step.non_finite import Float32Retry, NonFiniteSteps, check_policy
 from registry import Spec, second_order
-
-MAX_NON_FINITE = 20  # optimizer steps in a row with non-finite gradients, after which training stops
 
 
 class Trainer:
@@ -40,9 +40,10 @@ class Trainer:
         compile: Whether torch.compile compiles both networks; phases with second derivatives stay eager.
         cuda_graphs: Whether CUDA graphs capture the phases of a step.
         micro_batch: Images of this process in one pass; gradients of several passes are accumulated. None for all.
+        non_finite: What follows an optimizer step with non-finite gradients, which is skipped.
 
     Raises:
-        RunError: The steps of the document cannot be captured.
+        RunError: The steps of the document cannot be captured, or the precision rules out the policy `non_finite`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Trainer:
         compile: bool = False,
         cuda_graphs: bool = False,
         micro_batch: int | None = None,
+        non_finite: NonFinitePolicy = "skip",
     ) -> None:
         self.spec = spec
         self.distributed = distributed
@@ -92,6 +94,12 @@ class Trainer:
         self.schedules = dict(schedules_of(spec))
         self.losses, self.signals = Meter(), Meter()
         self.non_finite = NonFiniteSteps(distributed.device)
+        check_policy(non_finite, distributed.precision, cuda_graphs=cuda_graphs)
+        meters = (self.losses, self.signals)
+        retry = (
+            Float32Retry(distributed, self.gan, meters, self.non_finite) if non_finite == "retry-in-float32" else None
+        )
+        self.attempt: Callable[[Callable[[], Tensor]], Tensor] = retry or (lambda phase: phase())
         self.graphs = self.step_graphs() if cuda_graphs else None
 
     @property
@@ -147,21 +155,27 @@ class Trainer:
         discriminator, generator = self.optimizers["discriminator"], self.optimizers["generator"]
         with self.distributed.tf32(), discriminator.trainable():
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens, pixels=pixels)
-            with torch.no_grad(), self.distributed.autocast():
-                parts = self.micro_batches.parts(batch)
-                images = [self.main_networks.generator(part.z, part.generator_c) for part, _ in parts]
-                fake = at_least_float32(torch.cat(images))
-            batch = batch._replace(fake=fake)
-            self.main_phase(discriminator, batch)
-            for regularizer in discriminator.due_at(self.step):
-                self.regularizer_phase(discriminator, regularizer, batch)
+            fake = self.attempt(lambda: self.draw_fakes(batch))
+            presented = real if self.gan.augment is None else self.gan.augment.mix(real, fake)
+            phase_batch = batch._replace(real=presented, fake=fake)
+            self.run_phases(discriminator, lambda: phase_batch)
         with self.distributed.tf32(), generator.trainable():
-            self.main_phase(generator, Batch(real=real, z=self.draw_z(), c=c, tokens=tokens))
-            for regularizer in generator.due_at(self.step):
-                batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens)
-                self.regularizer_phase(generator, regularizer, batch)
+            self.run_phases(generator, lambda: Batch(real=real, z=self.draw_z(), c=c, tokens=tokens))
 
-    def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> None:
+    def draw_fakes(self, batch: Batch) -> Tensor:
+        """Generated images [B,K,H,W] for the discriminator, without gradients."""
+        with torch.no_grad(), self.distributed.autocast():
+            parts = self.micro_batches.parts(batch)
+            images = [self.main_networks.generator(part.z, part.generator_c) for part, _ in parts]
+            return at_least_float32(torch.cat(images))
+
+    def run_phases(self, optimizer: NetworkOptimizer, draw_batch: Callable[[], Batch]) -> None:
+        """The main phase of a network, and those of its lazy regularizers that are due."""
+        self.attempt(partial(self.main_phase, optimizer, draw_batch()))
+        for regularizer in optimizer.due_at(self.step):
+            self.attempt(partial(self.regularizer_phase, optimizer, regularizer, draw_batch()))
+
+    def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> Tensor:
         """The adversarial loss of a network, with its regularizers of every step."""
         regularizers = [each.regularizer for each in optimizer.main]
         second = any(each.second_order for each in regularizers)
@@ -182,8 +196,9 @@ class Trainer:
             self.observe_overfitting(observed)
         norm = self.optimizer_step(optimizer, losses, clip_norm=optimizer.clip_norm)
         self.signals.add({f"gradient/{optimizer.name}": norm}, where=norm.isfinite())
+        return norm
 
-    def regularizer_phase(self, optimizer: NetworkOptimizer, regularizer: NamedRegularizer, batch: Batch) -> None:
+    def regularizer_phase(self, optimizer: NetworkOptimizer, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
         """An optimizer step of a lazy regularizer; its gradient is multiplied by `every`."""
         with ExitStack() as stack:
             if regularizer.regularizer.second_order:
@@ -195,7 +210,7 @@ class Trainer:
                 lambda losses, share: self.backward(losses, share * regularizer.every),
                 needs_means=regularizer.regularizer.needs_batch_mean,
             )
-            self.optimizer_step(optimizer, losses)
+            return self.optimizer_step(optimizer, losses)
 
     def adversarial_loss(self, optimizer: NetworkOptimizer, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with the logits that the loss of a network depends on, and the loss."""
@@ -273,17 +288,6 @@ class Trainer:
             scaler.update()
         optimizer.adam.zero_grad(set_to_none=True)
         return norm
-
-    def divergence(self) -> str | None:
-        """Why training should stop, if optimizer steps were skipped too often in a row since the last log line."""
-        in_a_row = self.non_finite.read_longest()
-        if in_a_row < MAX_NON_FINITE:
-            return None
-        return (
-            f"gradients were not finite {in_a_row} times in a row, before step {self.step} ({self.images} images). "
-            "Training stops; the last checkpoint is older than this. Try a lower learning rate, a larger gamma, or "
-            "precision fp32"
-        )
 
     def read_signals(self) -> dict[str, float]:
         """Gradient norms and signs of logits since the last call, the augmentation's strength, scheduled options."""

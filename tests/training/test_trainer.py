@@ -13,7 +13,7 @@ from blocks.families import Backbone
 from ganblocks.data.digits import digits
 from ganblocks.errors import DivergedError
 from ganblocks.pixels import from_bytes
-from ganblocks.training import trainer as trainer_module
+from ganblocks.training.step import non_finite
 from ganblocks.training.step.micro_batches import PhaseLosses
 from registry import IncompatibleError
 from tests import tiny
@@ -40,7 +40,7 @@ def test_a_step_with_non_finite_gradients_is_skipped_and_named(trainer):
 
 
 def test_training_stops_when_gradients_stay_non_finite(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "MAX_NON_FINITE", 5)
+    monkeypatch.setattr(non_finite, "MAX_NON_FINITE", 5)
     broken = tiny.gan(discriminator_optimizer={"lr": 1e30})
     with pytest.raises(DivergedError, match=r"\d+ times in a row, before step"):
         run(broken, tmp_path / "run", steps=60, log_every_kimg=1000)

@@ -24,6 +24,14 @@ class Meter:
             self.sums[name] += value if where is None else torch.where(where, value, 0.0)
             self.counts[name] += 1 if where is None else where
 
+    def state(self) -> list[dict[str, Tensor]]:
+        """Copies of the sums and counts so far, for `restore`."""
+        return [{name: value.clone() for name, value in each.items()} for each in (self.sums, self.counts)]
+
+    def restore(self, state: list[dict[str, Tensor]]) -> None:
+        """Forget what was added since `state` was called."""
+        self.sums, self.counts = state
+
     def read(self) -> dict[str, float]:
         """The means since the last call, always in the same order."""
         means = {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count}
