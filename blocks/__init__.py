@@ -4,6 +4,7 @@ from blocks.attention.dense import DenseAttention
 from blocks.attention.hydra import HydraNA
 from blocks.attention.l2 import L2Attention
 from blocks.attention.linformer import Linformer
+from blocks.attention.mixed_heads import MixedHeads
 from blocks.attention.neighborhood import NeighborhoodAttention
 from blocks.attention.shifted_window import ShiftedWindowAttention
 from blocks.augment.ada import ADA
@@ -144,6 +145,7 @@ __all__ = [
     "Linformer",
     "MappingNetwork",
     "MinibatchStd",
+    "MixedHeads",
     "ModulatedConv",
     "ModulatedPatches",
     "NeighborhoodAttention",
