@@ -115,7 +115,7 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
     ) -> Float[Tensor, "b 3 i j"]:
         """Images in [-1,1] of the teacher's size, with the augmentation of real images of height and width `side`.
 
-        Bicubic resizing without antialiasing; what a translation uncovers is ImageNet's mean, which becomes 0.
+        Bicubic resizing without antialiasing; what a translation uncovers is the mean that the teacher subtracts.
         """
         size = self.teacher.input_size
         image = F.interpolate(pixels.expand(-1, 3, -1, -1), size, mode="bicubic", align_corners=False)
@@ -127,7 +127,10 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
             for name, from_side, to_side in zip(("translation.dy", "translation.dx"), side, size, strict=True)
             if name in draws
         }
-        mean = 2 * filled(IMAGENET_MEAN, image)[:, None, None] - 1
+        if hasattr(self.teacher, "scale"):
+            mean = (-self.teacher.shift / self.teacher.scale).to(image.dtype)
+        else:
+            mean = 2 * filled(IMAGENET_MEAN, image)[:, None, None] - 1
         image = image - mean
         for name in functions:
             image = getattr(augment, name)(image, {**draws, **shifts})

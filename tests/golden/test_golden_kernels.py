@@ -23,6 +23,7 @@ GENERATORS = ["stylenat/generator-16-legacy", "stylenat/generator-32"]
 DISCRIMINATORS = ["stylenat/discriminator-16-equal", "stylenat/discriminator-32-sn"]
 STYLEFORMER = ["styleformer/disc16_resnet", "styleformer/gen16"]
 R3GAN = ["r3gan/discriminator-loss-conditional", "r3gan/generator-16"]
+GAT = ["gat/attention-class-token", "gat/discriminator-step-aligned", "gat/generator-8"]
 FIXTURES = {
     attention: [
         "styleformer/enc_full_const",
@@ -32,6 +33,7 @@ FIXTURES = {
         "stylenat/block-swin-shifted",
         *GENERATORS,
         "vitgan/paper-gblock",
+        *GAT,
     ],
     neighborhood_attention: [
         "stylenat/block-nat",

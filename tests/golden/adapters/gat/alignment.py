@@ -42,12 +42,12 @@ class StandIn(Backbone, kind="golden-teacher"):
     ) -> None:
         super().__init__()
         self.input_size, self.grid = (size, size), grid
-        self.mean, self.std = mean, std
+        mean64, std64 = (torch.tensor(each, dtype=torch.float64).view(-1, 1, 1) for each in (mean, std))
+        self.scale, self.shift = 0.5 / std64, (0.5 - mean64) / std64
         self.weight = nn.Parameter(torch.zeros(dim, image_channels), requires_grad=False)
 
     def normalized(self, image: Tensor) -> Tensor:
-        mean, std = (torch.tensor(each, dtype=image.dtype).view(-1, 1, 1) for each in (self.mean, self.std))
-        return ((image + 1) / 2 - mean) / std
+        return image * self.scale.to(image.dtype) + self.shift.to(image.dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         patches = F.adaptive_avg_pool2d(self.normalized(image), self.grid).flatten(2).mT @ self.weight.mT
