@@ -20,7 +20,7 @@ from ganblocks.metrics.protocols import PROTOCOLS, Protocol
 from ganblocks.metrics.records import append_records, describe_measurements, describe_model, records_path
 from ganblocks.metrics.references import RealImages, ReferenceSource
 from ganblocks.metrics.specs import build_metrics, metric_specs
-from ganblocks.metrics.statistics_files import read_statistics, write_statistics
+from ganblocks.metrics.statistics_files import StatisticsFile, read_statistics, write_statistics
 from ganblocks.options import accepts
 from ganblocks.precision import refuse_fp16_on_cpu
 from ganblocks.sampling.generate import batch_size_of, default_batch_size
@@ -61,6 +61,8 @@ def evaluate(
     refuse_fp16_on_cpu(options.precision, on_cpu=processes.device.type == "cpu")
     generator = load(model, processes.device, allow_external=options.allow_external)
     statistics = None if options.reference is None else read_statistics(options.reference)
+    if statistics is not None:
+        _check_count(statistics, protocol)
     takes_captions = condition_input(generator.spec) == "captions"
     built = build_metrics(specs, processes.device, captioned=takes_captions)
     compares = statistics is None and any(metric.uses_reference for metric in built)
@@ -159,6 +161,23 @@ def _training_data(extra: Mapping[str, Any], file: Path) -> str | None:
             f"{file} was trained on {data}, which is not here; give --data, or --reference with statistics of the data"
         )
     return data
+
+
+def _check_count(reference: StatisticsFile, protocol: Protocol) -> None:
+    """Refuse statistics of another number of real images than the protocol's, where the file says how many there are.
+
+    Raises:
+        DataError: The numbers differ.
+    """
+    described = reference.describe()
+    count, total, wanted = described.get("count"), described.get("of"), protocol.reference_num or described.get("of")
+    if count is not None and wanted is not None and count != wanted:
+        of = f" of {total:,}" if total not in (None, count) else ""
+        raise DataError(
+            f"{reference.path} has the statistics of {count:,}{of} images, the protocol {protocol.name} takes "
+            f"{wanted:,}; write it again with --save-reference --protocol {protocol.name}, or pass --reference-num "
+            f"{count}"
+        )
 
 
 def _protocol(options: EvaluationOptions) -> Protocol:

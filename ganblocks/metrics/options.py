@@ -17,11 +17,13 @@ PROTOCOL = "protocol"
 
 
 def parse_resolution(value: object) -> object:
-    """Height and width from text such as 256 or 128x256; other values are not changed.
+    """Height and width from a number, or from text such as 256 or 128x256; other values are not changed.
 
     Raises:
         ValueError: The text has another form.
     """
+    if isinstance(value, int):
+        return value, value
     if not isinstance(value, str):
         return value
     sides = value.split("x")

@@ -61,11 +61,14 @@ def test_a_generator_is_scored_by_its_samples(judge):
     class Replay(torch.nn.Module):
         """Shows the training digits, one for each latent."""
 
-        z_dim, cond_dim, value_range, resolution = 2, 0, "unit", (16, 16)
+        z_dim, cond_dim, value_range, picture_shape = 2, 0, "unit", (1, 16, 16)
 
         def __init__(self):
             super().__init__()
             self.images = torch.nn.Parameter(from_bytes(digits("train", 16).pixels, "unit"), requires_grad=False)
+
+        def decode(self, image):
+            return image
 
         def mapping(self, z, c, **_):
             return z[:, None]

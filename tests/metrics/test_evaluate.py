@@ -284,6 +284,23 @@ def test_a_reference_of_another_extractor_is_refused(model, with_extractor, tmp_
         evaluate(model, ["fid"], num=64, reference=stats, device="cpu", **options)
 
 
+def test_a_reference_of_another_protocol_is_refused(model, with_extractor, tmp_path):
+    part, options = tmp_path / "part.npz", {"device": "cpu"} | with_extractor("fid")
+    write_reference("digits", save_reference=part, resolution="16", reference_num=500, **options)
+    options |= {"num": 64, "reference": part}
+    message = (
+        "statistics of 500 of 1,437 images, the protocol stylegan-full takes 1,437; write it again with .*, or pass"
+    )
+    with pytest.raises(DataError, match=message):
+        evaluate(model, ["fid"], **options)
+    with pytest.raises(DataError, match=r"the protocol stylenat-50k takes 50,000.*--reference-num 500"):
+        evaluate(model, ["fid"], protocol="stylenat-50k", **options)
+    assert not (model.parent / "metrics.jsonl").exists()
+    (record,) = evaluate(model, ["fid"], reference_num=500, **options)
+    assert record["reference"]["count"] == 500
+    assert record["changed"] == ["num", "reference_num"]
+
+
 def test_a_diverged_generator_is_named(model, with_extractor):
     generator = load_model(model)
     with torch.no_grad():
