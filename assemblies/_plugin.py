@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from assemblies.discriminator import LayeredDiscriminator
+from assemblies.discriminators.multi_scale import MultiScaleDiscriminator
+from assemblies.discriminators.projected import ProjectedDiscriminator
 from assemblies.gan import GAN
 from assemblies.generator import LayeredGenerator
 from assemblies.models import importers, presets
 from assemblies.multi_stage import MultiStage
-from assemblies.projected import ProjectedDiscriminator
 from registry import Register, RegisterImporter, RegisterPreset, hookimpl
 
 
 @hookimpl
 def register_blocks(register: Register) -> None:
-    for block in (GAN, LayeredDiscriminator, LayeredGenerator, ProjectedDiscriminator, MultiStage):
+    discriminators = (LayeredDiscriminator, MultiScaleDiscriminator, ProjectedDiscriminator)
+    for block in (GAN, LayeredGenerator, *discriminators, MultiStage):
         register(block)
 
 

@@ -32,21 +32,26 @@ def condition_spec(spec: Spec) -> Spec | None:
     return ClassLabels.Spec(num_classes=cond_dim) if cond_dim else None
 
 
-def condition_size(spec: Spec) -> tuple[int, int]:
-    """Features of the condition c, and parameters of the block that makes it; nothing is allocated."""
+def num_tokens_of(spec: Spec) -> int:
+    """Number of tokens in the condition of the generator that `spec` describes; 0 for none."""
+    return condition_size(spec)[2]
+
+
+def condition_size(spec: Spec) -> tuple[int, int, int]:
+    """Features of the condition c, parameters of the block that makes it, and its tokens; nothing is allocated."""
     cond_dim: int = getattr(spec, "cond_dim", 0)
     if (condition := getattr(spec, "condition", None)) is None:
-        return cond_dim, 0
+        return cond_dim, 0, 0
     key = condition.model_dump_json()
     if key not in _sizes:
         with torch.device("meta"):
             block = build_on_meta(("condition",), condition, {})
-        _sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters())
-    features, parameters = _sizes[key]
-    return resolve_cond_dim(cond_dim, condition.kind, features), parameters
+        _sizes[key] = block.cond_dim, sum(parameter.numel() for parameter in block.parameters()), block.num_tokens
+    features, parameters, num_tokens = _sizes[key]
+    return resolve_cond_dim(cond_dim, condition.kind, features), parameters, num_tokens
 
 
-_sizes: dict[str, tuple[int, int]] = {}  # a text tower takes seconds to build, even on the meta device
+_sizes: dict[str, tuple[int, int, int]] = {}  # a text tower takes seconds to build, even on the meta device
 
 
 def resolve_cond_dim(cond_dim: int, kind: str, features: int) -> int:

@@ -12,13 +12,21 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
-from assemblies.condition import cond_dim_of, condition_spec
+from assemblies.condition import cond_dim_of, condition_spec, num_tokens_of
 from assemblies.discriminator import Discriminator, LayeredDiscriminator, discriminator_context
 from assemblies.generator import Generator, LayeredGenerator
 from assemblies.limits import check_shapes
 from assemblies.trace import Trace, build_on_meta
 from assemblies.training_options import EMA, Adam, Checkpoint, CheckpointLists, Keep, Trainable, TrainableParts
-from blocks.families import Augment, ImageHead, Loss, Metric, Probability, Projector, Regularizer
+from blocks.families import (
+    Augment,
+    ImageHead,
+    Loss,
+    Metric,
+    Probability,
+    Projector,
+    Regularizer,
+)
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]
@@ -114,7 +122,8 @@ def trace_networks(generator: Any, discriminator: Any) -> dict[str, Trace]:
     cond_dim_known = not any(problem.path[:1] in (("condition",), ("cond_dim",)) for problem in trace.problems)
     if trace.image is not None and trace.complete and cond_dim_known:
         channels, *resolution = trace.image
-        trace = discriminator.block.trace(discriminator, tuple(resolution), channels, cond_dim_of(generator))
+        condition = (cond_dim_of(generator), num_tokens_of(generator))
+        trace = discriminator.block.trace(discriminator, tuple(resolution), channels, *condition)
         traces["discriminator"] = _under("discriminator", trace)
     return traces
 
@@ -203,6 +212,7 @@ def _regularizer_context(generator: Any, discriminator: Any, traces: Mapping[str
     steps = getattr(discriminator, "steps", ())
     return {
         "cond_dim": cond_dim_of(generator),
+        "num_tokens": num_tokens_of(generator),
         "condition": condition_spec(generator),
         "num_styles": num_styles,
         "has_features": hasattr(discriminator.block, "features"),

@@ -22,7 +22,7 @@ from assemblies.trace import Step, Trace, build_on_meta, count_parameters
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Autoencoder, Condition, ImageHead, Layer, Mapping, SynthesisInput
-from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting
+from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
 
 ValueRange = Literal["symmetric", "unit", "imagenet"]
 
@@ -37,6 +37,7 @@ class Generator(Block, nn.Module, family="generator"):
     z_dim: int
     w_dim: int
     cond_dim: int
+    num_tokens: int = 0  # of the condition; they are the last vectors of ws
     num_ws: int
     image_channels: int
     resolution: tuple[int, int]
@@ -182,7 +183,9 @@ class LayeredGenerator(Generator, kind="layered"):
             cond_dim = resolve_cond_dim(cond_dim, str(self.condition.kind), self.condition.cond_dim)
         self.z_dim, self.w_dim, self.cond_dim = z_dim, w_dim or z_dim, cond_dim
         self.image_channels, self.value_range = image_channels, value_range
-        trace = trace_synthesis(synthesis, self.w_dim, image_channels, multi_level=multi_level)
+        self.num_tokens = 0 if self.condition is None else self.condition.num_tokens
+        tokens = {"num_tokens": self.num_tokens}
+        trace = trace_synthesis(synthesis, self.w_dim, image_channels, multi_level=multi_level, **tokens)
         self.decoder = self.fill("decoder", decoder)
         problems = [*trace.problems, *decoder_problems(self.decoder, image_channels, value_range)]
         if problems:
@@ -192,9 +195,10 @@ class LayeredGenerator(Generator, kind="layered"):
         assert trace.image is not None
         self.resolution = (trace.image[1], trace.image[2])
         check_memory(trace.parameters)
-        self.synthesis = Synthesis(trace.steps, multi_level=multi_level)
+        self.synthesis = Synthesis(trace.steps, multi_level=multi_level, **tokens)
         self.num_ws = self.synthesis.num_ws
-        context = _mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws)
+        context = _mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws) | tokens
+        check_mapping(mapping, self.num_tokens)
         check_memory(trace.parameters + count_parameters(("mapping",), mapping, context))  # type: ignore[arg-type]
         self.mapping = self.fill("mapping", mapping, **context)
 
@@ -202,12 +206,12 @@ class LayeredGenerator(Generator, kind="layered"):
     def trace(cls, spec: Spec) -> Trace:
         assert isinstance(spec, cls.Spec)
         w_dim = spec.w_dim or spec.z_dim
-        synthesis = trace_synthesis(spec.synthesis, w_dim, spec.image_channels, multi_level=spec.multi_level)
         problems: list[Problem] = []
         steps: list[Step] = []
-        cond_dim = spec.cond_dim
+        cond_dim, num_tokens = spec.cond_dim, 0
         try:
-            cond_dim, parameters = condition_size(spec)
+            cond_dim, parameters, num_tokens = condition_size(spec)
+            check_mapping(spec.mapping, num_tokens)
             if spec.condition is not None:
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
@@ -221,7 +225,10 @@ class LayeredGenerator(Generator, kind="layered"):
                 problems += decoder_problems(decoder, spec.image_channels, spec.value_range)
             except IncompatibleError as error:
                 problems.extend(error.problems)
-        context = _mapping_context(spec.z_dim, w_dim, cond_dim, max(1, schedule(synthesis.steps)[1]))
+        options = {"multi_level": spec.multi_level, "num_tokens": num_tokens}
+        synthesis = trace_synthesis(spec.synthesis, w_dim, spec.image_channels, **options)
+        num_ws = num_tokens + max(1, schedule(synthesis.steps)[1])
+        context = _mapping_context(spec.z_dim, w_dim, cond_dim, num_ws) | {"num_tokens": num_tokens}
         parameters = 0
         with torch.device("meta"), collecting():
             try:
@@ -244,6 +251,17 @@ def decoder_problems(decoder: Autoencoder | None, image_channels: int, value_ran
         fact = f"is {value_range}, and latents have no range of an image"
         problems.append(Problem(("value_range",), f"{fact}; omit it where there is a decoder"))
     return problems
+
+
+def check_mapping(mapping: Any, num_tokens: int) -> None:
+    """Raise an error if a condition has tokens that the mapping does not take.
+
+    Raises:
+        IncompatibleError: It takes none.
+    """
+    if num_tokens and not mapping.block.takes_tokens:
+        fact = f"the condition has {num_tokens} tokens, which {mapping.kind} does not take"
+        raise incompatible("mapping", f"{fact}; use text-mapping, or omit tokens in the condition")
 
 
 def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict[str, int]:

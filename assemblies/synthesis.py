@@ -27,9 +27,10 @@ class Synthesis(nn.ModuleList):
 
     checkpoint: bool = False
 
-    def __init__(self, steps: tuple[Step, ...], *, multi_level: bool = False) -> None:
+    def __init__(self, steps: tuple[Step, ...], *, multi_level: bool = False, num_tokens: int = 0) -> None:
         super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
-        self.schedule, self.num_ws = schedule(steps)
+        self.schedule, num_styles = schedule(steps)
+        self.num_ws = num_styles + num_tokens
         self.multi_level = multi_level
         self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
 
@@ -56,9 +57,9 @@ class Synthesis(nn.ModuleList):
 class GeneratorState(ForwardState):
     """The features and image of a generator; `ws` are the style vectors of the current step."""
 
-    def __init__(self, style_dim: int = 0, image_channels: int = 0) -> None:
+    def __init__(self, style_dim: int = 0, image_channels: int = 0, num_tokens: int = 0) -> None:
         self.ws: Tensor | None = None
-        self.style_dim, self.image_channels = style_dim, image_channels
+        self.style_dim, self.image_channels, self.num_tokens = style_dim, image_channels, num_tokens
 
     def context(self, spec: Spec) -> dict[str, object]:
         if issubclass(spec.block, SynthesisInput):
@@ -66,7 +67,8 @@ class GeneratorState(ForwardState):
                 raise incompatible((), "a synthesis input is the first step; an earlier step already made features")
         elif self.features is None:
             raise incompatible((), f"a {spec.block.family_name} needs features; begin with a synthesis input")
-        return {"style_dim": self.style_dim, "image_channels": self.image_channels} | self.feature_context()
+        style_dim = None if getattr(spec.block, "takes_tokens", False) and not self.num_tokens else self.style_dim
+        return {"style_dim": style_dim, "image_channels": self.image_channels} | self.feature_context()
 
     def advance(self, block: nn.Module) -> None:
         if isinstance(block, SynthesisInput):
@@ -81,18 +83,23 @@ class _TracingState(GeneratorState):
     """Passes each block of a trace `num_styles` style vectors."""
 
     def advance(self, block: nn.Module) -> None:
-        self.ws = torch.zeros(1, int(block.num_styles), self.style_dim)  # type: ignore[arg-type]
+        number = self.num_tokens if getattr(block, "takes_tokens", False) else int(block.num_styles)  # type: ignore[arg-type]
+        self.ws = torch.zeros(1, number, self.style_dim)
         super().advance(block)
 
 
-def trace_synthesis(synthesis: tuple[Any, ...], w_dim: int, image_channels: int, *, multi_level: bool = False) -> Trace:
+def trace_synthesis(
+    synthesis: tuple[Any, ...], w_dim: int, image_channels: int, *, multi_level: bool = False, num_tokens: int = 0
+) -> Trace:
     """Shapes, sizes and problems of a list of steps; nothing is allocated."""
-    context = ("generator", w_dim, image_channels, multi_level)
-    return trace_once(synthesis, context, lambda: _trace(synthesis, w_dim, image_channels, multi_level))
+    context = ("generator", w_dim, image_channels, multi_level, num_tokens)
+    state = _TracingState(w_dim, image_channels, num_tokens)
+    return trace_once(synthesis, context, lambda: _trace(synthesis, state, multi_level))
 
 
-def _trace(synthesis: tuple[Any, ...], w_dim: int, image_channels: int, multi_level: bool) -> Trace:
-    trace = trace_steps("synthesis", synthesis, _TracingState(w_dim, image_channels))
+def _trace(synthesis: tuple[Any, ...], state: _TracingState, multi_level: bool) -> Trace:
+    image_channels = state.image_channels
+    trace = trace_steps("synthesis", synthesis, state)
     if trace.problems:
         return trace
     if trace.image is None:
@@ -108,11 +115,13 @@ def _trace(synthesis: tuple[Any, ...], w_dim: int, image_channels: int, multi_le
 
 
 def schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
-    """For each step its slice of ws, and the number of ws."""
+    """For each step its slice of ws, and the number of styles in ws; the tokens of captions follow them."""
     slices, first, num_ws = [], 0, 0
     for step in steps:
         slices.append(slice(first, first + step.num_styles))
         num_ws = max(num_ws, first + step.num_styles)
         if not step.shares_next_style:
             first += step.num_styles
-    return slices, num_ws
+    tokens = slice(num_ws, None)
+    takes_tokens = [getattr(step.spec.block, "takes_tokens", False) for step in steps]
+    return [tokens if takes else each for each, takes in zip(slices, takes_tokens, strict=True)], num_ws

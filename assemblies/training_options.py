@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from assemblies.discriminator import Discriminator
 from assemblies.generator import Generator
@@ -50,10 +60,29 @@ class Adam(BaseModel):
     decay_kimg: Annotated[
         float, Field(ge=0, description="Thousands of images, the last ones, in which it falls linearly to 0.")
     ] = 0.0
+    base_width: Annotated[
+        PositiveInt | None,
+        Field(description="Width of the network that `lr` is for: the rate is lr x base_width / width, as in GAT."),
+    ] = None
+    width: Annotated[
+        PositiveInt | None, Field(description="Width of this network, such as the features of its tokens.")
+    ] = None
     clip_norm: Annotated[
         PositiveFloat | None,
         Field(description="Largest norm of the gradient of all weights together in the main phase; null: no clipping."),
     ] = None
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Adam:
+        if (self.base_width is None) != (self.width is None):
+            missing = "base_width" if self.base_width is None else "width"
+            raise PydanticCustomError("width", "{name} is missing; give both widths or none", {"name": missing})
+        return self
+
+    @property
+    def width_factor(self) -> float:
+        """base_width / width, the factor of the learning rate; 1 without widths."""
+        return 1.0 if self.base_width is None or self.width is None else self.base_width / self.width
 
 
 class EMA(BaseModel):

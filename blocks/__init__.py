@@ -8,11 +8,13 @@ from blocks.attention.mixed_heads import MixedHeads
 from blocks.attention.neighborhood import NeighborhoodAttention
 from blocks.attention.shifted_window import ShiftedWindowAttention
 from blocks.augment.ada import ADA
+from blocks.augment.apa import APA
 from blocks.augment.diff_augment import DiffAugment
 from blocks.augment.fading_blur import FadingBlur
-from blocks.common.equalized import EqualConv2d, EqualLinear
 from blocks.autoencoder.convolutional import ConvAutoencoder
+from blocks.common.equalized import EqualConv2d, EqualLinear
 from blocks.common.noise import Noise, noise_mode
+from blocks.common.pretrained.feature_mixing import FeatureMixing
 from blocks.condition.class_labels import ClassLabels
 from blocks.feature_extractor.torchscript import TorchScriptExtractor
 from blocks.feed_forward.identity import Identity
@@ -43,6 +45,7 @@ from blocks.layer.residual import Residual
 from blocks.layer.residual_conv import ResidualConv
 from blocks.layer.resnext import ResNeXtBlock
 from blocks.layer.styled_attention import StyledAttention
+from blocks.layer.text.cross_attention import CrossAttention
 from blocks.layer.transformer import Transformer
 from blocks.layer.upsample import Upsample
 from blocks.layer.upsample_linear import UpsampleLinear
@@ -54,6 +57,7 @@ from blocks.mapping.bypass import BypassMapping
 from blocks.mapping.class_mapping import ClassMapping
 from blocks.mapping.mapping import MappingNetwork
 from blocks.mapping.no_mapping import NoMapping
+from blocks.mapping.text_mapping import TextMapping
 from blocks.metric.frechet import FD, FID
 from blocks.metric.perceptual_path_length import PerceptualPathLength
 from blocks.norm.adain import AdaIN
@@ -64,17 +68,19 @@ from blocks.norm.layer_scale import LayerScale
 from blocks.norm.pixel_norm import PixelNorm
 from blocks.norm.rms_norm import RMSNorm
 from blocks.norm.sln import SelfModulatedLayerNorm
-from blocks.regularizer.approximate_r1 import ApproximateR1
 from blocks.projector.token_projector import TokenProjector
+from blocks.regularizer.approximate_r1 import ApproximateR1
 from blocks.regularizer.approximate_r2 import ApproximateR2
 from blocks.regularizer.balanced_consistency import BalancedConsistency
 from blocks.regularizer.gradient_penalty import GradientPenalty
+from blocks.regularizer.lecam import LeCam
+from blocks.regularizer.matching_aware import MatchingAware
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
 from blocks.regularizer.r2 import R2
+from blocks.regularizer.token_alignment import TokenAlignment
 from blocks.schedule.constant import ConstantSchedule
 from blocks.schedule.cosine import CosineSchedule
-from blocks.regularizer.token_alignment import TokenAlignment
 from blocks.schedule.linear import LinearSchedule
 from blocks.schedule.step import StepSchedule
 from blocks.stem.from_rgb import FromRGB
@@ -93,6 +99,7 @@ from blocks.weight_norm.spectral import SpectralNorm
 
 __all__ = [
     "ADA",
+    "APA",
     "FD",
     "FID",
     "MLP",
@@ -113,15 +120,17 @@ __all__ = [
     "ConstantSchedule",
     "ContraDHead",
     "Conv",
+    "ConvAutoencoder",
     "CosineSchedule",
+    "CrossAttention",
     "DenseAttention",
     "DiffAugment",
-    "ConvAutoencoder",
     "DiscriminativeBasis",
     "Downsample",
     "EqualConv2d",
     "EqualLinear",
     "FadingBlur",
+    "FeatureMixing",
     "FourierFeatures",
     "FromRGB",
     "FromWavelets",
@@ -136,6 +145,7 @@ __all__ = [
     "L2Attention",
     "LayerNorm",
     "LayerScale",
+    "LeCam",
     "LearnedTokens",
     "LinearFromRGB",
     "LinearHead",
@@ -144,6 +154,7 @@ __all__ = [
     "LinearToRGB",
     "Linformer",
     "MappingNetwork",
+    "MatchingAware",
     "MinibatchStd",
     "MixedHeads",
     "ModulatedConv",
@@ -174,14 +185,15 @@ __all__ = [
     "StepSchedule",
     "StyledAttention",
     "SwiGLU",
+    "TextMapping",
     "ToRGB",
+    "TokenAlignment",
     "TokenConvHead",
+    "TokenProjector",
     "TorchScriptExtractor",
     "Transformer",
     "Upsample",
-    "TokenAlignment",
     "UpsampleLinear",
-    "TokenProjector",
     "Wasserstein",
     "noise_mode",
     "normalize_weights",

@@ -231,7 +231,7 @@ FAMILIES: dict[str, Harness] = {
         },
         shapes=lambda block, context, inputs: ((BATCH, None, None, None), (BATCH, 2 * block.latent_channels, 4, 4)),
         contexts=contexts(square={"resolution": (2, 2)}, odd={"resolution": (3, 2)}),
-        features={"latents": 1, "image": 1},
+        features={"latents": 1},
         call=lambda block, latents, image: (block(latents), block.moments(image)),
     ),
     "weight-norm": Harness(

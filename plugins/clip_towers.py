@@ -116,6 +116,38 @@ def build(side: Side, model: Model, weights: str | None, *, embed_weights: bool 
     return Tower(network, int(config["embed_dim"]), source, tuple(mean), tuple(std))
 
 
+class TokenEncoder(nn.Module):
+    """A text encoder that outputs the embedding of a caption, then those of its tokens: ids [B,n] -> [B,1+n,D].
+
+    Tokens after the end of the caption are zero vectors.
+
+    Args:
+        encoder: open_clip's text encoder.
+
+    Raises:
+        IncompatibleError: It is of a type whose tokens or ends of captions are not known.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        ends = getattr(encoder, "pool_type", None) in ("argmax", "eos")
+        if not isinstance(encoder, open_clip().transformer.TextTransformer) or not ends or encoder.cls_emb is not None:
+            fact = "the ends of captions are known for text encoders that pool at an end token"
+            raise incompatible("tokens", f"{fact}, such as that of ViT-L-14; use such a model, or tokens: false")
+        encoder.output_tokens = True
+        self.encoder: Any = encoder
+        self.num_tokens = int(encoder.context_length)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        embedding, tokens = self.encoder(ids)
+        projection = self.encoder.text_projection
+        if projection is not None:
+            tokens = projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection
+        is_end = ids if self.encoder.pool_type == "argmax" else (ids == self.encoder.eos_id).int()
+        inside = torch.arange(ids.shape[1], device=ids.device) <= is_end.argmax(dim=1, keepdim=True)
+        return torch.cat([embedding[:, None], tokens * inside[:, :, None]], dim=1)
+
+
 def configuration(model: Model) -> Mapping[str, Any]:
     """open_clip's configuration of a model.
 

@@ -20,9 +20,10 @@ from blocks.common.computed_buffer import computed_buffer
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.common.pretrained.guidance import preprocess, random_crop, spherical_distance
+from blocks.common.text_tokens import caption_embedding
 from blocks.families import Batch, Condition, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from plugins.clip_metrics import ClipScore, OpenClipExtractor
-from plugins.clip_towers import TINY, Model, build, configuration, tokens
+from plugins.clip_towers import TINY, Model, TokenEncoder, build, configuration, tokens
 from registry import Register, Spec, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -41,10 +42,18 @@ class OpenClipText(Condition, kind="open-clip-text"):
             which need `embed_weights`.
         embed_weights: Whether the weights are part of the model.
         precision: Precision of a frozen encoder.
+        tokens: Whether the condition is this embedding and those of all tokens of the caption, for layers such as
+            cross-attention: the encoder's outputs, projected as the caption's and scaled to unit length.
+
+    Raises:
+        IncompatibleError: The weights are not available here, or the encoder has no outputs of tokens.
     """
 
     condition_input = "captions"
-    examples: ClassVar[tuple[Any, ...]] = ({"spec": {"model": TINY, "weights": None, "embed_weights": True}},)
+    examples: ClassVar[tuple[Any, ...]] = (
+        {"spec": {"model": TINY, "weights": None, "embed_weights": True}},
+        {"spec": {"model": TINY, "weights": None, "embed_weights": True, "tokens": True}},
+    )
     like: Tensor
 
     def __init__(
@@ -54,6 +63,7 @@ class OpenClipText(Condition, kind="open-clip-text"):
         weights: str | None = None,
         embed_weights: bool = False,
         precision: Precision = "float32",
+        tokens: bool = False,
     ) -> None:
         super().__init__()
         if weights is None and not embed_weights:
@@ -64,9 +74,10 @@ class OpenClipText(Condition, kind="open-clip-text"):
             raise incompatible("precision", f"{fact}; use float32")
         self.config = configuration(model)
         tower = build("text", model, weights, embed_weights=embed_weights)
-        self.cond_dim = tower.embed_dim
+        network = TokenEncoder(tower.network) if tokens else tower.network
+        self.num_tokens = network.num_tokens if isinstance(network, TokenEncoder) else 0
+        self.cond_dim = (1 + self.num_tokens) * tower.embed_dim
         self.embed_weights = embed_weights
-        network = tower.network
         self.tower = network if embed_weights else FrozenModule(network.to(getattr(torch, precision)), tower.source)
         computed_buffer(self, "like", torch.zeros, ())  # has the dtype of the output
 
@@ -78,9 +89,9 @@ class OpenClipText(Condition, kind="open-clip-text"):
 
     def forward(self, token_ids: Int64[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         if self.embed_weights:
-            return F.normalize(self.tower(token_ids), dim=-1)
+            return F.normalize(self.tower(token_ids), dim=-1).flatten(1)
         with no_autocast(token_ids):
-            return F.normalize(at_least_float32(self.tower(token_ids)), dim=-1).to(self.like.dtype)
+            return F.normalize(at_least_float32(self.tower(token_ids)), dim=-1).flatten(1).to(self.like.dtype)
 
 
 class ClipGuidance(Regularizer, kind="clip-guidance"):
@@ -91,6 +102,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
 
     Args:
         cond_dim: Features of the condition, a text embedding of the same CLIP.
+        num_tokens: Number of the condition's tokens, which the guidance leaves out.
         condition: Spec of the condition.
         model: Name of one of open_clip's models, such as ViT-L-14, or its configuration.
         weights: Name of weights that open_clip knows for the model, such as openai, or a file; null for random weights.
@@ -109,6 +121,7 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
     def __init__(
         self,
         cond_dim: int | None = None,
+        num_tokens: int = 0,
         condition: Spec | None = None,
         *,
         model: Model,
@@ -123,8 +136,9 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         if condition is not None:
             check_condition(condition, model, weights)
         tower = build("visual", model, weights)
-        if tower.embed_dim != cond_dim:
-            fact = f"embeds images in {tower.embed_dim} features, but the condition has {cond_dim}"
+        self.num_tokens = num_tokens
+        if tower.embed_dim != (embed_dim := cond_dim // (1 + num_tokens)):
+            fact = f"embeds images in {tower.embed_dim} features, but the condition has {embed_dim}"
             raise incompatible("model", f"{fact}; use the same CLIP")
         self.schedule, self.crop = weight, crop
         self.at(0)
@@ -145,7 +159,8 @@ class ClipGuidance(Regularizer, kind="clip-guidance"):
         assert batch.c is not None, "guidance needs captions"
         image = networks.generator(batch.z, batch.generator_c) if batch.fake is None else batch.fake
         image = to_symmetric(image, networks.value_range)
-        distance = spherical_distance(self.features(image), batch.c.to(image.dtype))
+        c = caption_embedding(batch.c, self.num_tokens)
+        distance = spherical_distance(self.features(image), c.to(image.dtype))
         return distance.mean() * self.weight
 
     def features(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b d"]:

@@ -16,12 +16,13 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from blocks.common.shapes import check_nchw
-from blocks.families import Augment, Probability
-from registry import incompatible
+from blocks.families import Augment, Scheduled, ScheduledIn, value_at
+from registry import Spec, incompatible
 
 Function = Literal["color", "translation", "flip", "resize", "cutout"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 Draws = Mapping[str, Tensor]
+CHANCE = ScheduledIn(ge=0, le=1)
 COLORS = ("brightness", "saturation", "contrast")
 
 
@@ -29,7 +30,7 @@ class DiffAugment(Augment, kind="diffaugment"):
     """Random colour changes, translation, flip, resize and cutout of each image, with zero (grey) padding.
 
     An image to which a function does not apply gets the function's neutral value, so that every function works on the
-    whole batch.
+    whole batch. Probabilities are numbers or schedules.
 
     Args:
         policy: The functions, in the order of application.
@@ -60,15 +61,15 @@ class DiffAugment(Augment, kind="diffaugment"):
         self,
         *,
         policy: tuple[Function, ...] = ("color", "translation", "cutout"),
-        color_probability: Probability = 1.0,
+        color_probability: Annotated[Scheduled, CHANCE] = 1.0,
         color_gate: Literal["each", "all"] = "each",
         color_reference: PositiveInt | None = None,
-        translation_probability: Probability = 1.0,
+        translation_probability: Annotated[Scheduled, CHANCE] = 1.0,
         translation_ratio: Ratio = 0.125,
-        flip_probability: Probability = 0.5,
-        resize_probability: Probability = 1.0,
+        flip_probability: Annotated[Scheduled, CHANCE] = 0.5,
+        resize_probability: Annotated[Scheduled, CHANCE] = 1.0,
         resize_ratio: Ratio = 0.2,
-        cutout_probability: Probability = 1.0,
+        cutout_probability: Annotated[Scheduled, CHANCE] = 1.0,
         cutout_ratio: Ratio = 0.2,
     ) -> None:
         super().__init__()
@@ -77,13 +78,18 @@ class DiffAugment(Augment, kind="diffaugment"):
                 raise incompatible(("policy", index), f"{function} is listed twice; each function is applied once")
         self.policy, self.color_reference = policy, color_reference
         self.joint_color = color_gate == "all"
-        self.probability = dict.fromkeys(COLORS, color_probability) | {
+        self.schedules: dict[str, Scheduled] = dict.fromkeys(COLORS, color_probability) | {
             "translation": translation_probability,
             "flip": flip_probability,
             "resize": resize_probability,
             "cutout": cutout_probability,
         }
         self.translation_ratio, self.resize_ratio, self.cutout_ratio = translation_ratio, resize_ratio, cutout_ratio
+        self.probability = {name: value_at(option, 0) for name, option in self.schedules.items()}
+
+    def at(self, images: int) -> None:
+        changing = {name: option for name, option in self.schedules.items() if isinstance(option, Spec)}
+        self.probability |= {name: value_at(option, images) for name, option in changing.items()}
 
     def draw(self, image: Float[Tensor, "b k h w"]) -> dict[str, Tensor]:
         """All random numbers that a batch needs, [B] each, by name.

@@ -61,11 +61,13 @@ class FeedForward(Block, nn.Module, family="feed-forward"):
 class Condition(Block, nn.Module, family="condition"):
     """Encodes class labels or captions as the condition c [B,cond_dim]. No context.
 
-    `read` converts labels or captions to integers, `forward` encodes the integers.
+    `read` converts labels or captions to integers, `forward` encodes the integers. A condition with tokens is the
+    embedding of a caption followed by those of its tokens, see `blocks.common.text_tokens`.
     """
 
     condition_input: ClassVar[Literal["classes", "captions"]]
     cond_dim: int
+    num_tokens: int = 0
 
     def read(self, labels: Sequence[Any]) -> Int64[Tensor, "b ..."]:
         """Class labels as indices [B], or captions as tokens [B,n].
@@ -82,12 +84,15 @@ class Condition(Block, nn.Module, family="condition"):
 class Mapping(Block, nn.Module, family="mapping"):
     """Maps latents to styles: z [B,Z], c [B,D] or None -> ws [B,n,S].
 
-    Context: z_dim, style_dim, num_styles, cond_dim.
+    Context: z_dim, style_dim, num_styles, cond_dim, num_tokens. Where the condition has tokens, the last `num_tokens`
+    vectors of ws are those tokens, and the block declares `takes_tokens`.
 
     `truncation_psi` interpolates between the running mean `w_avg` and ws, for the first `truncation_cutoff` of them
     (None: all). A call in training mode updates the mean, unless `update_w_avg` is False, as for the second latent of
     style mixing.
     """
+
+    takes_tokens: ClassVar[bool] = False
 
     def forward(
         self,
@@ -122,6 +127,7 @@ class Layer(Block, nn.Module, family="layer"):
     missing_context = NO_STYLES
     num_styles: int = 0  # number n of style vectors that the block uses
     shares_next_style: bool = False  # whether it uses the first style vector of the next step that has styles
+    takes_tokens: ClassVar[bool] = False  # whether `ws` are instead the tokens of a caption, with `style_dim` features
 
     def forward(
         self, x: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n s"] | None = None

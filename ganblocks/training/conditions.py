@@ -19,6 +19,7 @@ from ganblocks.sampling.conditions import one_hot
 from ganblocks.transfer import to_device
 
 MAX_EMBEDDED = 2**16  # captions whose embeddings are computed in advance
+MAX_VALUES = 2**27  # in those embeddings, which may contain all tokens
 CHUNK = 256
 
 
@@ -43,7 +44,7 @@ class ConditionEncoder:
         self.rows: dict[str, int] = {}
         if self.takes_captions and images.captions is not None:
             captions = sorted({caption for each in images.captions for caption in each})
-            if len(captions) <= MAX_EMBEDDED:
+            if len(captions) <= min(MAX_EMBEDDED, MAX_VALUES // generator.cond_dim):
                 self.rows = {caption: row for row, caption in enumerate(captions)}
                 self.table = self.embed(captions)
 

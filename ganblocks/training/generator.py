@@ -60,7 +60,7 @@ class TrainingGenerator(nn.Module):
         """Style vectors, mixed with those of random latents if `style_mixing` says so."""
         c = self._encode(c)
         ws = self._mapping(z, c)
-        first = self.draw_crossover(ws.shape[1])
+        first = self.draw_crossover(ws.shape[1] - self.generator.num_tokens)
         if first is None:
             return ws
         others = self._mapping(torch.randn_like(z), c, update_w_avg=False)

@@ -32,6 +32,14 @@ def test_adam_is_corrected_for_lazy_regularizers():
     assert betas == (pytest.approx(0.5 ** (16 / 17)), pytest.approx(0.99 ** (16 / 17)))
 
 
+def test_the_learning_rate_is_scaled_to_the_width_of_the_network():
+    schedule = {"kind": "linear", "init": 0.1, "final": 0.2, "kimg": 1}
+    adam = Adam(lr=schedule, base_width=768, width=1024)
+    assert [corrected(adam, [], images)[0] for images in (0, 1000)] == [pytest.approx(0.075), pytest.approx(0.15)]
+    with pytest.raises(ValueError, match="width is missing; give both widths or none"):
+        Adam(base_width=768)
+
+
 def test_the_learning_rate_falls_to_zero_over_the_last_images():
     optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, decay_kimg=10))
     rates = []

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from assemblies.discriminators.projected import ProjectedDiscriminator
 from assemblies.generator import LayeredGenerator
 from assemblies.models.options import Options, check_options, check_power_of_two, renamed, without
 from assemblies.models.stylegan2.architecture import BINOMIAL, CLAMP, Step, width
-from assemblies.projected import ProjectedDiscriminator
 from registry import Spec, incompatible
 
 Z_DIM = 64

@@ -99,10 +99,6 @@ def check_capturable(spec: Spec, device: torch.device, processes: int) -> None:
 
 def host_numbers(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:
     """Numbers and texts among the attributes of modules: what their schedules change beside tensors."""
-    return tuple(
-        value
-        for module in modules
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, bool | int | float | str)
-    )
+    attributes = [each for module in modules for part in module.modules() for each in vars(part).values()]
+    values = [inner for each in attributes for inner in (each.values() if isinstance(each, dict) else [each])]
+    return tuple(value for value in values if isinstance(value, bool | int | float | str))

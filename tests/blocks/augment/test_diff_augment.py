@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.augment.diff_augment import DiffAugment
-from registry import IncompatibleError
+from registry import IncompatibleError, SpecValidationError
 
 ALL = ("flip", "translation", "resize", "color", "cutout")
 
@@ -151,3 +151,14 @@ def test_any_channels_sizes_and_dtypes_work(shape: tuple[int, ...], dtype: torch
 def test_a_repeated_function_is_incompatible() -> None:
     with pytest.raises(IncompatibleError, match=r"policy\.2 +color is listed twice"):
         DiffAugment(policy=("color", "flip", "color"))
+
+
+def test_probabilities_follow_schedules() -> None:
+    rising = {"kind": "linear", "init": 0.0, "final": 1.0, "kimg": 1}
+    augment = DiffAugment(policy=("flip",), flip_probability=rising)
+    image = images()
+    assert torch.equal(augment(image), image)
+    augment.at(1000)
+    assert torch.equal(augment(image), image.flip(3))
+    with pytest.raises(SpecValidationError, match="linear reaches 2, and values should be less than or equal to 1"):
+        DiffAugment(flip_probability=rising | {"final": 2.0})

@@ -50,6 +50,26 @@ def test_weights_are_modulated_for_each_sample(up: Any, demodulate: bool) -> Non
         torch.testing.assert_close(actual[sample], y)
 
 
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [1, 2])
+def test_a_bank_of_filters_is_weighted_by_the_style_of_each_sample(up: Any, demodulate: bool) -> None:
+    bank = layer(dim=4, up=up, demodulate=demodulate, num_filters=3)
+    single = layer(dim=4, up=up, demodulate=demodulate)
+    state = {name: value for name, value in bank.state_dict().items() if not name.startswith("select.")}
+    x, ws = normal(2, 6, 5, 4), normal(2, 1, 7, seed=1)
+    shares = bank.select(ws[:, 0]).softmax(dim=1)
+    assert not torch.allclose(shares[0], shares[1])
+    for sample in range(2):
+        weight = (shares[sample].view(3, 1, 1, 1, 1) * bank.weight.view(3, 4, 6, 3, 3)).sum(dim=0)
+        single.load_state_dict(state | {"weight": weight})
+        expected = single(x[sample : sample + 1], ws[sample : sample + 1])
+        torch.testing.assert_close(bank(x, ws)[sample : sample + 1], expected)
+
+
+def test_one_filter_is_no_bank() -> None:
+    assert not [name for name, _ in layer().named_parameters() if name.startswith("select")]
+
+
 def test_demodulated_outputs_have_unit_variance_for_any_style() -> None:
     torch.manual_seed(0)
     block = ModulatedConv(64, 16, 8, noise=False, activation="linear")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from assemblies import GAN, ProjectedDiscriminator, check, load_discriminator, parse, save_model
 from blocks.families import Batch, Networks
@@ -221,3 +222,42 @@ def test_a_penalty_on_features_needs_a_discriminator_that_has_them() -> None:
     with pytest.raises(IncompatibleError, match=r"regularizers\.0\.at.*no features of frozen networks"):
         check(parse(document))
     assert check(parse(document | {"discriminator": PROJECTED}))
+
+
+CNN = VIT | {"network": "resnet18", "image_size": 32, "depths": [2, 3, 5], "arguments": {"channels": [4, 6, 4, 8]}}
+MIXED = {"layout": "map", "mixing": "scales", "head": "patch"}
+
+
+def test_mixing_is_the_papers_fixed_random_network() -> None:
+    torch.manual_seed(0)
+    spec = ProjectedDiscriminator.Spec(networks=[CNN], **MIXED)
+    network = spec.build(resolution=32).eval()
+    image = torch.rand(2, 3, 32, 32)
+    tokens = zip(network.networks[0](image), (8, 4, 1), strict=True)
+    fine, middle, coarse = (each.mT.unflatten(2, (side, side)) for each, side in tokens)
+    (mixer,) = network.mixers
+    coarse = F.conv2d(coarse, mixer.channels[2].weight)
+    up = F.interpolate(F.conv2d(coarse, mixer.scales[1].weight, padding=1), (4, 4), mode="bilinear")
+    middle = F.conv2d(middle, mixer.channels[1].weight) + up
+    up = F.interpolate(F.conv2d(middle, mixer.scales[0].weight, padding=1), (8, 8), mode="bilinear")
+    fine = F.conv2d(fine, mixer.channels[0].weight) + up
+    for mixed, expected in zip(network.features(image), (fine, middle, coarse), strict=True):
+        torch.testing.assert_close(mixed, expected)
+    assert network(image).shape == (2, 64 + 16 + 1)
+
+
+def test_mixing_is_saved_and_not_trained() -> None:
+    discriminator = {"kind": "projected", "networks": [CNN], "layers": [{"kind": "conv", "dim": 4}], **MIXED}
+    trainer = Trainer(parse(tiny.gan(discriminator=discriminator, regularizers=["r1"])), DistributedContext("cpu"))
+    before = {name: value.clone() for name, value in trainer.discriminator.named_parameters()}
+    trainer.train_step(torch.rand(8, 3, 16, 16) * 2 - 1, None)
+    after = dict(trainer.discriminator.named_parameters())
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    trained = {name for name in before if name.startswith(("layers.", "heads."))}
+    assert changed == trained
+    assert {name.partition(".")[0] for name in before} == {"networks", "mixers", "layers", "heads"}
+
+
+def test_mixing_of_rows_of_tokens_is_refused() -> None:
+    with pytest.raises(IncompatibleError, match=r"mixing +scales mixes maps, .* set layout: map"):
+        projected(mixing="scales")

@@ -1,0 +1,1 @@
+"""Discriminators of another topology than one list: on frozen networks, and at several scales."""

@@ -1,0 +1,1 @@
+"""Layers that depend on the tokens of a caption."""
