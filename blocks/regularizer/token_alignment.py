@@ -106,9 +106,8 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
         tokens = at_least_float32(discriminator.projected_tokens(augmented, batch.c))
         with torch.no_grad():
             targets = self.targets(self.view(pixels, augment, draws, real.shape[2:]), tokens.shape[1], real.shape[2:])
-        return (torch.stack(misalignment(tokens, targets.to(tokens.dtype))).sum(dim=0).mean() * self.proj_coeff).to(
-            real.dtype
-        )
+        of_class, of_patches = misalignment(tokens, targets.to(tokens.dtype))
+        return ((of_class + of_patches).mean() * self.proj_coeff).to(real.dtype)
 
     def view(
         self, pixels: Float[Tensor, "b k h w"], augment: Any, draws: dict[str, Tensor] | None, side: torch.Size
@@ -127,8 +126,9 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
             for name, from_side, to_side in zip(("translation.dy", "translation.dx"), side, size, strict=True)
             if name in draws
         }
-        if hasattr(self.teacher, "scale"):
-            mean = (-self.teacher.shift / self.teacher.scale).to(image.dtype)
+        teacher: Any = self.teacher
+        if hasattr(teacher, "scale"):
+            mean = (-teacher.shift / teacher.scale).to(image.dtype)
         else:
             mean = 2 * filled(IMAGENET_MEAN, image)[:, None, None] - 1
         image = image - mean
