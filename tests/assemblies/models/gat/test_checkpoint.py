@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,13 @@ def write(folder: Path, args: dict[str, Any]) -> Path:
     shapes |= {"feat_rope.freqs_cos": (16, 8), "feat_rope.freqs_sin": (16, 8)}
     of_discriminator = checkpoint_of(discriminator, checkpoint.discriminator_rules(args), shapes)
     path = folder / "0020000.pt"
-    torch.save({"generator": of_generator, "ema": of_generator, "discriminator": of_discriminator, "steps": 3}, path)
+    adam = torch.optim.AdamW(generator.parameters())
+    generator(torch.randn(2, 6), torch.eye(3)[:2]).sum().backward()
+    adam.step()
+    content: dict[str, Any] = {"generator": of_generator, "ema": of_generator, "discriminator": of_discriminator}
+    content |= {"optG": adam.state_dict(), "optD": adam.state_dict(), "steps": 20_000, "wallclock_time": 1.5}
+    arguments = Namespace(model="SiT-B/2", resolution=256, num_classes=3, fused_attn=True, qk_norm=True)
+    torch.save(content | {"args": arguments, "wandb_run_id": None}, path)
     return path
 
 
