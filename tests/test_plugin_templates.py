@@ -15,7 +15,7 @@ from ganblocks.plugin_templates import FAMILIES, write_package
 from registry import Block, catalogue
 
 ROOT = Path(__file__).parents[1]
-WITH_KERNEL = ("attention", "generator")
+WITH_KERNEL = ("attention",)
 
 
 def write_all(folder: Path) -> list[Path]:

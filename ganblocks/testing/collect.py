@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from blocks.families import Metric
 from ganblocks.errors import UsageError
 from ganblocks.testing import PluginCheck
 from ganblocks.testing.commands import shows_its_help
 from ganblocks.testing.importers import converts_its_example, declares_its_options
+from ganblocks.testing.metrics import gives_numbers
 from ganblocks.testing.presets import fits_together, trains_one_step
 from registry import Origin, catalogue
 from registry.errors import nearest
@@ -35,6 +37,7 @@ NAMED_CHECKS: dict[str, tuple[Callable[[str, Any], None], ...]] = {
     "preset": (fits_together, trains_one_step),
     "importer": (declares_its_options, converts_its_example),
     "command": (shows_its_help,),
+    "data set": (),
 }
 
 
@@ -75,6 +78,8 @@ def checks_of(origin: Origin) -> Iterator[PluginCheck]:
         for sort, name, value in catalogue.provided_by(origin):
             if sort == "block":
                 yield from checks(value)
+                if issubclass(value, Metric):
+                    yield NamedCheck(gives_numbers, "metric", name, value)
             elif sort == "kernel":
                 yield from kernel_checks(value)
             else:

@@ -63,6 +63,7 @@ def _train(spec: Spec) -> None:
     generator = trainer.generator
     real = torch.rand(BATCH_SIZE, generator.image_channels, *generator.resolution) * 2 - 1
     trainer.train_step(real, _condition(generator))
+    assert not (skipped := trainer.non_finite.read()), f"gradients are not finite: {', '.join(skipped)}"
     _check_finite(trainer.gan)
 
 

@@ -30,13 +30,12 @@ from registry.testing.harness import Harness
 from registry.testing.spec_checks import is_documented, reads_back_what_it_writes, shows_as_the_code_that_makes_it
 from registry.testing.state_checks import copies, loads_after_the_meta_device, restores_from_its_state
 
-COMPILED_OPTIONS = 2  # sets of options of a block that are compiled to machine code; each takes 2 to 60 seconds
+FEW_OPTIONS = 2  # sets of options of a block for checks that take long (machine code: 2 to 60 seconds) or hardly differ
 SPEC_CHECKS = (reads_back_what_it_writes, shows_as_the_code_that_makes_it)
 CASE_CHECKS = (
     gives_the_promised_shapes,
     keeps_dtype_and_device,
     leaves_its_inputs_alone,
-    refuses_inputs_that_do_not_fit,
     trains_every_parameter,
     trains_in_mixed_precision,
     trains_under_checkpointing,
@@ -72,13 +71,14 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
     """
     selected: list[Check] = []
     options: list[dict[str, Any]] = []
+    called: list[tuple[dict[str, Any], set[str]]] = []
     for case in cases(block, harness):
         first = not options
         fresh = case.options not in options
         if fresh:
             options.append(case.options)
         if slow:
-            compiled = case.harness.traceable and fresh and len(options) <= COMPILED_OPTIONS
+            compiled = case.harness.traceable and fresh and len(options) <= FEW_OPTIONS
             selected += [Check(compiles_to_machine_code, case)] if compiled else []
             continue
         selected += [Check(is_documented, case)] if first else []
@@ -87,6 +87,10 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
         if not case.harness.computes:
             continue
         selected += [Check(each, case) for each in CASE_CHECKS]
+        given = (case.options, {name for name, value in case.context.items() if value})
+        if given not in called and len(options) <= FEW_OPTIONS:  # contexts of other sizes have the same inputs
+            called.append(given)
+            selected.append(Check(refuses_inputs_that_do_not_fit, case))
         if case.harness.batched:
             selected.append(Check(takes_an_empty_batch, case))
         if case.harness.traceable and fresh:
