@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from ganblocks.testing import plugin_checks
 from registry import IncompatibleError
-from registry.testing import checks
 from spiral_attention import SpiralAttention
 
 
-@pytest.mark.parametrize("check", checks(SpiralAttention), ids=str)
+@pytest.mark.parametrize("check", plugin_checks("spiral"), ids=str)
 def test_spiral_attention_conforms(check):
     check()
 
