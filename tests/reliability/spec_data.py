@@ -63,7 +63,7 @@ def replace_number(rng: random.Random, data: Any) -> Any:
             value // 2,
             -value,
             value * rng.choice((10, 1000, 10**6)),
-            value + 0.5,
+            value + 0.5 if abs(value) < 2**1000 else value,  # larger integers have no float
         )
         parent[key] = rng.choice((*small, rng.choice(NUMBERS), rng.choice(FLOATS)))
     return data
