@@ -46,7 +46,7 @@ def normal(generator: torch.Generator, *shape: int) -> Tensor:
 def attention(batch: int, random: torch.Generator) -> Grid:
     q, k, v, bias = (normal(random, *shape) for shape in ((batch, 2, 6, 8), *((batch, 2, 5, 8),) * 2, (2, 6, 5)))
     yield {}, "q k v bias", {"q": q, "k": k, "v": v, "bias": bias}
-    yield {"scale": 0.3}, "q k v", {"q": q, "k": k, "v": v}
+    yield {"scale": 0.3}, "q k v", {name: normal(random, batch, 2, 6, 32) for name in "qkv"}
     for heads, queries, keys, dim in ((1, 35, 35, 16), (3, 49, 7, 5), (4, 64, 64, 12)):
         q = normal(random, batch, heads, queries, dim)
         k, v = normal(random, 2, batch, heads, keys, dim)

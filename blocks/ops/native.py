@@ -1,8 +1,8 @@
 """C++ kernels, compiled on the machine that runs them and cached on disk.
 
-A source includes no library but <stdint.h> and headers beside it (*.h): it compiles in seconds and needs nothing but
-`c++` (or the compiler named by CXX). The OpenMP runtime is the one that torch has already loaded; a second one would
-compete with it for the cores.
+A source includes no library but <stdint.h> and headers (*.h) beside it or in the folder above: it compiles in seconds
+and needs nothing but `c++` (or the compiler named by CXX). The OpenMP runtime is the one that torch has already loaded;
+a second one would compete with it for the cores.
 
 A library is loaded only from a folder that nobody else can write to, and if it has the hash in its file name: a
 truncated one would end the process by SIGBUS. Without such a folder each process compiles into one of its own.
@@ -67,7 +67,7 @@ def library(source: Path) -> ctypes.CDLL:
     if command is None:
         raise CompileError("there is no C++ compiler (c++, g++, clang++, or the one that CXX names)")
     version = _run([*command, "--version"])
-    headers = sorted(source.parent.glob("*.h"))
+    headers = sorted([*source.parent.glob("*.h"), *source.parent.parent.glob("*.h")])
     key = [*(file.read_text() for file in (source, *headers)), *FLAGS, *command, version, str(identity()["processor"])]
     name = f"{source.stem}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:16]}"
     try:

@@ -5,6 +5,7 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.1.
 
 from __future__ import annotations
 
+from blocks.ops.attention.compiled import Compiled
 from blocks.ops.attention.cudnn import Cudnn
 from blocks.ops.attention.efficient import Efficient
 from blocks.ops.attention.flash import Flash
@@ -16,7 +17,7 @@ from registry import Op
 
 __all__ = ["attention", "relative_bias", "softmax"]
 
-attention = Op("attention", Reference(), Flash(), Cudnn(), Efficient(), Sdpa(), Math())
+attention = Op("attention", Reference(), Flash(), Cudnn(), Efficient(), Compiled(), Sdpa(), Math())
 """Call: (q, k, v, *, bias=None, scale=None) with q [B,heads,N,d], k [B,heads,M,d], v [B,heads,M,e] -> [B,heads,N,e].
 
 `bias` broadcasts to [heads,N,M] or [B,heads,N,M] and is added to the scaled logits; `scale` defaults to d ** -0.5.

@@ -19,6 +19,7 @@
 // Each group begins at a multiple of 16 positions or, if it is short, at a multiple of 8 or 4.
 //
 // No names of the standard library are used, so that it compiles in a few seconds.
+#include "compiled_bfloat16.h"
 #include "compiled_windows.h"
 
 namespace {
@@ -44,11 +45,11 @@ void forward(const Call &call, int64_t begin, int64_t end, float *scratch) {
             for (int64_t i = 0; i < rows; i++) pack(call, range, group_row + i, call.q, queries + i * size);
             for (int64_t vector = 0; vector < call.positions / LANES; vector++) {
                 for (int64_t i = 0; i < rows; i++)
-                    transpose(queries + i * size + vector * LANES * call.dim, call.dim, call.scale,
+                    transpose<true>(queries + i * size + vector * LANES * call.dim, call.dim, call.scale,
                               query + i * call.dim * LANES, LANES);
-                products(call, vector, start, rows, query, keys_transposed, weight);
+                products<Floats>(call, vector, start, rows, query, keys_transposed, weight);
                 for (int64_t i = 0; i < rows; i++) {
-                    softmax(call, call.bias ? call.bias + table_of(call, vector, range, group_row + i) : nullptr,
+                    softmax(call, call.bias ? call.bias + table_of(call, vector, range, group_row + i) : nullptr, 1.0f,
                             weight[i]);
                     sum_windows(call, vector, range, group_row + i, value_rows + start[i] - start[0], weight[i], 1.0f,
                                 call.y);
@@ -92,13 +93,13 @@ void backward(const Call &call, int64_t begin, int64_t end, float *scratch, floa
                     int64_t ring_row = (group_row + i) % (2 * K), pixels = ring_row * size + vector * LANES * call.dim;
                     weight[i] = weights + (ring_row * vectors + vector) * count;
                     slope[i] = slopes + (ring_row * vectors + vector) * count;
-                    transpose(queries + pixels, call.dim, call.scale, query + i * call.dim * LANES, LANES);
-                    transpose(grads + pixels, call.dim, 1.0f, grad + i * call.dim * LANES, LANES);
+                    transpose<true>(queries + pixels, call.dim, call.scale, query + i * call.dim * LANES, LANES);
+                    transpose<true>(grads + pixels, call.dim, 1.0f, grad + i * call.dim * LANES, LANES);
                 }
-                products(call, vector, start, rows, query, keys_transposed, weight);
-                products(call, vector, start, rows, grad, values_transposed, slope);
+                products<Floats>(call, vector, start, rows, query, keys_transposed, weight);
+                products<Floats>(call, vector, start, rows, grad, values_transposed, slope);
                 for (int64_t i = 0; i < rows; i++) {
-                    softmax(call, call.bias ? call.bias + table_of(call, vector, range, group_row + i) : nullptr,
+                    softmax(call, call.bias ? call.bias + table_of(call, vector, range, group_row + i) : nullptr, 1.0f,
                             weight[i]);
                     Lanes mean = {};
                     for (int64_t n = 0; n < count; n += LANES) mean += load(weight[i] + n) * load(slope[i] + n);
@@ -129,6 +130,15 @@ extern "C" void neighborhood_attention(const Call *call) {
     for (int64_t i = 0; i < threads; i++)
         forward(*call, rows * i / threads, rows * (i + 1) / threads, call->scratch + i * call->scratch_size);
 }
+
+#ifdef __AVX512BF16__
+extern "C" void neighborhood_attention_bfloat16(const Call *call) {
+    int64_t rows = call->batch * call->heads * call->height, threads = call->threads;
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t i = 0; i < threads; i++)
+        forward_bfloat16(*call, rows * i / threads, rows * (i + 1) / threads, call->scratch + i * call->scratch_size);
+}
+#endif
 
 extern "C" void neighborhood_attention_gradients(const Call *call) {
     int64_t rows = call->batch * call->heads * call->height, threads = call->threads, K = call->kernel_size;

@@ -7,6 +7,7 @@ NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1; dilated
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from registry import Kernel
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 LARGEST_WINDOW = 31
+DTYPES = (torch.float32, torch.bfloat16)
 
 
 class Map(ctypes.Structure):
@@ -59,6 +61,10 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, kernel_size: int, dilation: int, scale: float
 ) -> Float[Tensor, "b h w n d"]:
     """Neighborhood attention."""
+    if q.dtype == torch.bfloat16:
+        if multiplies_bfloat16(q.shape[-1], kernel_size):
+            return _attend_in_bfloat16(q, k, v, bias, kernel_size, dilation, scale)
+        return attend(q.float(), k.float(), v.float(), bias, kernel_size, dilation, scale).bfloat16()
     layout = lane_layout(q.shape[2], kernel_size, dilation)
     y = _new(q.shape)
     q, k, v = (_with_contiguous_channels(x) for x in (q, k, v))
@@ -72,10 +78,45 @@ def attend(
     return y
 
 
+@cache
+def multiplies_bfloat16(dim: int, kernel_size: int) -> bool:
+    """Whether the products of heads of `dim` channels are computed in bfloat16, not converted to float32 before."""
+    has_instructions = hasattr(native.library(SOURCE), "neighborhood_attention_bfloat16")
+    return has_instructions and dim % (2 * LANES) == 0 and kernel_size > 1
+
+
+def _attend_in_bfloat16(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, kernel_size: int, dilation: int, scale: float
+) -> Float[Tensor, "b h w n d"]:
+    """Neighborhood attention whose C++ reads and writes words of two channels."""
+    layout = lane_layout(q.shape[2], kernel_size, dilation)
+    y = torch.empty(q.shape, dtype=torch.bfloat16, device="cpu")
+    q, k, v = (_words(x) for x in (q, k, v))
+    call = _call(q, layout, kernel_size, dilation, scale)
+    table = None if bias is None else bias_by_position(bias, layout, kernel_size)
+    size = (kernel_size + 1) * call.dim * (3 * call.positions + call.pitch)  # rings of keys and of pairs of values
+    size += call.dim * (3 * call.positions + 1 + 2 * LANES)
+    scratch = _scratch(call, size + LANES * kernel_size * (2 * kernel_size + (kernel_size + 1) // 2))
+    call.q, call.k, call.v, call.y = (Map.of(x) for x in (q, k, v, y.view(torch.float32)))
+    call.scratch, call.bias = scratch.data_ptr(), None if table is None else table.data_ptr()
+    native.library(SOURCE).neighborhood_attention_bfloat16(ctypes.byref(call))
+    return y
+
+
+def _words(x: Tensor) -> Float[Tensor, "b h w n d/2"]:
+    """Pairs of channels as words of 32 bits, without a copy where strides allow it."""
+    fits = x.stride(-1) == 1 and not any(step % 2 for step in (*x.stride()[:-1], x.storage_offset()))
+    return (x if fits else x.contiguous()).view(torch.float32)
+
+
 def attend_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, kernel_size: int, dilation: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of queries, keys, values and bias; the last is a scalar without meaning if there is no bias."""
+    if q.dtype == torch.bfloat16:
+        wide = (grad.float(), q.float(), k.float(), v.float())
+        dq, dk, dv, dbias = attend_backward(*wide, bias, kernel_size, dilation, scale)
+        return dq.bfloat16(), dk.bfloat16(), dv.bfloat16(), dbias
     layout = lane_layout(q.shape[2], kernel_size, dilation)
     dq, dk, dv = (_new(q.shape) for _ in range(3))
     grad, q, k, v = (_with_contiguous_channels(x) for x in (grad, q, k, v))
@@ -91,7 +132,7 @@ def attend_backward(
         dbias = table.new_zeros(call.threads, *table.shape)
         call.bias, call.dbias = table.data_ptr(), dbias.data_ptr()
     native.library(SOURCE).neighborhood_attention_gradients(ctypes.byref(call))
-    return dq, dk, dv, dbias if bias is None else bias_gradient(dbias.sum(0), layout, kernel_size)
+    return dq, dk, dv, dbias if bias is None else bias_gradient(dbias.sum(0), layout, kernel_size).to(bias.dtype)
 
 
 def _new(shape: tuple[int, ...]) -> Tensor:
@@ -162,7 +203,11 @@ compiled.register_autograd(_backward, setup_context=_setup_context)
 
 
 class Compiled(Kernel):
-    """C++ for CPUs, compiled on first use; no second derivative."""
+    """C++ for CPUs, compiled on first use; no second derivative.
+
+    bfloat16 is multiplied as such where the processor has AVX512-BF16 and heads have a multiple of 32 channels.
+    Otherwise, and for gradients, it is converted to float32.
+    """
 
     op, name, priority = "neighborhood_attention", "compiled", 45
     enable = native.ENABLE
@@ -175,10 +220,12 @@ class Compiled(Kernel):
     ) -> list[str]:
         reasons = []
         tensors = [x for x in (q, k, v, bias) if x is not None]
-        if any(x.device.type != "cpu" for x in tensors):
+        if any(x.device.type not in ("cpu", "meta") for x in tensors):  # on meta, estimates of memory
             reasons.append(f"runs on CPUs only, not on {q.device.type}")
-        if any(x.dtype != torch.float32 for x in tensors):
-            reasons.append(f"computes in float32, not {', '.join(sorted({str(x.dtype) for x in tensors}))}")
+        dtypes = {x.dtype for x in (q, k, v)}
+        if len(dtypes) > 1 or q.dtype not in DTYPES or (bias is not None and bias.dtype not in (q.dtype, DTYPES[0])):
+            names = ", ".join(sorted({str(x.dtype) for x in tensors}))
+            reasons.append(f"computes in float32 or bfloat16, with a bias in the same or in float32, not {names}")
         if kernel_size > LARGEST_WINDOW:
             reasons.append(f"its windows have up to {LARGEST_WINDOW} x {LARGEST_WINDOW} pixels, not {kernel_size}")
         return reasons

@@ -1,8 +1,10 @@
 // The arguments of a call, and the rows of keys, values and queries that a thread keeps at hand.
 #pragma once
-#include "compiled_lanes.h"
+#include "../lanes.h"
 
 namespace {
+
+constexpr int LARGEST_WINDOW = 31;  // as in compiled.py
 
 struct Map {  // [batch, height, width, heads, channels] with contiguous channels
     float *data;
@@ -104,8 +106,8 @@ struct Ring {  // ring buffer of the rows of keys or values that two rows of que
             pack(call, range, group_row, map, row);
             if (!transpose_too) continue;
             for (int64_t position = 0; position < call.positions; position += LANES)
-                transpose(row + position * call.dim, call.dim, 1.0f,
-                          transposed + ring_row * call.dim * call.pitch + position, call.pitch);
+                transpose<false>(row + position * call.dim, call.dim, 1.0f,
+                                 transposed + ring_row * call.dim * call.pitch + position, call.pitch);
         }
     }
 };

@@ -4,8 +4,9 @@
 
 namespace {
 
-// Products of 16 queries of one row or two (Q), [dim, 16] each, with N consecutive keys from `keys` on.
-template <int N, int Q, bool IN_ORDER>
+// Products of 16 queries of one row or two (Q), [dim, 16] each, with N consecutive keys from `keys` on. A lane holds
+// what Numbers names: `Floats` or `Pairs`.
+template <typename Numbers, int N, int Q, bool IN_ORDER>
 INLINE void multiply(int64_t dim, int64_t pitch, const float *query, const float *keys, Ints lane, float *const *out) {
     Lanes sums[Q][N] = {};
     for (int64_t d = 0; d < dim; d++) {
@@ -14,20 +15,20 @@ INLINE void multiply(int64_t dim, int64_t pitch, const float *query, const float
         for (int j = 0; j < N; j++) {
             Lanes k = load(keys + d * pitch + j);
             if (!IN_ORDER) k = permute(k, lane);
-            for (int i = 0; i < Q; i++) sums[i][j] += q[i] * k;
+            for (int i = 0; i < Q; i++) Numbers::add(sums[i][j], q[i], k);
         }
     }
     for (int i = 0; i < Q; i++)
         for (int j = 0; j < N; j++) store(out[i] + j * LANES, sums[i][j]);
 }
 
-template <int Q, bool IN_ORDER>
+template <typename Numbers, int Q, bool IN_ORDER>
 INLINE void multiply(const Call &call, const float *query, const float *keys, Ints lane, float *const *out) {
     for (int64_t j = 0; j < call.kernel_size;) {
         float *to[Q];
         for (int i = 0; i < Q; i++) to[i] = out[i] + j * LANES;
         int64_t left = call.kernel_size - j;
-#define MULTIPLY(N) multiply<N, Q, IN_ORDER>(call.dim, call.pitch, query, keys + j, lane, to), j += N
+#define MULTIPLY(N) multiply<Numbers, N, Q, IN_ORDER>(call.dim, call.pitch, query, keys + j, lane, to), j += N
         if (left >= 7) MULTIPLY(7);
         else if (left >= 5) MULTIPLY(5);
         else if (left >= 3) MULTIPLY(3);
@@ -37,14 +38,15 @@ INLINE void multiply(const Call &call, const float *query, const float *keys, In
     }
 }
 
-template <int Q>
+template <typename Numbers, int Q>
 INLINE void multiply(const Call &call, int64_t vector, const float *query, const float *keys, float *const *out) {
     keys += call.load_start[vector];
-    if (call.in_order[vector]) multiply<Q, true>(call, query, keys, Ints{}, out);
-    else multiply<Q, false>(call, query, keys, *(const Ints *)(call.permutation + vector * LANES), out);
+    if (call.in_order[vector]) multiply<Numbers, Q, true>(call, query, keys, Ints{}, out);
+    else multiply<Numbers, Q, false>(call, query, keys, *(const Ints *)(call.permutation + vector * LANES), out);
 }
 
 // Products of a vector of queries, of one row or two (`rows`), with all keys of their windows: [K K, 16] each.
+template <typename Numbers>
 void products(const Call &call, int64_t vector, const int64_t *start, int64_t rows, const float *query,
               const float *const *keys_of, float *const *out) {
     int64_t K = call.kernel_size, step = K * LANES, last = start[rows - 1];
@@ -53,23 +55,22 @@ void products(const Call &call, int64_t vector, const int64_t *start, int64_t ro
         int64_t a = key - start[0], b = key - last;
         if (rows == 2 && a < K && b >= 0) {
             float *to[2] = {out[0] + a * step, out[1] + b * step};
-            multiply<2>(call, vector, query, keys, to);
+            multiply<Numbers, 2>(call, vector, query, keys, to);
         } else if (a < K) {
             float *to[1] = {out[0] + a * step};
-            multiply<1>(call, vector, query, keys, to);
+            multiply<Numbers, 1>(call, vector, query, keys, to);
         } else {
             float *to[1] = {out[1] + b * step};
-            multiply<1>(call, vector, query + call.dim * LANES, keys, to);
+            multiply<Numbers, 1>(call, vector, query + call.dim * LANES, keys, to);
         }
     }
 }
 
-// Softmax over the windows of a vector's queries, in place.
-void softmax(const Call &call, const float *table, float *logits) {
+// Softmax over the windows of a vector's queries, of the logits times `scale`, in place.
+void softmax(const Call &call, const float *table, float scale, float *logits) {
     int64_t count = call.kernel_size * call.kernel_size;
-    if (table) {
-        for (int64_t i = 0; i < count * LANES; i += LANES) store(logits + i, load(logits + i) + load(table + i));
-    }
+    for (int64_t i = 0; (table || scale != 1.0f) && i < count * LANES; i += LANES)
+        store(logits + i, load(logits + i) * scale + (table ? load(table + i) : Lanes{}));
     Lanes largest = load(logits), sum = {};
     for (int64_t i = 1; i < count; i++) {
         Lanes x = load(logits + i * LANES);

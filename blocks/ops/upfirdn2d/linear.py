@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from blocks.common.autocast import no_autocast
 from blocks.ops.upfirdn2d.reference import Padding, Pair, pair
 from registry import Kernel
 
@@ -31,7 +32,7 @@ class Linear(Kernel):
             reasons.append("computes no gradient of the filter")
         if pair(up) != (1, 1) and pair(down) != (1, 1):
             reasons.append("upsamples or downsamples, not both at once")
-        if x.device.type != "cpu":
+        if x.device.type not in ("cpu", "meta"):  # on meta, estimates of memory
             reasons.append(f"runs on CPUs only: depthwise transposed convolutions are slow on {x.device.type}")
         if torch.compiler.is_compiling():
             reasons.append("torch.compile cannot trace a derivative that calls itself")
@@ -49,7 +50,7 @@ class Linear(Kernel):
         flip_filter: bool = False,
     ) -> Float[Tensor, "b c i j"]:
         taps = filter.to(x.dtype) * gain
-        with torch.autocast(x.device.type, enabled=False):  # backward runs without it, and needs forward's dtype
+        with no_autocast(x):  # backward runs without it, and needs forward's dtype
             return resample(x, taps.flip(0, 1) if flip_filter else taps, pair(up), pair(down), padding)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from blocks.ops.attention import attention
+from blocks.ops.attention.compiled import Compiled
 from registry import KernelError, recording, second_order
 from tests.blocks.ops.examples import kernels_on_device
 from tests.tensors import nondeterminism
@@ -78,12 +79,37 @@ def test_every_kernel_has_the_gradients_of_the_reference(kernel, bias_shape, dty
 )
 def test_second_order_kernels_have_second_derivatives(kernel):
     leaves = [x.requires_grad_() for x in draw((3, 10, 7), head_dim=2)]
+    if reasons := kernel.unsupported(*leaves[:3], bias=leaves[3]):
+        pytest.skip("; ".join(reasons))
     assert torch.autograd.gradgradcheck(
         lambda q, k, v, bias: kernel.run(q, k, v, bias=bias), leaves, fast_mode=True, nondet_tol=nondeterminism()
     )
 
 
 @pytest.mark.skipif(torch.get_default_device().type != "cpu", reason="elsewhere float64 has no fused back end")
+@pytest.mark.skipif(Compiled().unavailable() is not None, reason=str(Compiled().unavailable()))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("queries", "keys", "dim"), [(33, 64, 64), (70, 37, 32), (1, 1, 32), (31, 8, 96), (64, 0, 32), (0, 5, 32)]
+)
+def test_the_compiled_kernel_takes_any_number_of_queries_and_keys(queries, keys, dim, dtype, threads):
+    if reasons := Compiled().unsupported(*(torch.zeros(1, 1, 1, dim, dtype=dtype, device="cpu"),) * 3):
+        pytest.skip("; ".join(reasons))
+    random = torch.Generator("cpu").manual_seed(0)
+    q, k, v = (
+        torch.randn(2, length, 3, dim, generator=random, device="cpu").to(dtype).transpose(1, 2)  # not contiguous
+        for length in (queries, keys, keys)
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    actual = Compiled().run(q, k, v, scale=0.3)
+    torch.set_num_threads(before)
+    expected = attention.reference.run(q.double(), k.double(), v.double(), scale=0.3)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(actual.double(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_second_order_mode_replaces_sdpa_which_has_no_second_derivative():
     q, k, v, _ = (x if x is None else x.requires_grad_() for x in draw(None))
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blocks.ops.neighborhood_attention import neighborhood_attention
+from blocks.ops.neighborhood_attention import compiled, neighborhood_attention
 from blocks.ops.neighborhood_attention.reference import window_logits
 from registry import Kernel, KernelError, recording, second_order
 from tests.blocks.ops.examples import kernels_on_device
@@ -103,6 +103,42 @@ def test_every_kernel_agrees_with_the_reference(kernel, dtype, with_bias, height
     assert actual.dtype == dtype
     expected = REFERENCE.run(*(x.double() for x in qkv), **{**call, "bias": bias.double() if with_bias else None})
     torch.testing.assert_close(actual.double(), expected, **STRICT[dtype])
+
+
+@FAST
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("height", "width", "head_dim", "kernel_size", "dilation", "bias_dtype"),
+    [(9, 20, 32, 7, 1, None), (14, 17, 64, 5, 2, torch.bfloat16), (7, 35, 32, 3, 1, torch.float32)],
+)
+def test_large_heads_in_bfloat16_agree_with_the_reference(
+    kernel, layout, height, width, head_dim, kernel_size, dilation, bias_dtype
+):
+    window = dict(kernel_size=kernel_size, dilation=dilation)
+    tensors = leaves((2, height, width, 2, head_dim), window, bias_dtype is not None, torch.bfloat16, layout)
+    if bias_dtype is not None:
+        tensors[3] = tensors[3].detach().to(bias_dtype).requires_grad_()
+    bias = tensors[3] if len(tensors) > 3 else None
+    if reasons := kernel.unsupported(*tensors[:3], bias=bias, **window):
+        pytest.skip("; ".join(reasons))
+    exact = [x.detach().double().requires_grad_() for x in tensors]
+    actual, expected = run(kernel, tensors, window), run(REFERENCE, exact, window)
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual.double(), expected, **STRICT[torch.bfloat16])
+    gradients = torch.autograd.grad(actual.float().square().sum(), tensors)
+    for x, ours, theirs in zip(tensors, gradients, torch.autograd.grad(expected.square().sum(), exact), strict=True):
+        assert ours.dtype == x.dtype
+        largest = theirs.abs().max()
+        torch.testing.assert_close(ours.double() / largest, theirs / largest, **STRICT[torch.bfloat16])
+
+
+@pytest.mark.skipif("compiled" not in [kernel.name for kernel in AVAILABLE], reason="there is no C++ compiler")
+@pytest.mark.parametrize("head_dim", [8, 32])
+def test_without_the_instructions_bfloat16_is_converted_and_computed_in_float32(head_dim, monkeypatch):
+    monkeypatch.setattr(compiled, "multiplies_bfloat16", lambda *_: False)
+    q, k, v = torch.randn(3, 1, 9, 12, 2, head_dim, generator=torch.Generator().manual_seed(0)).bfloat16()
+    expected = compiled.Compiled().run(q.float(), k.float(), v.float(), kernel_size=5).bfloat16()
+    assert torch.equal(compiled.Compiled().run(q, k, v, kernel_size=5), expected)
 
 
 @EACH

@@ -1,4 +1,4 @@
-// Vectors of 16 floats: loads, permutations, exponentials and transposes.
+// Vectors of 16 floats, or of 16 words of two bfloat16 numbers: loads, permutations, exponentials, transposes, products.
 #pragma once
 #include <stdint.h>
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int LANES = 16, LARGEST_WINDOW = 31;  // as in compiled.py
+constexpr int LANES = 16;
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 template <int N> struct Channels {
@@ -68,17 +68,36 @@ template <int STEP> INLINE void exchange(Lanes *x) {
     }
 }
 
-// Transposes 16 pixels of `dim` floats each into a row of 16 floats per channel, `pitch` floats apart.
-void transpose(const float *from, int64_t dim, float scale, float *to, int64_t pitch) {
+// Transposes 16 pixels of `dim` floats each into a row of 16 floats per channel, `pitch` floats apart, times `scale`. If
+// not SCALED, words are moved as they are.
+template <bool SCALED> void transpose(const float *from, int64_t dim, float scale, float *to, int64_t pitch) {
     int64_t d = 0;
     for (; d + LANES <= dim; d += LANES) {
         Lanes x[LANES];
-        for (int l = 0; l < LANES; l++) x[l] = load(from + l * dim + d) * scale;
+        for (int l = 0; l < LANES; l++) x[l] = SCALED ? load(from + l * dim + d) * scale : load(from + l * dim + d);
         exchange<8>(x), exchange<4>(x), exchange<2>(x), exchange<1>(x);
         for (int l = 0; l < LANES; l++) store(to + (d + l) * pitch, x[l]);
     }
     for (; d < dim; d++)
-        for (int l = 0; l < LANES; l++) to[d * pitch + l] = from[l * dim + d] * scale;
+        for (int l = 0; l < LANES; l++) to[d * pitch + l] = SCALED ? from[l * dim + d] * scale : from[l * dim + d];
 }
+
+struct Floats {  // the lanes are floats; sum += a b
+    INLINE void add(Lanes &sum, Lanes a, Lanes b) { sum += a * b; }
+};
+
+#ifdef __AVX512BF16__
+struct Pairs {  // the lanes of a and b are pairs; sum += a[0] b[0] + a[1] b[1]
+    INLINE void add(Lanes &sum, Lanes a, Lanes b) { asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); }
+};
+
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+
+INLINE Words rounded(Lanes x) {  // to the nearest bfloat16, in the upper half of each word; NaNs stay NaNs
+    Words bits = (Words)x;
+    return x == x ? bits + 0x7FFF + (bits >> 16 & 1) : bits | 0x400000;
+}
+INLINE Lanes join(Lanes low, Lanes high) { return (Lanes)(rounded(low) >> 16 | (rounded(high) & 0xFFFF0000u)); }
+#endif
 
 }  // namespace
