@@ -11,7 +11,7 @@ from ganblocks.cli.evaluate import compare, evaluate
 from ganblocks.cli.latents import directions, edit, project
 from ganblocks.cli.publishing import demo, export, pull, push, report
 from ganblocks.cli.sample import attention_maps, interpolate, sample, style_mix, truncation
-from ganblocks.cli.show import show
+from ganblocks.cli.show import estimate, show
 from ganblocks.cli.train import average, train
 from registry import RegisterCommand, hookimpl
 
@@ -38,6 +38,7 @@ def register_commands(register: RegisterCommand) -> None:
     register("push", push)
     register("pull", pull)
     register("show", show)
+    register("estimate", estimate)
     register("diff", diff)
     register("blocks", blocks)
     register("presets", presets)

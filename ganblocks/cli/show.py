@@ -1,16 +1,17 @@
-"""The command show: the steps of a spec with their shapes and sizes, computed without allocating the networks."""
+"""The commands show and estimate: sizes of a spec's networks and what their training needs; none is allocated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, Settings, SpecArgument, examples
+from ganblocks.precision import Precision
 from registry import Spec, SpecError
 
 if TYPE_CHECKING:
@@ -35,6 +36,48 @@ def show(
     """Check a spec and show its steps: shapes, style vectors, parameters, multiply-adds."""
     summary = describe_spec(spec, resolution, channels, settings or ())
     tables.print_json(summary) if json else tables.print_steps(summary)
+
+
+@examples(
+    "ganblocks estimate stylenat-ffhq-256 --processes 8 --gpu h100 --precision bf16",
+    "ganblocks estimate mine.yaml --processes 64 --strategy fsdp --set batch_size=2048 --gpu h100 --json",
+)
+def estimate(
+    spec: SpecArgument,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in a step.", metavar="N", show_default="document")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes, with a GPU each.", metavar="N")] = 1,
+    strategy: Annotated[
+        Literal["replicate", "fsdp"], typer.Option(help="replicate, or fsdp: shard networks.", metavar="STRATEGY")
+    ] = "replicate",
+    precision: Annotated[Precision, typer.Option(help="fp32, tf32, bf16 or fp16.", metavar="PRECISION")] = "tf32",
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Images of a process per pass.", metavar="N", show_default="all")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Such as a100, h100 or rtx4090; 30 % of its peak is assumed.", metavar="NAME")
+    ] = None,
+    flops: Annotated[float | None, typer.Option(min=1.0, help="Measured FLOP/s of a process.", metavar="X")] = None,
+    like: Annotated[Path | None, typer.Option(help="A run whose measured FLOP/s are taken.", metavar="RUN")] = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Estimate memory, communication and time of a training, and what to change where it does not fit."""
+    from assemblies import GAN, read
+    from ganblocks.training.estimate.estimate import estimate, measured_rate
+
+    changes = [*(settings or ()), *([] if batch_size is None else [f"batch_size={batch_size}"])]
+    result = estimate(
+        read(spec, GAN, settings=changes),
+        processes=processes,
+        strategy=strategy,
+        precision=precision,
+        micro_batch=micro_batch,
+        gpu=gpu,
+        flops_per_second=measured_rate(like) if like is not None and flops is None else flops,
+    ).to_dict()
+    tables.print_json(result) if json else tables.print_estimate(result)
 
 
 def describe_spec(

@@ -150,6 +150,30 @@ def print_steps(summary: Mapping[str, Any]) -> None:
         out.print(options)
 
 
+def print_estimate(estimate: Mapping[str, Any]) -> None:
+    out = console()
+    table = _table("memory of a process", right=("GB",))
+    for name, num_bytes in estimate["memory"].items():
+        count = f" (G {estimate['parameters']['generator']:,}, D {estimate['parameters']['discriminator']:,})"
+        table.add_row(_strong(name + (count if name == "parameters" else "")), f"{num_bytes / 1e9:.3f}")
+    out.print(table)
+    processes = (
+        f"{estimate['processes']} processes, {estimate['strategy']}" if estimate["processes"] > 1 else "1 process"
+    )
+    lines = [f"{estimate['batch_size']} images in a step, {processes}, {estimate['precision']}"]
+    lines.append(f"{estimate['flops'] / 1e12:.4g} TFLOP in a step of a process")
+    if estimate["communication"]:
+        lines.append(f"{estimate['communication'] / 1e9:.3g} GB sent by a process in a step; the time leaves this out")
+    if estimate["kimg_per_hour"] is not None:
+        rate = f"at {estimate['flops_per_second'] / 1e12:.3g} TFLOP/s: {estimate['kimg_per_hour']:.4g} kimg/hour"
+        lines.append(f"{rate}, {estimate['hours']:.4g} hours in all, without time for data")
+    if estimate["fits"] is not None:
+        fits = "fits" if estimate["fits"] else "does not fit"
+        lines.append(f"{fits} {estimate['gpu']} with {estimate['gpu_memory'] / 1e9:g} GB")
+    for line in (*lines, *(f"  {advice}" for advice in estimate["advice"])):
+        out.print(_text(line))
+
+
 def print_differences(rows: Iterable[Difference], names: tuple[str, str]) -> None:
     table = _table("path", *names)
     for row in rows:

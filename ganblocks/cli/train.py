@@ -43,6 +43,9 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.", metavar="FOLDER", rich_help_panel=OUTPUT)] = Path("run"),
     settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print document, memory and time; write nothing.", rich_help_panel=OUTPUT)
+    ] = False,
     resume_auto: Annotated[bool, typer.Option("--resume-auto", hidden=True)] = False,
     *,
     options: TrainOptions,
@@ -57,6 +60,8 @@ def train(
     if settings and spec is None:
         raise UsageError("--set changes the document of a new run: give its SPEC too; a resumed run keeps its document")
     document = read(spec, GAN, MultiStage, settings=settings) if settings and spec else spec
+    if dry_run:
+        return print_dry_run(document, options)
     if resume_auto:
         options = options.of(options, {"resume": "auto"})
     try:
@@ -73,6 +78,42 @@ def train(
 
 
 train.cls = ResumesIfPossible  # type: ignore[attr-defined]
+
+
+def print_dry_run(source: Any, options: TrainOptions) -> None:
+    """Print the resolved document and, of each of its trainings, memory and time on the device here."""
+    import os
+
+    import torch
+
+    from assemblies import GAN, parse, read
+    from assemblies.multi_stage import MultiStage
+    from ganblocks.errors import UsageError
+    from ganblocks.precision import default_precision
+    from ganblocks.sampling.load import inference_device
+    from ganblocks.training.estimate.estimate import EFFICIENCY, estimate
+    from ganblocks.training.estimate.gpus import matmul_rate
+    from ganblocks.training.run.identity import document_overrides
+    from registry.spec_file import to_yaml
+
+    if source is None:
+        raise UsageError("--dry-run: there is nothing to train: give a spec")
+    document = read(source, GAN, MultiStage) if isinstance(source, str | Path) else source
+    if not issubclass(document.block, MultiStage):
+        document = parse(document.to_dict() | document_overrides(options, None), GAN)
+    typer.echo(printable(to_yaml(document)))
+    device: torch.device = inference_device(options.device)
+    rate = EFFICIENCY * matmul_rate(device)
+    for gan in [stage.gan for stage in document.stages] if issubclass(document.block, MultiStage) else [document]:
+        result = estimate(
+            gan,
+            processes=int(os.environ.get("WORLD_SIZE", 1)),
+            strategy=options.strategy or "replicate",
+            precision=options.precision or default_precision(device.type),
+            micro_batch=options.micro_batch,
+            flops_per_second=rate,
+        )
+        tables.print_estimate(result.to_dict())
 
 
 @examples(
