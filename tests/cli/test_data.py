@@ -24,7 +24,7 @@ def encoder(tmp_path):
 def test_images_are_encoded_into_a_folder(ganblocks, encoder, tmp_path):
     torch.manual_seed(0)
     out = tmp_path / "latents"
-    options = ("--resolution", "16", "--num-classes", "10", "--device", "cpu", "--json")
+    options = ("--resolution", "16", "--num-classes", "10", "--device", "cpu", "--batch-size", "512", "--json")
     code, text, _ = ganblocks("data", "encode", "digits", str(out), "--encoder", encoder, *options)
     assert code == 0
     record = json.loads(text)

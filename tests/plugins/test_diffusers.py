@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from blocks.common.pretrained.frozen_module import WEIGHTS_ENV, FrozenModule
+from plugins import diffusers
 from plugins.diffusers import TINY, AutoencoderKL, library
 from registry import IncompatibleError, SpecError
 from registry.external_files import external_files
@@ -105,7 +105,9 @@ def test_documents_are_checked_without_weights_and_without_diffusers() -> None:
 
 
 def test_without_diffusers_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    monkeypatch.delitem(sys.modules, "diffusers.models.autoencoders.autoencoder_kl", raising=False)
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError("No module named 'diffusers'")
+
+    monkeypatch.setattr(diffusers, "import_beside_torchvision", missing)
     with pytest.raises(SpecError, match=r"needs diffusers: pip install 'ganblocks\[diffusers\]'"):
         AutoencoderKL()
