@@ -27,13 +27,14 @@ FORMAT = "ganblocks-training-1"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save_checkpoint(path: Path, trainer: Trainer, run: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, trainer: Trainer, run: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write the state of a training, whole or not at all.
 
     Args:
         path: The file.
         trainer: The training.
         run: The record of the run, from `describe_run`, for the metadata.
+        state: What `checkpoint_tensors` returned.
     """
     scaler = trainer.distributed.scaler
     metadata = {
@@ -42,7 +43,7 @@ def save_checkpoint(path: Path, trainer: Trainer, run: Mapping[str, Any]) -> Non
         "images": trainer.images,
         "scaler": None if scaler is None else scaler.state_dict(),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint_tensors(trainer).items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write_atomically(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(metadata)}))
 
 
@@ -60,11 +61,16 @@ def read_checkpoint_record(path: Path) -> RunRecord:
 
 
 def load_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Restore a state that was saved by a training of the same document.
+    """Restore a state that was saved by a training of the same document, sharded or not.
 
     Raises:
         CheckpointError: The file is not a checkpoint, is damaged, or does not match the networks.
     """
+    with trainer.gathered():
+        _load(path, trainer)
+
+
+def _load(path: Path, trainer: Trainer) -> None:
     tensors, text = _open(path, tensors=True)
     expected = {**_state(trainer), **_moments_like(trainer, tensors)}
     problems = [f"missing: {name}" for name in expected if name not in tensors]
@@ -77,10 +83,13 @@ def load_checkpoint(path: Path, trainer: Trainer) -> None:
         raise CheckpointError(f"{path} does not match its document\n  " + "\n  ".join(problems[:20]) + more)
     with torch.no_grad():
         for name, value in _state(trainer).items():
-            value.copy_(tensors[name])
+            value.copy_(tensors[name] if trainer.sharding is None else trainer.sharding.like(value, tensors[name]))
     for network, optimizer in trainer.optimizers.items():
         prefix = f"optimizer.{network}."
         moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if trainer.sharding is not None:
+            moments = trainer.sharding.moments(optimizer.parameters, moments)
+            trainer.sharding.restore()
         optimizer.set_moments(moments)
     scaler_state = json.loads(text).get("scaler")
     if trainer.distributed.scaler is not None and scaler_state:
@@ -89,11 +98,11 @@ def load_checkpoint(path: Path, trainer: Trainer) -> None:
 
 
 def checkpoint_tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """All tensors that training changes, by name."""
+    """All tensors that training changes, by name; sharded ones are gathered in the first process, and all call it."""
     tensors = _state(trainer)
     for network, optimizer in trainer.optimizers.items():
         tensors |= {f"optimizer.{network}.{key}": value for key, value in optimizer.moments().items()}
-    return tensors
+    return tensors if trainer.sharding is None else trainer.sharding.gather(tensors)
 
 
 def _state(trainer: Trainer) -> dict[str, Tensor]:

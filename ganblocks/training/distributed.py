@@ -17,9 +17,13 @@ from ganblocks import precision as mixed_precision
 from ganblocks.data.loader import Shard
 from ganblocks.errors import RunError
 from ganblocks.precision import Precision
+from ganblocks.transfer import to_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from assemblies import GAN, Generator
+    from ganblocks.training.step.sharding import Sharding
 
 
 class DistributedContext:
@@ -85,6 +89,23 @@ class DistributedContext:
         flat /= self.shard.world
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def shard_networks(self, gan: GAN, average: Generator) -> Sharding:
+        """Shard the networks of a GAN and its averaged generator over the processes."""
+        from ganblocks.training.step.sharding import Sharding  # here, because it takes seconds to import
+
+        return Sharding(gan, average, self)
+
+    def norms(self, tensors: list[Tensor], sharded: list[bool]) -> Tensor:
+        """Norms [n] of tensors; where `sharded` is true, each process has a part of them."""
+        norms = torch.stack(torch._foreach_norm(tensors))
+        if not any(sharded):
+            return norms
+        share = torch.tensor([1.0 if each else 1 / self.shard.world for each in sharded], dtype=norms.dtype)
+        squares = norms.square() * to_device(share, norms.device)
+        with self.exchange():
+            distributed.all_reduce(squares)
+        return squares.sqrt()
 
     def means(self, values: Mapping[str, float]) -> dict[str, float]:
         """The means of numbers over all processes, which have the same names in each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +14,6 @@ from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import training_images
 from ganblocks.data.loader import RealBatch, Sampler, batches
 from ganblocks.data.skipped import Skipped, summarize_skipped
-from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.metrics.processes import Processes
 from ganblocks.randomness import seed_step
@@ -26,12 +25,12 @@ from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.loss_curves import save_losses
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.logs.trackers import Trackers
-from ganblocks.training.options import TrainOptions, resume_command
+from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.averages import AverageSnapshots
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
-from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, num_target_images
+from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, num_target_images, resume_hint
 from ganblocks.training.run.metrics import TrainingMetrics
-from ganblocks.training.run.snapshots import Snapshots, save_run_model
+from ganblocks.training.run.snapshots import Snapshots, crosses, save_run_model
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
@@ -68,8 +67,7 @@ class TrainingLoop:
         self.resume_out, self.warnings = resume_out, warnings
         self.distributed, self.spec = trainer.distributed, trainer.spec
         self.run_record = describe_run(identity, self.spec, options.command)
-        self.first = trainer.images
-        self.target = num_target_images(self.spec)
+        self.first, self.target = trainer.images, num_target_images(self.spec)
         is_main = self.distributed.is_main
         self.trackers = Trackers(options.track if is_main else (), folder.path, options.model_dump(mode="json"))
         self.log = ProgressLog(
@@ -135,11 +133,13 @@ class TrainingLoop:
         self.distributed.barrier()
         if failure is not None:
             self.log.write("data-error", reason=str(failure), images=trainer.images)
-            raise DataError(f"{failure}\n{self.resume_hint()}") from failure
+            raise DataError(f"{failure}\n{self.hint}") from failure
         if trainer.images < self.target:
             self.log.write("interrupted", images=trainer.images)
-            raise Interrupted(self.resume_hint(), stop.signum or 2)
+            raise Interrupted(self.hint, stop.signum or 2)
         self.log.write("finished", images=trainer.images)
+        if trainer.sharding is not None:
+            trainer.sharding.fill()
         converge_weight_norms(trainer.generator_ema)
         return Run(self.folder.path, trainer.generator_ema, self.folder.ticks())
 
@@ -185,16 +185,19 @@ class TrainingLoop:
             trainer.train_step(*arguments)
         self.log.advance(trainer.images)
         self.stop_if_non_finite()
-        interval = max(1, round(self.options.log_every_kimg * 1000))
-        if logged := trainer.images // interval > before // interval:
-            self.stop_if_diverged()
-            self.tick()
-            self.draw_samples()
-            self.save()
-        if self.distributed.is_main:
-            self.snapshots.step(before, trainer.images, logged=logged, write=self.save_snapshot)
-            self.averages.step(before)
-        self.metrics.measure(before, trainer.images, self.folder, self.log, self.options.command, self.save_snapshot)
+        images, write = trainer.images, self.save_snapshot
+        logged = crosses(before, images, [self.options.log_every_kimg])
+        intervals = [self.spec.keep.every_kimg, *(each.every_kimg for each in self.spec.metrics)]
+        with trainer.gathered() if logged or crosses(before, images, intervals) else nullcontext():
+            if logged:
+                self.stop_if_diverged()
+                self.tick()
+                self.draw_samples()
+                self.save()
+            if self.distributed.is_main:
+                self.snapshots.step(before, images, logged=logged, write=write)
+                self.averages.step(before)
+            self.metrics.measure(before, images, self.folder, self.log, self.options.command, write)
 
     def stop_if_diverged(self) -> None:
         if (reason := self.trainer.non_finite.divergence(self.trainer.step, self.trainer.images)) is None:
@@ -216,7 +219,7 @@ class TrainingLoop:
         )
         self.log.write("diverged", reason=reason, images=images)
         cure = "Or continue with --non-finite skip or retry-in-float32, or start anew with a lower learning rate"
-        raise DivergedError(f"{reason}\n{self.resume_hint()}\n{cure}")
+        raise DivergedError(f"{reason}\n{self.hint}\n{cure}")
 
     def record_kernels(self, *arguments: Tensor | None) -> None:
         """A training step that logs which kernels ran, and how often."""
@@ -263,16 +266,18 @@ class TrainingLoop:
         """Write checkpoint, model and loss curves, if `save_every_seconds` have passed since the last time."""
         trainer = self.trainer
         due = force or time.perf_counter() - self.last_save[0] >= self.options.save_every_seconds
-        if not self.distributed.is_main or not due or self.last_save[1] == trainer.images:
+        if not self.distributed.any(self.distributed.is_main and due and self.last_save[1] != trainer.images):
             return
-        num_bytes = sum(each.nbytes for each in checkpoint_tensors(trainer).values())
-        num_bytes += sum(each.nbytes for each in trainer.generator_ema.state_dict().values())
-        with self.folder.replacing_state(num_bytes) as (checkpoint, model):
-            save_checkpoint(checkpoint, trainer, self.run_record)
-            save_run_model(model, trainer, self.run_record)
-        ticks = self.folder.ticks()
+        with trainer.gathered():
+            state = checkpoint_tensors(trainer)
+            if not self.distributed.is_main:
+                return
+            tensors = (*state.values(), *trainer.generator_ema.state_dict().values())
+            with self.folder.replacing_state(sum(each.nbytes for each in tensors)) as (checkpoint, model):
+                save_checkpoint(checkpoint, trainer, self.run_record, state)
+                save_run_model(model, trainer, self.run_record)
         with disk_errors(self.folder.losses, 2**17):
-            save_losses(ticks, self.folder.losses, made_by(trainer.generator_ema, self.options.command))
+            save_losses(self.folder.ticks(), self.folder.losses, made_by(trainer.generator_ema, self.options.command))
         if force:
             self.averages.write()
         self.last_save = (time.perf_counter(), trainer.images)
@@ -287,10 +292,8 @@ class TrainingLoop:
                 self.skipped[path] = reason
                 self.log.write("skipped-image", path=path, reason=reason)
 
-    def resume_hint(self) -> str:
+    @property
+    def hint(self) -> str:
         """How to continue an interrupted training."""
-        done, target, data = self.trainer.images / 1000, self.target / 1000, self.identity.data
-        command = resume_command(self.options, self.resume_out, self.identity.processes)
-        if not can_be_opened(data):
-            command = f"train(data=..., out={str(self.resume_out)!r}, resume=True)"
-        return f"stopped at {done:g} of {target:g} kimg; the state is saved. Continue with:\n  {command}"
+        progress = f"{self.trainer.images / 1000:g} of {self.target / 1000:g} kimg"
+        return resume_hint(progress, self.options, self.resume_out, self.identity)

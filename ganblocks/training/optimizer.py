@@ -72,7 +72,10 @@ class NetworkOptimizer:
         if capturable:
             device = next(iter(self.parameters.values())).device
             options |= {"lr": torch.tensor(lr, device=device), "capturable": True}
-        self.adam = torch.optim.AdamW(self.parameters.values(), **options)  # without weight decay it is Adam
+        self.sharded = {name for name, value in self.parameters.items() if hasattr(value, "to_local")}
+        parts = (self.sharded, self.parameters.keys() - self.sharded)
+        groups = [[value for name, value in self.parameters.items() if name in part] for part in parts]
+        self.adam = torch.optim.AdamW([{"params": group} for group in groups if group], **options)  # or Adam: no decay
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
         """The lazy regularizers that run in a step."""
@@ -110,14 +113,18 @@ class NetworkOptimizer:
             parameter.requires_grad_(trainable)
 
     def gradients(self) -> dict[str, Tensor]:
-        """Gradients by parameter, with the parameters' strides: Adam's fused kernel reads both memories in order."""
+        """Gradients by parameter, with the parameters' strides: Adam's fused kernel reads both memories in order.
+
+        Of a sharded parameter it is the part of this process.
+        """
         gradients = {}
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
             if parameter.grad.stride() != parameter.stride():
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
-            gradients[name] = parameter.grad
+            gradient: Any = parameter.grad
+            gradients[name] = gradient.to_local() if name in self.sharded else gradient
         return gradients
 
     def step(self, finite: Tensor) -> None:

@@ -18,6 +18,7 @@ NOT_RECORDED = (
     "device",
     "workers",
     "non_finite",
+    "strategy",
     "log_every_kimg",
     "save_every_seconds",
     "track",
@@ -87,6 +88,11 @@ class TrainOptions(Options):
     allow_external: Annotated[
         bool, Field(description="Download the decoder that the document names."), Flag(HARDWARE)
     ] = False
+    strategy: Annotated[
+        Literal["replicate", "fsdp"],
+        Field(description="replicate, or fsdp: shard networks."),
+        Flag(HARDWARE, metavar="NAME"),
+    ] = "replicate"
     precision: Annotated[
         Precision | None,
         Field(description="tf32 on CUDA, else fp32; or bf16, fp16."),

@@ -78,6 +78,10 @@ def train_gan(
                 f"--batch-size: {document.batch_size} images do not split evenly over "
                 f"{distributed.shard.world} processes"
             )
+        if options.strategy == "fsdp":
+            from ganblocks.training.step.sharding import check_shardable  # here, because it takes seconds to import
+
+            check_shardable(document, distributed, chosen, options.non_finite)
         if distributed.is_main:
             stack.enter_context(folder.locked())
         stack.enter_context(fork_rng())
@@ -105,6 +109,7 @@ def train_gan(
             compile=identity.compile,
             cuda_graphs=graphs,
             micro_batch=identity.micro_batch,
+            sharded=options.strategy == "fsdp",
             non_finite=options.non_finite,
         )
         if folder.checkpoint.exists():

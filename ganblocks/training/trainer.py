@@ -7,11 +7,11 @@ regularizers of every step, then each lazy regularizer by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
@@ -40,6 +40,7 @@ class Trainer:
         compile: Whether torch.compile compiles both networks; phases with second derivatives stay eager.
         cuda_graphs: Whether CUDA graphs capture the phases of a step.
         micro_batch: Images of this process in one pass; gradients of several passes are accumulated. None for all.
+        sharded: Whether each process holds a part of every parameter: FSDP2.
         non_finite: What follows an optimizer step with non-finite gradients, which is skipped.
 
     Raises:
@@ -54,6 +55,7 @@ class Trainer:
         compile: bool = False,
         cuda_graphs: bool = False,
         micro_batch: int | None = None,
+        sharded: bool = False,
         non_finite: NonFinitePolicy = "skip",
     ) -> None:
         self.spec = spec
@@ -63,19 +65,15 @@ class Trainer:
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.generator_ema = ema.ema_copy(self.generator)
         self.power_averages = {sigma_rel: ema.ema_copy(self.generator) for sigma_rel in spec.ema.sigma_rel}
+        self.sharding = distributed.shard_networks(self.gan, self.generator_ema) if sharded else None
         self.augment = augmentation(self.gan)
         self.augments = list(augmentations(self.gan))
         training_generator = TrainingGenerator(
             self.generator, style_mixing=spec.style_mixing, trains_condition=spec.trainable.condition
         )
         self.micro_batches = MicroBatches(micro_batch, self.gan, distributed.all_reduce_mean)
-        self.networks = Networks(
-            training_generator,
-            self.discriminator,
-            self.augment,
-            self.generator.value_range,
-            self.micro_batches.batch_mean,
-        )
+        value_range, batch_mean = self.generator.value_range, self.micro_batches.batch_mean
+        self.networks = Networks(training_generator, self.discriminator, self.augment, value_range, batch_mean)
         self.main_networks = compiled(self.networks) if compile else self.networks
         regularizers = named_regularizers(self.gan.regularizers)
         self.optimizers = {
@@ -89,7 +87,7 @@ class Trainer:
             for name in ("discriminator", "generator")
         }
         for optimizer in self.optimizers.values():
-            optimizer.set_trainable(False)
+            optimizer.set_trainable(sharded)  # FSDP2 chooses the type of gradients at the first pass
         self.step = 0
         self.schedules = dict(schedules_of(spec))
         self.losses, self.signals = Meter(), Meter()
@@ -101,6 +99,10 @@ class Trainer:
         )
         self.attempt: Callable[[Callable[[], Tensor]], Tensor] = retry or (lambda phase: phase())
         self.graphs = self.step_graphs() if cuda_graphs else None
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """A context in which the averaged generator has its parameters in every process; all processes enter it."""
+        return nullcontext() if self.sharding is None else self.sharding.gathered()
 
     @property
     def images(self) -> int:
@@ -125,7 +127,10 @@ class Trainer:
         buffers = self.generator.mapping.buffers()  # mean styles
         self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
-        ema.update(self.generator_ema, self.generator, beta)
+        if self.sharding is None:
+            ema.update(self.generator_ema, self.generator, beta)
+        else:
+            self.sharding.update(beta)
         self.step += 1
         for sigma_rel, average in self.power_averages.items():
             ema.update(average, self.generator, ema.power_decay(sigma_rel, self.step))
@@ -262,26 +267,22 @@ class Trainer:
     def optimizer_step(
         self, optimizer: NetworkOptimizer, losses: Mapping[str, Tensor], clip_norm: float | None = None
     ) -> Tensor:
-        """One optimizer step with the gradients so far; skipped if one is not finite.
-
-        Args:
-            optimizer: The network's optimizer.
-            losses: Scalars by name, for the log.
-            clip_norm: Maximum norm of the gradients of all parameters together; None for no maximum.
+        """One optimizer step with the gradients so far; skipped if one is not finite. Losses are for the log.
 
         Returns:
-            The norm of the gradients before clipping; not finite for a skipped step.
+            The norm of all gradients together before it is clipped to `clip_norm`; not finite for a skipped step.
         """
         self.losses.add(losses)
         gradients, scaler = optimizer.gradients(), self.distributed.scaler
-        self.distributed.all_reduce_mean(list(gradients.values()))
+        sharded = optimizer.sharded
+        self.distributed.all_reduce_mean([value for name, value in gradients.items() if name not in sharded])
         if scaler is not None:
             scaler.unscale_(optimizer.adam)
-        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+        norms = self.distributed.norms(list(gradients.values()), [name in sharded for name in gradients])
         norm: Tensor = torch.linalg.vector_norm(norms)
         finite = norm.isfinite()
         if clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(optimizer.parameters.values(), clip_norm, norm)
+            torch._foreach_mul_(list(gradients.values()), (clip_norm / (norm + 1e-6)).clamp(max=1.0))
         optimizer.step(finite)
         self.non_finite.add(f"{optimizer.name} ({'+'.join(losses)})", list(gradients), norms, finite)
         if scaler is not None:

@@ -26,7 +26,7 @@ from tests.training.conftest import (
     run,
     wait_until,
 )
-from tests.training.test_micro_batches import ADA, document, gradients, largest_difference
+from tests.training.test_micro_batches import ADA, document, double, gradients, largest_difference  # noqa: F401
 
 GAN = """
 import os
@@ -90,16 +90,13 @@ destroy_process_group()
 
 
 def whole_batch(micro_batch):
-    """A trainer with regularizers of all kinds, and eight images."""
+    """A trainer with regularizers of all kinds, and eight images; in float64."""
     torch.set_default_dtype(torch.float64)
-    try:
-        regularizers = ["lecam", "bcr", "approximate-r1", "gradient-penalty", {"kind": "r1", "every": 2}]
-        regularizers.append({"kind": "path-length", "batch_shrink": 1, "every": 2})
-        spec = document(regularizers=regularizers, augment=ADA, loss="relativistic", style_mixing=0.9)
-        torch.manual_seed(1)
-        return new_trainer(spec, micro_batch=micro_batch), real_images(8)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    regularizers = ["lecam", "bcr", "approximate-r1", "gradient-penalty", {"kind": "r1", "every": 2}]
+    regularizers.append({"kind": "path-length", "batch_shrink": 1, "every": 2})
+    spec = document(regularizers=regularizers, augment=ADA, loss="relativistic", style_mixing=0.9)
+    torch.manual_seed(1)
+    return new_trainer(spec, micro_batch=micro_batch), real_images(8)
 
 
 def launch(folder, script, *arguments, processes=2, options=()):
@@ -154,6 +151,7 @@ def test_two_processes_stop_at_the_same_step_and_resume_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path):
     finish(launch(tmp_path, GRADIENTS))
     trainer, real = whole_batch(None)

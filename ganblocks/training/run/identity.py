@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 
 from assemblies import plugins_of
 from ganblocks.data.dataset import Images
+from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import RunError
 from ganblocks.precision import Precision
-from ganblocks.training.options import TrainOptions
+from ganblocks.training.options import TrainOptions, resume_command
 from registry import Spec
 
 FORMAT = "ganblocks-run-1"
@@ -147,6 +148,14 @@ def fixed_settings(options: TrainOptions, record: RunRecord | None) -> dict[str,
             start = "without it" if value is True else f"with {recorded}, not {value}"
             raise RunError(f"{flag}: the run was started {start}; omit {flag} to resume it")
     return {name: getattr(record, name) for name in DEFAULTS}
+
+
+def resume_hint(progress: str, options: TrainOptions, out: Path, identity: RunIdentity) -> str:
+    """How to continue an interrupted training that got so far."""
+    command = resume_command(options, out, identity.processes)
+    if not can_be_opened(identity.data):
+        command = f"train(data=..., out={str(out)!r}, resume=True)"
+    return f"stopped at {progress}; the state is saved. Continue with:\n  {command}"
 
 
 def require_same_data(record: RunRecord, images: Images) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ from ganblocks.training.trainer import Trainer
 
 FOLDER = "snapshots"  # in the run folder
 SUFFIX = "kimg.safetensors"
+
+
+def crosses(before: int, images: int, intervals_kimg: Iterable[float | None]) -> bool:
+    """Whether a multiple of one of the intervals, in thousands of images, lies between two numbers of images."""
+    intervals = [max(1, round(each * 1000)) for each in intervals_kimg if each is not None]
+    return any(images // each > before // each for each in intervals)
 
 
 class Snapshots:
