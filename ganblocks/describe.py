@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ganblocks.errors import UsageError
+from ganblocks.listing import cached
 from registry import Block, Entry, Op, Spec, catalogue
 from registry.errors import nearest
 from registry.slots import SLOT_MARKER
@@ -21,15 +22,27 @@ BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "<
 SECTION = re.compile(r"(Args|Raises|Returns):")
 
 
-def families() -> list[dict[str, Any]]:
-    """The families with their summaries and kinds, in the order of their declaration."""
+def everything() -> dict[str, Any]:
+    """Families with their kinds, blocks with all details, and presets."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for entry in catalogue.entries():
         kinds.setdefault(entry.block.family_name, []).append(summary_of(entry))
-    return [
-        {"family": name, "summary": parse_docstring(family.__doc__)[0], "kinds": kinds.get(name, [])}
-        for name, family in Block.families.items()
-    ]
+    return {
+        "families": [
+            {"family": name, "summary": parse_docstring(family.__doc__)[0], "kinds": kinds.get(name, [])}
+            for name, family in Block.families.items()
+        ],
+        "blocks": [details_of(entry) for entry in catalogue.entries()],
+        "presets": [
+            {"preset": name, "summary": parse_docstring(function.__doc__)[0]}
+            for name, function in catalogue.presets().items()
+        ],
+    }
+
+
+def families() -> list[dict[str, Any]]:
+    """The families with their summaries and kinds, in the order of their declaration."""
+    return list(cached(everything)["families"])
 
 
 def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str, Any]]:
@@ -42,11 +55,13 @@ def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str
     Raises:
         UsageError: There is no such family.
     """
+    data = cached(everything)
+    names = [each["family"] for each in data["families"]]
     for family in families or []:
-        if family not in Block.families:
-            raise UsageError(f"unknown family {family!r}; {nearest(family, list(Block.families))}")
-    entries = [entry for entry in catalogue.entries() if families is None or entry.block.family_name in families]
-    return [details for details in map(details_of, entries) if search.lower() in _text_of(details).lower()]
+        if family not in names:
+            raise UsageError(f"unknown family {family!r}; {nearest(family, names)}")
+    selected = [each for each in data["blocks"] if families is None or each["family"] in families]
+    return [details for details in selected if search.lower() in _text_of(details).lower()]
 
 
 def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -55,21 +70,18 @@ def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     Raises:
         UsageError: There is no such family or kind.
     """
-    catalogue.load()
-    matching = [family for family in families() if family["family"] == name]
-    entries = [details_of(entry) for entry in catalogue.entries() if name in (entry.kind, entry.block.kind)]
+    data = cached(everything)
+    matching = [family for family in data["families"] if family["family"] == name]
+    entries = [each for each in data["blocks"] if name in (each["kind"], each["kind"].rpartition("/")[2])]
     if not matching and not entries:
-        valid = sorted({entry.kind for entry in catalogue.entries()} | set(Block.families))
+        valid = sorted({each["kind"] for each in data["blocks"]} | {each["family"] for each in data["families"]})
         raise UsageError(f"unknown kind or family {name!r}; {nearest(name, valid)}")
     return matching, entries
 
 
 def presets() -> list[dict[str, str]]:
     """The presets with their summaries, by name."""
-    return [
-        {"preset": name, "summary": parse_docstring(function.__doc__)[0]}
-        for name, function in catalogue.presets().items()
-    ]
+    return list(cached(everything)["presets"])
 
 
 def summary_of(entry: Entry) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""The cached catalogue: used while it is valid, and made anew when plugins or their files change."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ganblocks import listing
+from registry import Origin
+from registry.catalogue import Catalogue
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The calls of `describe`; the catalogue is not loaded, and the cache is empty."""
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(listing, "catalogue", Catalogue())
+    return []
+
+
+def described(calls: list[int]) -> dict[str, Any]:
+    def describe() -> dict[str, Any]:
+        calls.append(len(calls))
+        return {"blocks": [len(calls)]}
+
+    return listing.cached(describe)
+
+
+def test_the_catalogue_is_described_once(calls: list[int], tmp_path: Path) -> None:
+    assert described(calls) == described(calls) == {"blocks": [1]}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["catalogue.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "{}", '{"key": 3}', "[]"])
+def test_a_damaged_file_is_replaced(calls: list[int], tmp_path: Path, content: str) -> None:
+    described(calls)
+    (tmp_path / "cache" / "catalogue.json").write_text(content)
+    assert described(calls) == described(calls) == {"blocks": [2]}
+
+
+def test_other_plugins_and_changed_files_make_it_anew(
+    calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(calls)
+    site = tmp_path / "site"
+    about = site / "their_package-1.5.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.5\n")
+    (about / "entry_points.txt").write_text("[ganblocks]\ntheirs = their_listed_plugin\n")
+    (site / "their_listed_plugin.py").write_text("")
+    monkeypatch.syspath_prepend(site)
+    assert described(calls) == described(calls) == {"blocks": [2]}
+    (site / "their_listed_plugin.py").write_text("# changed")
+    assert described(calls) == {"blocks": [3]}
+    monkeypatch.setenv("GANBLOCKS_PLUGINS", "")
+    assert described(calls) == {"blocks": [4]}
+
+
+def test_failures_and_a_loaded_catalogue_are_not_cached(calls: list[int], tmp_path: Path) -> None:
+    listing.catalogue.failures["broken (broken 1.0)"] = "ImportError"
+    described(calls)
+    assert not (tmp_path / "cache").exists()
+    listing.catalogue.failures.clear()
+    described(calls)
+    listing.catalogue.add_plugin(
+        type("Blocks", (), {"__name__": "blocks_of_a_test"})(), Origin("blocks", "ganblocks", "1")
+    )
+    assert described(calls) == {"blocks": [3]}
+
+
+def test_without_a_folder_that_can_be_written_it_is_described_each_time(
+    calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "file"))
+    assert described(calls) == {"blocks": [1]}
+    assert described(calls) == {"blocks": [2]}
+
+
+def test_the_file_is_json_of_the_key_and_the_data(calls: list[int], tmp_path: Path) -> None:
+    described(calls)
+    path = tmp_path / "cache" / "catalogue.json"
+    assert json.loads(path.read_text())["catalogue"] == {"blocks": [1]}
+    assert not os.stat(path).st_mode & 0o022
