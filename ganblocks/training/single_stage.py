@@ -173,11 +173,11 @@ def _open(
         resize_filter=document.resize_filter,
         progress=progress,
     )
+    needs_images = any(each.block.needs_pixels for each in document.regularizers)
+    check_latents(images, document.generator, needs_images=needs_images)
     if record is not None:
         require_same_data(record, images)
     return images
-    needs_images = any(each.block.needs_pixels for each in document.regularizers)
-    check_latents(images, document.generator, needs_images=needs_images)
 
 
 def _finished(

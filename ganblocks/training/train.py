@@ -50,8 +50,6 @@ def train(
         resume = RunFolder(out).holds_run() or (out / multi_stage.DOCUMENT).is_file()
         options = TrainOptions.of(options, {"resume": resume})
     document = _document(spec, out, resume=bool(options.resume))
-    if issubclass(document.block, MultiStage):
-        return multi_stage.train_stages(document, data, out, options)
     subject = str(spec) if isinstance(spec, str | Path) else "The spec"
     with external_files(allowed=True) if options.allow_external else nullcontext():
         if issubclass(document.block, MultiStage):

@@ -117,13 +117,11 @@ class Trainer:
         Args:
             real: Real images [B,K,H,W] in the generator's value range.
             c: Their condition vectors [B,D]; None for an unconditional GAN.
-            pixels: The images that real images encode, if these are latents and the data contain the images.
             tokens: What a trained condition of the generator encodes; None without one.
+            pixels: The images that real images encode, if these are latents and the data contain the images.
         """
         self.follow_schedules()
         (self.graphs or self.optimize)(real, c, tokens, pixels)
-        buffers = self.generator.mapping.buffers()  # mean styles
-        self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
         buffers = self.generator.mapping.buffers()  # mean styles
         self.distributed.all_reduce_mean([buffer for buffer in buffers if buffer.is_floating_point()])
         beta = ema.decay(self.spec.ema, self.spec.batch_size, self.images)
