@@ -14,8 +14,7 @@ from ganblocks.testing.metrics import gives_numbers
 from ganblocks.testing.presets import fits_together, trains_one_step
 from registry import Origin, catalogue
 from registry.errors import nearest
-from registry.testing import checks
-from registry.testing.kernel_checks import kernel_checks
+from registry.testing import checks, kernel_checks
 
 
 class NamedCheck(NamedTuple):
