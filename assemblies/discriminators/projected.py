@@ -34,7 +34,7 @@ CONVOLUTIONAL = {  # for the example
     "weights": None,
     "image_size": 16,
     "depths": [1, 2],
-    "arguments": {"channels": [4, 6, 4, 4], "stem_width": 4},
+    "arguments": {"layers": [1, 1, 1, 1], "channels": [4, 6, 4, 4], "stem_width": 4},
 }
 Mixing = Literal["none", "channels", "scales"]
 Layout = Literal["row", "map"]
