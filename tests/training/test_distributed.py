@@ -129,7 +129,7 @@ def test_two_processes_train_one_network(tmp_path):
     run(None, tmp_path / "run", steps=8, resume=True, data=None)  # on one process
     metadata = checkpoint_metadata(tmp_path / "run")
     assert (metadata["processes"], metadata["images"]) == (1, 64)
-    assert any("processes 2, it continues with 1" in str(each.get("message")) for each in log_records(tmp_path / "run"))
+    assert any("processes 2, it continues with 1" in str(each.get("text")) for each in log_records(tmp_path / "run"))
 
 
 @pytest.mark.slow
