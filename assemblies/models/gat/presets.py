@@ -70,7 +70,8 @@ def gat(depth: int, width: int, num_heads: int) -> Spec:
         "z_dim": 768,
         "projector_dim": 2048,
     }
-    adam = {"lr": BASE_RATE * BASE_WIDTH / width, "betas": [0.0, 0.99], "clip_norm": 1.0}  # AdamW without weight decay
+    rate = {"lr": BASE_RATE, "base_width": BASE_WIDTH, "width": width}
+    adam = {**rate, "betas": [0.0, 0.99], "clip_norm": 1.0}  # AdamW without weight decay
     penalties = [{"kind": f"approximate-{kind}", "gamma": 0.1, "sigma": 0.01} for kind in ("r1", "r2")]
     return GAN.Spec(
         generator=generator_spec(args, DECODER),
