@@ -25,6 +25,7 @@ PANELS = {
     "gradient": "Gradient norms",
     "sign": "Overfitting: mean sign of the logits of real images",
     "augment": "Augmentation probability",
+    "collapse": "Collapse: share of steps with separated logits, diversity of samples relative to real images",
     "rate": "Learning rates and other schedules",
 }  # by the part of a scalar's name before the slash
 SLIDER = """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor
 
-from blocks.weight_norm.converge import converge_weight_norms, converged_weight_norms
+from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import training_images
 from ganblocks.data.loader import RealBatch, Sampler, batches
@@ -17,11 +19,10 @@ from ganblocks.data.skipped import Skipped, summarize_skipped
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.metrics.processes import Processes
 from ganblocks.randomness import seed_step
-from ganblocks.sampling.generate import generate
-from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.pictures import made_by
 from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
 from ganblocks.training.conditions import ConditionEncoder
+from ganblocks.training.logs.collapse import CollapseAlarm
 from ganblocks.training.logs.loss_curves import save_losses
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.logs.trackers import Trackers
@@ -30,12 +31,12 @@ from ganblocks.training.run.averages import AverageSnapshots
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
 from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, num_target_images, resume_hint
 from ganblocks.training.run.metrics import TrainingMetrics
+from ganblocks.training.run.samples import Samples
 from ganblocks.training.run.snapshots import Snapshots, crosses, save_run_model
 from ganblocks.training.signals import StopSignal
 from ganblocks.training.trainer import Trainer
 from registry import recording
 
-MAX_SAMPLES = 64
 LAUNCHER_SECONDS = 5.0  # within which a launcher passes on a signal that the processes received already
 
 
@@ -84,6 +85,10 @@ class TrainingLoop:
             Processes(*self.distributed.shard, self.distributed.device),
             self.distributed.precision,
         )
+        self.samples = Samples(
+            folder, trainer, images, self.conditions, self.trackers, options.command, self.metrics.extractor
+        )
+        self.alarm = CollapseAlarm()
         self.snapshots = Snapshots(folder.path, self.spec.keep)
         self.averages = AverageSnapshots(folder.path, trainer, self.run_record)
         self.skipped: dict[str, str] = {}
@@ -152,6 +157,7 @@ class TrainingLoop:
             self.folder.drop_after(self.first)
             self.metrics.begin(self.folder, self.first)
             self.averages.drop_after(self.first)
+            self.alarm = CollapseAlarm(self.folder.ticks())
         self.folder.write_spec(self.spec)
         identity = self.identity
         self.log.write(
@@ -170,7 +176,7 @@ class TrainingLoop:
             self.log.write("data", sentence, text=sentence, images=self.first)
         self.log_skipped(self.images.skipped)
         if self.first == 0:
-            self.draw_samples()
+            self.samples.draw(compare=False)
 
     def step(self, batch: RealBatch) -> None:
         """One training step, and what is due after it: log line, samples, checkpoint."""
@@ -191,8 +197,8 @@ class TrainingLoop:
         with trainer.gathered() if logged or crosses(before, images, intervals) else nullcontext():
             if logged:
                 self.stop_if_diverged()
-                self.tick()
-                self.draw_samples()
+                compare = not self.options.no_alarm
+                self.tick(self.samples.draw(compare=compare) if self.distributed.is_main else {})
                 self.save()
             if self.distributed.is_main:
                 self.snapshots.step(before, images, logged=logged, write=write)
@@ -228,16 +234,18 @@ class TrainingLoop:
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
         self.log.write("kernels", images=self.first, kernels=kernels)
 
-    def tick(self) -> None:
-        """Log the means since the last log line, and the optimizer steps that were skipped."""
+    def tick(self, compared: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Log the means since the last log line, skipped optimizer steps, how samples differ, and alarms."""
         trainer = self.trainer
         means = self.distributed.means(trainer.losses.read())
+        signals = {**trainer.read_signals(), **compared}
         skipped, retried = trainer.non_finite.read(), trainer.non_finite.read_retried()
         self.log.tick(
             trainer.images,
             trainer.step,
             means,
-            trainer.read_signals(),
+            signals,
+            {} if self.options.no_alarm else self.alarm.add(means | signals),
             skipped_steps=sum(skipped.values()),
             retried_steps=sum(retried.values()),
             skipped_images=len(self.skipped),
@@ -246,21 +254,6 @@ class TrainingLoop:
             for where, times in steps.items():
                 message = f"gradients were not finite {times} times in {where}; those optimizer steps were {outcome}"
                 self.log.write("non-finite", message, where=where, times=times, outcome=outcome, images=trainer.images)
-
-    def draw_samples(self) -> None:
-        """Write a grid of images of fixed latents, by the averaged generator."""
-        if not self.distributed.is_main:
-            return
-        generator = self.trainer.generator_ema
-        count = MAX_SAMPLES if max(generator.picture_shape[1:]) <= 128 else MAX_SAMPLES // 4
-        path = self.folder.samples / f"{self.trainer.images / 1000:010.3f}kimg.png"
-        c = generator.condition_of(self.images.first_captions(count)) if self.conditions.takes_captions else None
-        with converged_weight_norms(generator):
-            images = generate(generator, range(count), c=c)
-        with disk_errors(path, images.numel()):
-            metadata = made_by(generator, self.options.command)
-            save_grid(images, path, value_range=generator.value_range, metadata=metadata)
-        self.trackers.picture(path, self.trainer.images)
 
     def save(self, *, force: bool = False) -> None:
         """Write checkpoint, model and loss curves, if `save_every_seconds` have passed since the last time."""

@@ -22,6 +22,7 @@ NOT_RECORDED = (
     "log_every_kimg",
     "save_every_seconds",
     "track",
+    "no_alarm",
     "quiet",
     "allow_external",
 )
@@ -78,6 +79,7 @@ class TrainOptions(Options):
         Field(description="tensorboard, wandb, trackio, mlflow."),
         Flag(OUTPUT, metavar="TRACKER", type=list[str]),
     ] = ()
+    no_alarm: Annotated[bool, Field(description="No alarm at mode collapse."), Flag(OUTPUT)] = False
     quiet: Annotated[bool, Field(description="Print nothing."), Flag(OUTPUT)] = False
     device: Annotated[
         str | None,

@@ -71,6 +71,7 @@ class ProgressLog:
         )
         self.target = target
         self.task = self.bar.add_task("training", total=target, completed=images, kimg="", numbers="")
+        self.alarms: tuple[str, ...] = ()
         self._last_tick = (time.perf_counter(), images)
 
     def __enter__(self) -> ProgressLog:
@@ -97,15 +98,23 @@ class ProgressLog:
             self.screen.attempt(lambda: self.screen.print(printable(message), markup=False))
 
     def tick(
-        self, images: int, step: int, losses: Mapping[str, float], signals: Mapping[str, float], **fields: Any
+        self,
+        images: int,
+        step: int,
+        losses: Mapping[str, float],
+        signals: Mapping[str, float],
+        alarms: Mapping[str, str],
+        **fields: Any,
     ) -> None:
-        """Log the means and the speed since the last call."""
+        """Log the means, the speed and the memory since the last call; an alarm that begins has a record of its own."""
         now = time.perf_counter()
         seconds, num_images = now - self._last_tick[0], images - self._last_tick[1]
         self._last_tick = (now, images)
         speed = num_images / seconds if seconds > 0 else 0.0
         means = "  ".join(f"{name} {value:.3g}" for name, value in {**losses, **signals}.items())
         numbers = f"{speed:.0f} images/s  {means}"
+        if alarms:
+            numbers = f"COLLAPSE ALARM ({', '.join(alarms)})  {numbers}"
         self.bar.update(self.task, numbers=numbers)
         self.write(
             "tick",
@@ -117,5 +126,10 @@ class ProgressLog:
             images_per_second=round(speed, 2),
             losses=dict(losses),
             signals=dict(signals),
+            alarms=list(alarms),
             **fields,
         )
+        for name, text in alarms.items():
+            if name not in self.alarms:
+                self.write("alarm", f"collapse alarm: {text}", name=name, text=text, images=images)
+        self.alarms = tuple(alarms)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from assemblies import Generator
+from blocks.families import FeatureExtractor
 from blocks.weight_norm.converge import converged_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import pictures_of
@@ -80,6 +81,12 @@ class TrainingMetrics:
             evaluation = Evaluation(metrics, protocol, source, images, processes, precision=precision)
             evaluation.prepare(generator)
             self.scheduled.append(Scheduled(max(1, round(every_kimg * 1000)), evaluation))
+
+    @property
+    def extractor(self) -> FeatureExtractor | None:
+        """The feature extractor of the first metric that has one."""
+        metrics = (metric for scheduled in self.scheduled for metric in scheduled.evaluation.metrics)
+        return next((metric.extractor for metric in metrics if metric.extractor is not None), None)
 
     def begin(self, folder: RunFolder, first: int) -> None:
         """Take over the best value of a resumed run, and remove the records of what will be measured again."""

@@ -131,8 +131,12 @@ def _num_images(batch: Batch) -> int:
 
 
 def observed_logits(network: str, batch: Batch) -> dict[str, Tensor]:
-    """Mean logits, and the mean sign of those of real images, in the discriminator's step; nothing in the other."""
+    """Mean logits, the mean sign of those of real images, and whether all of these are above all of generated ones.
+
+    There is nothing to observe in the generator's step.
+    """
     if network != "discriminator" or batch.real_logits is None or batch.fake_logits is None:
         return {}
     real, fake = batch.real_logits.detach(), batch.fake_logits.detach()
-    return {"logits/real": real.mean(), "logits/fake": fake.mean(), "sign/real": real.sign().mean()}
+    observed = {"logits/real": real.mean(), "logits/fake": fake.mean(), "sign/real": real.sign().mean()}
+    return observed | {"collapse/separated": (real.amin() > fake.amax()).float()}
