@@ -2,8 +2,12 @@
 
 python -m benchmarks.generators [--only 'stylenat-*'] [--quick] prints a table and writes JSON into benchmarks/results:
 parameters, multiply-adds (of one image, with gradients where there are any), seconds per image, share of the machine's
-matmul rate, and peak resident memory. Each row is measured in a process of its own. On a CPU each runs with the default
-allocator and with `measure.TUNED_MALLOC`, as the command `ganblocks` configures it.
+matmul rate, and peak resident memory. Each case is measured in a process of its own. On a CPU each runs with the
+default allocator and with `measure.TUNED_MALLOC`, as the command `ganblocks` configures it.
+
+Several precisions, and with --reference MODULE:CALLABLE other code, run in turns (A B A B) in that process; the table
+has the ratio of their times, the median over the turns and its quartiles. CALLABLE(preset, pass, batch) returns the
+function to time, or None if it has none for this case.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +30,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies import GAN, check, read
+from assemblies.inference import Precision
 from assemblies.multi_stage import MultiStage
 from benchmarks import measure
 from blocks.common.pretrained.frozen_module import skip_weights
-from blocks.common.weight_cache import frozen_weights
+from ganblocks.malloc import trim_malloc
 from registry import Spec, catalogue
 from registry.kernels import counting
 
@@ -44,14 +50,15 @@ BATCHES = {
     "*": {"forward": (1, 4), "discriminator": (4,), "step": (4,)},
 }
 COLUMNS = (
-    "preset", "px", "pass", "batch", "allocator", "M parameters", "G multiply-adds", "s/image", "best s/image",
-    "matmul rate %", "peak MB",
+    "preset", "px", "pass", "batch", "allocator", "candidate", "M parameters", "G multiply-adds", "s/image",
+    "best s/image", "ratio", "quartiles", "matmul rate %", "peak MB",
 )  # fmt: skip
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+OF_INFERENCE: dict[str, Precision] = {"float32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
 
 class Case(NamedTuple):
-    """A row of the table."""
+    """What is measured in a process: a row of the table for each precision, and one for other code."""
 
     preset: str
     work: str
@@ -60,6 +67,8 @@ class Case(NamedTuple):
     device: str = "cpu"
     threads: int = 2
     precision: str = "float32"
+    precisions: tuple[str, ...] = ("float32",)
+    reference: str | None = None
     compiled: bool = False
     rounds: int = 7
     seconds: float = 20.0
@@ -92,15 +101,16 @@ def cases(presets: list[str], options: argparse.Namespace) -> Iterator[Case]:
                             allocator,
                             device=options.device,
                             threads=options.threads,
-                            precision=options.precision,
+                            precisions=tuple(options.precision),
+                            reference=options.reference,
                             compiled=options.compile,
                             rounds=1 if options.quick else 7,
                             seconds=0.0 if options.quick else options.seconds,
                         )
 
 
-def row_of(case: Case) -> dict[str, Any]:
-    """A case measured in a process of its own, or the reason why that failed."""
+def rows_of(case: Case) -> list[dict[str, Any]]:
+    """A case measured in a process of its own, or a row with the reason why that failed."""
     command = [sys.executable, "-m", "benchmarks.generators", "--row", json.dumps(case._asdict())]
     environment = {name: value for name, value in os.environ.items() if name not in measure.TUNED_MALLOC}
     result = subprocess.run(
@@ -110,54 +120,80 @@ def row_of(case: Case) -> dict[str, Any]:
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
         killed = f"killed by signal {-result.returncode}; it may have run out of memory"
-        return row | {"skipped": killed if result.returncode < 0 else lines[-1]}
-    return row | json.loads(result.stdout.splitlines()[-1])
+        return [row | {"skipped": killed if result.returncode < 0 else lines[-1]}]
+    return [row | measured for measured in json.loads(result.stdout.splitlines()[-1])]
 
 
-def measure_case(case: Case) -> dict[str, Any]:
-    """The columns of a case, measured in this process."""
+def measure_case(case: Case) -> list[dict[str, Any]]:
+    """The rows of a case, measured in this process."""
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
     spec = read(case.preset)
     networks = build(spec, case)
-    run = make_run(networks, case, case.device)
-    dtype, on_gpu = PRECISIONS[case.precision], torch.device(case.device).type == "cuda"
-    a, b = torch.randn(2, SIDE, SIDE, device=case.device).to(dtype)
+    trim_malloc()  # as commands do after they have read a model
+    on_gpu = torch.device(case.device).type == "cuda"
+    a, b = torch.randn(2, SIDE, SIDE, device=case.device).to(PRECISIONS[case.precisions[0]])
     product = torch.empty_like(a)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    candidates = {"matmul": lambda: [torch.mm(a, b, out=product) for _ in range(3)], "run": run}
-    with frozen_weights() if case.work == "forward" else nullcontext():  # as `ganblocks sample` does
-        times = measure.interleaved(candidates, rounds=case.rounds, device=case.device, seconds=case.seconds)
+    runs = {case.precisions[0]: candidate(networks, case, case.precisions[0])}
+    for _ in range(2):
+        runs[case.precisions[0]]()
     peak = torch.cuda.max_memory_allocated() if on_gpu else measure.peak_resident()
+    runs |= {precision: candidate(networks, case, precision) for precision in case.precisions[1:]}
+    if case.reference and (run := reference(case)) is not None:
+        runs["reference"] = run
+    candidates = {"matmul": lambda: [torch.mm(a, b, out=product) for _ in range(3)], **runs}
+    times = measure.interleaved(candidates, rounds=case.rounds, device=case.device, seconds=case.seconds)
     rate = 3 * 2 * SIDE**3 / min(times["matmul"])
     multiply_adds = count(spec, case._replace(batch=1, compiled=False))
-    best = min(times["run"]) / case.batch
     network = networks.discriminator if case.work == "discriminator" else networks.generator
-    return {
-        "px": "x".join(map(str, dict.fromkeys(networks.generator.resolution))),
-        "M parameters": sum(parameter.numel() for parameter in network.parameters()) / 1e6,
-        "G multiply-adds": multiply_adds / 1e9,
-        "s/image": statistics.median(times["run"]) / case.batch,
-        "best s/image": best,
-        "matmul rate %": 100 * 2 * multiply_adds / best / rate,
-        "matmul GFLOP/s": rate / 1e9,
-        "peak MB": peak / 1e6,
-        "runs": len(times["run"]),
-        "precision": case.precision,
-        "compiled": case.compiled,
-    }
+    rows = []
+    for name in runs:
+        best = min(times[name]) / case.batch
+        row = {
+            "candidate": name,
+            "px": "x".join(map(str, dict.fromkeys(networks.generator.resolution))),
+            "M parameters": sum(parameter.numel() for parameter in network.parameters()) / 1e6,
+            "G multiply-adds": multiply_adds / 1e9,
+            "s/image": statistics.median(times[name]) / case.batch,
+            "best s/image": best,
+            "matmul rate %": 100 * 2 * multiply_adds / best / rate,
+            "matmul GFLOP/s": rate / 1e9,
+            "runs": len(times[name]),
+            "compiled": case.compiled,
+        }
+        rows.append(row | measure.ratio(times[name], times[case.precisions[0]]))
+    rows[0] |= {"peak MB": peak / 1e6}
+    return rows
+
+
+def candidate(networks: Networks, case: Case, precision: str) -> Callable[[], object]:
+    """The timed function in a precision; images are made by an optimised generator, as in commands."""
+    case = case._replace(precision=precision)
+    if case.work != "forward" or case.compiled:
+        return make_run(networks, case, case.device)
+    generator = networks.generator.optimize_for_inference(precision=OF_INFERENCE[precision])
+    return make_run(Networks(generator), case._replace(precision="float32"), case.device)
+
+
+def reference(case: Case) -> Callable[[], object] | None:
+    """The function to time of the code that `--reference` names; None if it has none for this case."""
+    module, _, name = str(case.reference).partition(":")
+    run: Callable[[], object] | None = getattr(import_module(module), name)(case.preset, case.work, case.batch)
+    return run
 
 
 def build(spec: Spec, case: Case) -> Networks:
-    """The networks of a preset that a case needs, on its device, without pretrained weights."""
+    """The networks of a preset that a case needs, on its device, without pretrained weights or text encoders."""
+    spec = without_condition(spec)
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
         with skip_weights():
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
         networks = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
     else:
         with skip_weights():
-            gan = spec.build().to(case.device).train()
+            gan = spec.build().to(case.device, memory_format=torch.channels_last).train()  # as the trainer
         networks = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":
             networks.generator.requires_grad_(False)
@@ -168,6 +204,13 @@ def build(spec: Spec, case: Case) -> Networks:
             if isinstance(network, nn.Module):
                 network.compile()
     return networks
+
+
+def without_condition(spec: Spec) -> Spec:
+    """The spec with a generator that takes conditions c as they are: no pass encodes captions or images."""
+    if isinstance(spec, GAN.Spec):
+        return spec.model_copy(update={"generator": without_condition(spec.generator), "regularizers": ()})
+    return spec.model_copy(update={"condition": None}) if getattr(spec, "condition", None) is not None else spec
 
 
 def make_run(networks: Networks, case: Case, device: str) -> Callable[[], object]:
@@ -234,7 +277,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES, help="passes to measure")
     parser.add_argument("--batches", nargs="+", type=int, help="batch sizes [default: chosen by preset]")
     parser.add_argument("--allocators", nargs="+", choices=ALLOCATORS, help="[default: both on a CPU]")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision of autocast")
+    several = "precisions, measured in turns [float32]"
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=("float32",), help=several)
+    parser.add_argument("--reference", metavar="MODULE:CALLABLE", help="other code, measured in turns with ours")
     parser.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
     parser.add_argument("--seconds", type=float, default=20.0, help="no round of a row starts after this time")
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
@@ -261,9 +306,10 @@ def main() -> None:
     options.allocators = options.allocators or (list(ALLOCATORS) if on_cpu and not options.quick else ["tuned"])
     machine, rows = measure.machine(options.device), []
     for case in cases(select_presets(options.only), options):
-        rows.append(row_of(case))
-        lines = measure.table(rows[-1:], COLUMNS).splitlines()
-        print(lines[-1] if "skipped" not in rows[-1] else f"{case.preset} {case.work}: {rows[-1]['skipped']}")
+        measured = rows_of(case)
+        rows += measured
+        for line, row in zip(measure.table(measured, COLUMNS).splitlines()[1:], measured, strict=True):
+            print(line if "skipped" not in row else f"{case.preset} {case.work}: {row['skipped']}")
         sys.stdout.flush()
         measure.save(options.output, machine, rows)  # after each row, since a whole table takes long
     print(machine, measure.table([row for row in rows if "skipped" not in row], COLUMNS), sep="\n")

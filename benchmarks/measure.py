@@ -147,6 +147,13 @@ def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: statistics.median(runs) for name, runs in times.items()}
 
 
+def ratio(times: Sequence[float], first: Sequence[float]) -> dict[str, Any]:
+    """How many times longer than the first candidate one took in the same turns: the median, and its quartiles."""
+    ratios = [mine / other for mine, other in zip(times, first, strict=True)]
+    low, median, high = statistics.quantiles(ratios, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return {"ratio": median, "quartiles": [round(low, 3), round(high, 3)]}
+
+
 def training(run: Callable[[], torch.Tensor], leaves: Sequence[torch.Tensor]) -> Callable[[], object]:
     """`run` and its gradients for `leaves`, from a fixed random gradient of its result."""
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,9 +71,25 @@ def test_whole_models_are_measured_in_separate_processes(tmp_path):
     assert step["G multiply-adds"] > 2 * forward["G multiply-adds"]
     assert all(row["peak MB"] > 100 and row["s/image"] > 0 for row in rows)
     assert "matmul rate %" in result.stdout
+    in_turns = subprocess.run(
+        [*command, "--passes", "forward", "--precision", "float32", "bf16", "--reference", f"{__name__}:other_code"],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    assert [line.split()[5] for line in in_turns.stdout.splitlines()[:3]] == ["float32", "bf16", "reference"]
     unknown = subprocess.run([*command[:3], "--only", "nobody"], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert unknown.returncode == 1
     assert "no preset or file nobody" in unknown.stderr
+
+
+def other_code(preset: str, work: str, batch: int):
+    """A function to time that `--reference` names."""
+    assert (work, batch) == ("forward", 1)
+    return lambda: time.sleep(0.01)
+
+
+def test_ratios_are_of_the_same_turns():
+    assert measure.ratio([2.0, 3.0, 9.0], [1.0, 1.0, 3.0]) == {"ratio": 3.0, "quartiles": [2.5, 3.0]}
+    assert measure.ratio([2.0], [4.0]) == {"ratio": 0.5, "quartiles": [0.5, 0.5]}
 
 
 def test_every_round_runs_all_candidates():

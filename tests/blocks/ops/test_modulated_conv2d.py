@@ -125,3 +125,12 @@ def test_the_resampling_op_is_recorded_too():
     with recording() as ran:
         modulated_conv2d(*draw(3), up=2, filter=FIR)
     assert [op for op, _ in ran if op != "bias_act"] == ["modulated_conv2d", "upfirdn2d"]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_a_single_sample_with_a_large_map_agrees_with_the_reference(options):
+    leaves = [each.requires_grad_() for each in draw(batch=1, shape=(25, 26))]
+    scaled = next(kernel for kernel in modulated_conv2d.kernels() if kernel.name == "scaled")
+    results = [kernel.run(*leaves, **options) for kernel in (scaled, modulated_conv2d.reference)]
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), leaves) for y in results))
