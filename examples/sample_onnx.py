@@ -29,6 +29,7 @@ def run(name, **values):
 classes = model["programs"]["mapping"]["inputs"].get("c", [0, 1])[1]
 one_hot = {"c": np.eye(classes, dtype=np.float32)[np.arange(8) % classes]} if classes > 1 else {}
 image = run("synthesis", ws=run("mapping", truncation_psi=np.array(0.7, dtype=np.float32), **one_hot))
-low, high = {"symmetric": (-1, 1), "unit": (0, 1)}[model["value_range"]]
+mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+low, high = {"symmetric": (-1, 1), "unit": (0, 1), "imagenet": (-mean / std, (1 - mean) / std)}[model["value_range"]]
 pixels = np.clip((image - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
 Image.fromarray(np.concatenate(list(pixels.transpose(0, 2, 3, 1)), axis=1).squeeze()).save(picture)

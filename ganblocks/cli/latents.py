@@ -50,7 +50,9 @@ def directions(
 @takes_options(SamplingOptions, without=("truncation_cutoff",))
 def edit(
     model: ModelArgument,
-    directions: Annotated[Path, typer.Option(help="A file of `ganblocks directions`.", metavar="FILE")],
+    directions: Annotated[
+        Path, typer.Option("--directions", "--direction", help="A file of `ganblocks directions`.", metavar="FILE")
+    ],
     index: Annotated[int, typer.Option(min=0, help="Which direction.", metavar="N")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds: the rows.", metavar="SEEDS", rich_help_panel=IMAGES)] = "0-3",
     strengths: Annotated[

@@ -134,6 +134,7 @@ def _write(name: str, program: Program, path: Path, format: Format) -> None:
                 )
             assert onnx is not None
             for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):
+                assert value.shape is not None
                 for axis, side in enumerate(value.shape):
                     value.shape[axis] = side if isinstance(side, int) else "batch"
             onnx.save(path)

@@ -28,6 +28,8 @@ PANELS = {
     "collapse": "Collapse: share of steps with separated logits, diversity of samples relative to real images",
     "rate": "Learning rates and other schedules",
 }  # by the part of a scalar's name before the slash
+SHOWN_ELSEWHERE = ("started", "resumed", "kernels", "tick", "finished", "metric")  # events of the log
+NOTES = ("data", "interrupted")  # events that are no warnings
 SLIDER = """
 <script>
 const pictures = JSON.parse(document.getElementById("pictures").textContent);
@@ -160,11 +162,11 @@ def _health(events: Sequence[Mapping[str, Any]], ticks: Sequence[Mapping[str, An
         ),
     }
     parts = [_table((name, value) for name, value in rows.items())]
-    known = ("started", "resumed", "kernels", "tick", "finished")
     for event in events:
-        if event.get("event") not in known:
+        if event.get("event") not in SHOWN_ELSEWHERE:
             facts = ", ".join(f"{name} {value}" for name, value in event.items() if name != "event" and _short(value))
-            parts.append(f'<p class="warn">{_text(event.get("event", "event"))}: {_text(facts)}</p>')
+            kind = "soft" if event.get("event") in NOTES else "warn"
+            parts.append(f'<p class="{kind}">{_text(event.get("event", "event"))}: {_text(facts)}</p>')
     return "".join(parts)
 
 

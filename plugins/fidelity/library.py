@@ -6,6 +6,7 @@ original TensorFlow implementations.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,15 @@ class PublishedWeights(NamedTuple):
     title: str
     name: str
     url: str
+
+    @property
+    def sha256_prefix(self) -> str | None:
+        """The first digits of the file's SHA-256, if its name ends with them, as names of torch.hub do."""
+        found = re.search(r"-([0-9a-f]{8})\.pth$", self.name)
+        return found[1] if found else None
+
+    def __str__(self) -> str:
+        return self.name + (f" (SHA-256 {self.sha256_prefix}...)" if self.sha256_prefix else "")
 
 
 RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
@@ -65,7 +75,7 @@ def find_weights(parameter: str, file: str | None, published: PublishedWeights) 
     """
     if file is not None:
         if (path := find_file(file)) is None:
-            raise incompatible(parameter, f"the file {file!r} does not exist; give {published.name} ({published.url})")
+            raise incompatible(parameter, f"the file {file!r} does not exist; give {published} from {published.url}")
         return path
     cached = Path(torch.hub.get_dir()) / "checkpoints" / published.name
     if (path := find_in_folder(published.name)) is not None or cached.is_file():
@@ -74,7 +84,7 @@ def find_weights(parameter: str, file: str | None, published: PublishedWeights) 
     try:
         check_reachable(published.url)
         cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(published.url, str(cached), progress=False)
+        torch.hub.download_url_to_file(published.url, str(cached), published.sha256_prefix, progress=False)
     except Exception as error:  # a download can fail in any way
-        raise download_error(parameter, published.title, error, published.url, published.name) from None
+        raise download_error(parameter, published.title, error, published.url, str(published)) from None
     return cached

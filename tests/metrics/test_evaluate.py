@@ -298,7 +298,7 @@ def test_a_reference_of_another_protocol_is_refused(model, with_extractor, tmp_p
     assert not (model.parent / "metrics.jsonl").exists()
     (record,) = evaluate(model, ["fid"], reference_num=500, **options)
     assert record["reference"]["count"] == 500
-    assert record["changed"] == ["num", "reference_num"]
+    assert record["changed"] == ["num", "reference_num", "extractor"]
 
 
 def test_a_diverged_generator_is_named(model, with_extractor):

@@ -102,7 +102,7 @@ def test_missing_weights_are_named_with_their_address(tmp_path, monkeypatch):
     message = str(caught.value)
     assert "no network" in message
     assert "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" in message
-    assert "weights-inception-2015-12-05-6726825d.pth" in message
+    assert "weights-inception-2015-12-05-6726825d.pth (SHA-256 6726825d...)" in message
     assert "GANBLOCKS_WEIGHTS" in message
     assert not list(tmp_path.glob("**/*.pth"))
     with pytest.raises(IncompatibleError, match=re.escape("the file 'absent.pth' does not exist")):

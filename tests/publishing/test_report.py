@@ -28,6 +28,10 @@ def run(tmp_path_factory):
     options = {"kimg": 0.032, "log_every_kimg": 0.008, "quiet": True, "device": "cpu", "command": "ganblocks train <x>"}
     train(tiny.gan(), "digits", folder, **options)
     record = {"metric": "fid", "value": 12.5, "reference": {"name": "digits", "count": 1437}}
+    with (folder / "log.jsonl").open("a") as log:
+        for event in ({"event": "metric", "metric": "fid", "images": 8}, {"event": "data", "text": "one note"}):
+            log.write(json.dumps(event) + "\n")
+        log.write(json.dumps({"event": "non-finite", "times": 3}) + "\n")
     (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     return folder
 
@@ -62,11 +66,15 @@ def test_the_page_shows_the_files_of_the_run(run):
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "a &lt;b&gt; run" in page
     assert "<b>" + "0.032 kimg of 0.032" in page
-    last = json.loads((run / "log.jsonl").read_text().splitlines()[-2])
-    assert last["event"] == "tick"
+    last = [each for each in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if each["event"] == "tick"][
+        -1
+    ]
     for name, value in last["losses"].items():
         assert f"{name.rpartition('/')[2]} <b>{value:.4g}</b>" in page
     assert "metric fid, value 12.5" in page
+    assert '<p class="soft">data: text one note</p>' in page
+    assert '<p class="warn">non-finite: times 3</p>' in page
+    assert '<p class="warn">metric' not in page
     assert "ganblocks train &lt;x&gt;" in page
     assert all(kind in page for kind in ("hydra-na", "minibatch-std", "diffaugment"))
     pictures = json.loads(re.search(r'id="pictures">(.*?)</script>', page).group(1))
