@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from assemblies.limits import MAX_STEPS, check_memory
 from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
 from blocks.common.shapes import check_condition
-from blocks.common.text_tokens import caption_embedding, token_embeddings
+from blocks.condition.tokens import caption_embedding, token_embeddings
 from blocks.families import Head, Layer, Projector, Resolution, Stem, WeightNorm
 from blocks.weight_norm.apply import normalize_weights
 from registry import Block, IncompatibleError, Problem, Slot, Spec, build_at, incompatible

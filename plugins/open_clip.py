@@ -20,7 +20,7 @@ from blocks.common.computed_buffer import computed_buffer
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.frozen_module import FrozenModule
 from blocks.common.pretrained.guidance import preprocess, random_crop, spherical_distance
-from blocks.common.text_tokens import caption_embedding
+from blocks.condition.tokens import caption_embedding
 from blocks.families import Batch, Condition, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from plugins.clip_metrics import ClipScore, OpenClipExtractor
 from plugins.clip_towers import TINY, Model, TokenEncoder, build, configuration, tokens

@@ -23,7 +23,7 @@ from assemblies.trace import Shape, Step, Trace, build_on_meta, run_on_meta, tra
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.feature_mixing import FeatureMixing
 from blocks.common.shapes import check_nchw
-from blocks.common.text_tokens import caption_embedding
+from blocks.condition.tokens import caption_embedding
 from blocks.families import Backbone, Head, Layer, Probability, Resolution
 from registry import IncompatibleError, Problem, Slot, Spec, build_at, collecting, incompatible
 from registry.kernels import counting

@@ -62,7 +62,7 @@ class Condition(Block, nn.Module, family="condition"):
     """Encodes class labels or captions as the condition c [B,cond_dim]. No context.
 
     `read` converts labels or captions to integers, `forward` encodes the integers. A condition with tokens is the
-    embedding of a caption followed by those of its tokens, see `blocks.common.text_tokens`.
+    embedding of a caption followed by those of its tokens, see `blocks.condition.tokens`.
     """
 
     condition_input: ClassVar[Literal["classes", "captions"]]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from blocks.common.equalized import EqualLinear
 from blocks.common.shapes import check_condition
-from blocks.common.text_tokens import caption_embedding, token_embeddings, token_mask
+from blocks.condition.tokens import caption_embedding, token_embeddings, token_mask
 from blocks.families import Mapping
 from blocks.layer.text.cross_attention import CrossAttention
 from registry import Slot, incompatible

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from blocks.attention.heads import head_problems
 from blocks.common.linear import linear
 from blocks.common.shapes import check_nchw, check_styles
-from blocks.common.text_tokens import token_mask
+from blocks.condition.tokens import token_mask
 from blocks.families import Layer, Norm, to_nchw, to_nhwc
 from blocks.norm.layer_scale import LayerScale
 from blocks.ops.attention import attention
