@@ -117,8 +117,20 @@ def describe_spec(
         "totals": totals,
     }
     networks = ("kind", "generator", "discriminator", "plugins")
+    if curves := schedule_curves(spec):
+        summary["schedules"] = curves
     training = {name: brief(value) for name, value in spec if name not in networks}
     return summary | ({"training": training} if "kimg" in training else {})
+
+
+def schedule_curves(spec: Spec, points: int = 24) -> dict[str, list[float]]:
+    """Values of the schedules of a GAN, evenly spaced from the first to the last image, by their paths."""
+    from ganblocks.training.logs.schedules import schedules_of
+
+    if not hasattr(spec, "kimg"):
+        return {}
+    images = [round(spec.kimg * 1000 * index / (points - 1)) for index in range(points)]
+    return {name: [schedule.at(each) for each in images] for name, schedule in schedules_of(spec)}
 
 
 def brief(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from registry.text import printable
 if TYPE_CHECKING:
     from assemblies.document_paths import Difference
 
+BARS = "▁▂▃▄▅▆▇█"
 PIPE_WIDTH = 160  # columns where standard output is not a terminal
 
 
@@ -148,6 +149,19 @@ def print_steps(summary: Mapping[str, Any]) -> None:
         for name, text in training.items():
             options.add_row(_strong(name), text)
         out.print(options)
+    if schedules := summary.get("schedules"):
+        out.print()
+        curves = _table("schedule", "", "from start to end of the training", "")
+        for name, values in schedules.items():
+            curves.add_row(_strong(name), f"{values[0]:.4g}", sparkline(values), f"{values[-1]:.4g}")
+        out.print(curves)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as a curve of one line of text."""
+    low, high = min(values), max(values)
+    steps = len(BARS) - 1
+    return "".join(BARS[round((value - low) / (high - low) * steps) if high > low else steps // 2] for value in values)
 
 
 def print_estimate(estimate: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.collapse import CollapseAlarm
 from ganblocks.training.logs.loss_curves import save_losses
+from ganblocks.training.logs.meter import peak_memory
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.options import TrainOptions
@@ -238,7 +239,8 @@ class TrainingLoop:
         """Log the means since the last log line, skipped optimizer steps, how samples differ, and alarms."""
         trainer = self.trainer
         means = self.distributed.means(trainer.losses.read())
-        signals = {**trainer.read_signals(), **compared}
+        rates = {f"rate/{name}": optimizer.rate for name, optimizer in trainer.optimizers.items()}
+        signals = {**trainer.read_signals(), **rates, **compared}
         skipped, retried = trainer.non_finite.read(), trainer.non_finite.read_retried()
         self.log.tick(
             trainer.images,
@@ -248,6 +250,7 @@ class TrainingLoop:
             {} if self.options.no_alarm else self.alarm.add(means | signals),
             skipped_steps=sum(skipped.values()),
             retried_steps=sum(retried.values()),
+            memory_gb=peak_memory(self.distributed.device),
             skipped_images=len(self.skipped),
         )
         for steps, outcome in ((skipped, "skipped"), (retried, "retried in float32")):

@@ -99,6 +99,11 @@ class NetworkOptimizer:
             else:
                 group["lr"] = lr * warmup * decay
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step, schedules and corrections included."""
+        return float(self.adam.param_groups[0]["lr"])
+
     @contextmanager
     def trainable(self) -> Iterator[None]:
         """A context in which the network's parameters require gradients."""

@@ -45,6 +45,18 @@ def test_show_prints_the_training_options(ganblocks, tmp_path):
     assert "clip_norm 5" in ganblocks("show", tmp_path / "gan.json")[1]
 
 
+def test_show_prints_schedules_as_curves(ganblocks, tmp_path):
+    rates = {"kind": "linear", "init": 0.002, "final": 0.001, "kimg": 1}
+    document = tiny.gan(kimg=2, generator_optimizer={"lr": rates})
+    (tmp_path / "gan.json").write_text(json.dumps(document))
+    ((name, values),) = json.loads(ganblocks("show", tmp_path / "gan.json", "--json")[1])["schedules"].items()
+    assert name == "generator_optimizer.lr"
+    assert values[0] == 0.002
+    assert values[-12:] == [0.001] * 12
+    (line,) = (each for each in ganblocks("show", tmp_path / "gan.json")[1].splitlines() if "▁" in each)
+    assert line.split() == [name, "0.002", "█▇▇▆▆▅▄▄▃▃▂▁" + "▁" * 12, "0.001"]
+
+
 def test_show_takes_a_single_network(ganblocks, tmp_path):
     (tmp_path / "generator.json").write_text(json.dumps(tiny.GENERATOR))
     (tmp_path / "discriminator.json").write_text(json.dumps(tiny.DISCRIMINATOR))

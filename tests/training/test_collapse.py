@@ -87,10 +87,12 @@ def test_a_collapsed_generator_raises_the_alarm(tmp_path, monkeypatch, capfd):
     assert "collapse/diversity" not in tick["signals"]
 
 
-def test_a_healthy_training_raises_none(tmp_path):
+def test_a_healthy_training_raises_none_and_logs_rates_and_memory(tmp_path):
     run(tiny.gan(regularizers=[], generator_optimizer={"lr": 1e-4}), tmp_path / "run", steps=24, log_every_kimg=0.024)
     records = log_records(tmp_path / "run")
     ticks = [each for each in records if each["event"] == "tick"]
     assert len(ticks) == 8
     assert all({"collapse/diversity"} <= each["signals"].keys() for each in ticks)
     assert not [each for each in records if each["event"] == "alarm"]
+    assert all(each["signals"]["rate/generator"] == 1e-4 for each in ticks)
+    assert all(each["memory_gb"] > 0.05 for each in ticks)

@@ -1,7 +1,8 @@
-"""Means of the losses and other scalars between two log lines."""
+"""Means of the losses and other scalars between two log lines, and the memory in use."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -38,3 +39,15 @@ class Meter:
         for total in (*self.sums.values(), *self.counts.values()):
             total.zero_()
         return means
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Largest memory so far in GB: of tensors on a CUDA device, otherwise of this process; None where it is unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return None
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
