@@ -82,7 +82,8 @@ class Spec(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _plain_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        data, ambiguous = _renamed(cls.block.renamed_options, data)
+        names = cls.block.renamed_options if hasattr(cls, "block") else {}  # `Spec` itself is any block's
+        data, ambiguous = _renamed(names, data)
         if problems := data_problems(data) or ambiguous:
             raise as_validation_error(cls, problems)
         try:
