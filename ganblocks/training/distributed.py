@@ -6,6 +6,7 @@ does not support. Gradients are averaged explicitly instead, all of a network in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -151,7 +152,20 @@ def _accelerator(precision: Precision | None, on_cpu: bool) -> Accelerator:
 
     # accelerate keeps one state per process, but a second training may use another precision
     AcceleratorState._reset_state()
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and not distributed.is_initialized():
+        _join_restarted(on_cpu)
     return Accelerator(mixed_precision=precision if precision in mixed_precision.DTYPES else "no", cpu=on_cpu)
+
+
+def _join_restarted(on_cpu: bool) -> None:
+    """Open the process group after a restart by torchrun, whose store still has the addresses of the dead processes."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world = next(rendezvous("env://"))
+    prefix = f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    store = distributed.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+    backend = "gloo" if on_cpu else None  # None: NCCL for CUDA and gloo for the CPU
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
 
 
 def destroy_process_group() -> None:
