@@ -32,7 +32,7 @@ from registry import IncompatibleError
 from tests.extractors import save_extractor
 
 OPTIONS: dict[str, Any] = {"image_channels": 1, "latent_channels": 4, "downsampling": 4, "dim": 8}
-STEPS = 100
+STEPS = 70
 GAT: dict[str, Any] = {
     "input_size": 4,
     "patch_size": 2,
@@ -55,7 +55,7 @@ def trained_autoencoder() -> ConvAutoencoder:
     torch.manual_seed(0)
     pixels = from_bytes(digits("train", (16, 16), 1, labelled=False).pixels, "symmetric")
     network = ConvAutoencoder(**OPTIONS)
-    adam = torch.optim.Adam(network.parameters(), lr=4e-3)
+    adam = torch.optim.Adam(network.parameters(), lr=8e-3)
     for _ in range(STEPS):
         image = pixels[torch.randint(len(pixels), (32,))]
         mean, deviation = network.moments(image).chunk(2, dim=1)
