@@ -39,12 +39,12 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder, .zip, .tar shards or digits.", metavar="DATA", rich_help_panel=DATA),
+        typer.Option(help="Folder, .zip, .tar or digits.", metavar="DATA", rich_help_panel=DATA),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.", metavar="FOLDER", rich_help_panel=OUTPUT)] = Path("run"),
     settings: Settings = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print document, memory and time; write nothing.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--dry-run", help="Print document, memory, time.", rich_help_panel=OUTPUT)
     ] = False,
     resume_auto: Annotated[bool, typer.Option("--resume-auto", hidden=True)] = False,
     *,

@@ -31,13 +31,13 @@ NOT_RECORDED = (
 class TrainOptions(Options):
     """Options of `ganblocks train` and `ganblocks.train`."""
 
-    flip: Annotated[bool | None, Field(description="Mirror half of the images."), Flag(DATA, default="document")] = None
+    flip: Annotated[bool | None, Field(description="Mirror half."), Flag(DATA, default="document")] = None
     resize_filter: Annotated[
         Literal["lanczos", "bicubic", "bilinear", "box"] | None,
         Field(description="lanczos, bicubic, bilinear or box."),
         Flag(DATA, metavar="FILTER", default="document"),
     ] = None
-    workers: Annotated[int, Field(ge=0, description="Processes that decode images."), Flag(DATA)] = 2
+    workers: Annotated[int, Field(ge=0, description="Decoding processes."), Flag(DATA)] = 2
     kimg: Annotated[
         float | None, Field(gt=0, description="Length in thousands of images."), Flag(LENGTH, default="document")
     ] = None
@@ -60,20 +60,20 @@ class TrainOptions(Options):
     init_generator: Annotated[
         Path | None,
         Field(description="Initial weights of G."),
-        Flag(OPTIMISATION, metavar="RUN_OR_MODEL"),
+        Flag(OPTIMISATION, metavar="MODEL"),
     ] = None
     init_discriminator: Annotated[
         Path | None,
         Field(description="Initial weights of D."),
-        Flag(OPTIMISATION, metavar="RUN_OR_MODEL"),
+        Flag(OPTIMISATION, metavar="MODEL"),
     ] = None
     non_finite: Annotated[
         NonFinitePolicy,
-        Field(description="At non-finite gradients: skip, stop or retry-in-float32."),
+        Field(description="skip, stop, retry-in-float32."),
         Flag(OPTIMISATION, metavar="POLICY"),
     ] = "skip"
-    log_every_kimg: Annotated[float, Field(gt=0, description="Log losses, draw samples."), Flag(OUTPUT)] = 4.0
-    save_every_seconds: Annotated[float, Field(ge=0, description="Seconds between checkpoints."), Flag(OUTPUT)] = 60.0
+    log_every_kimg: Annotated[float, Field(gt=0, description="Log lines, samples."), Flag(OUTPUT)] = 4.0
+    save_every_seconds: Annotated[float, Field(ge=0, description="Between checkpoints."), Flag(OUTPUT)] = 60.0
     track: Annotated[
         tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...],
         Field(description="tensorboard, wandb, trackio, mlflow."),
@@ -87,12 +87,10 @@ class TrainOptions(Options):
         Field(description="Such as cpu or cuda:1."),
         Flag(HARDWARE, default="a GPU"),
     ] = None
-    allow_external: Annotated[
-        bool, Field(description="Download the decoder that the document names."), Flag(HARDWARE)
-    ] = False
+    allow_external: Annotated[bool, Field(description="Download the spec's decoder."), Flag(HARDWARE)] = False
     strategy: Annotated[
         Literal["replicate", "fsdp"],
-        Field(description="replicate, or fsdp: shard networks."),
+        Field(description="Or fsdp: shard."),
         Flag(HARDWARE, metavar="NAME"),
     ] = "replicate"
     precision: Annotated[
