@@ -29,6 +29,7 @@ from tests.training.conftest import (
 )
 from tests.training.test_micro_batches import ADA, document, double, gradients, largest_difference  # noqa: F401
 
+FULL = pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="it takes a minute; set GANBLOCKS_FULL=1")
 GAN = """
 import os
 import signal
@@ -167,7 +168,7 @@ def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="it takes a minute; set GANBLOCKS_FULL=1")
+@FULL
 def test_a_run_of_four_processes_continues_on_two(tmp_path):
     for processes, kimg in ((4, 0.016), (2, 0.032)):
         finish(launch(tmp_path, GAN + STOP, "run", kimg, processes=processes))
@@ -187,6 +188,7 @@ def kill_a_worker(process, folder):
 
 
 @pytest.mark.slow
+@FULL
 def test_a_killed_worker_ends_the_run_and_a_restart_continues_it(tmp_path):
     (tmp_path / "gan.yaml").write_text(json.dumps(tiny.gan(kimg=0.2)))
     options = ["--log-every-kimg", 0.016, "--save-every-seconds", 0, "--device", "cpu", "--quiet"]
