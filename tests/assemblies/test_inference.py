@@ -58,6 +58,16 @@ def test_in_16_bits_images_are_those_of_autocast_and_weights_are_stored_in_16_bi
     assert {value.dtype for value in generator.state_dict().values()} == {torch.float32}
 
 
+@torch.no_grad()
+def test_images_in_bfloat16_differ_by_less_than_one_grey_level_in_the_mean(generator):
+    z, c = draw(generator, 4)
+    exact, rounded = (
+        model(z, c).float().clamp(-1, 1) for model in (generator, generator.optimize_for_inference(precision="bf16"))
+    )
+    assert exact.std() > 0.05
+    assert 127.5 * (exact - rounded).abs().mean() < 1
+
+
 def test_norms_styles_and_colours_stay_in_float32():
     model = read("mini-stylenat").generator.build()
     cast = model.optimize_for_inference(precision="bf16").inference.cast
