@@ -38,8 +38,8 @@ class Buckets:
         self.active, self.missing = False, [0]
         self.works: list[distributed.Work] = []
         for index, (bucket, flat) in enumerate(zip(self.buckets, self.flat, strict=True)):
-            for parameter, view in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
-                parameter.register_post_accumulate_grad_hook(self.hook(index, view))
+            for parameter, view in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
+                parameter.register_post_accumulate_grad_hook(self.hook(index, view))  # type: ignore[no-untyped-call]
 
     def hook(self, index: int, view: Tensor) -> Callable[[Tensor], None]:
         def copy(parameter: Tensor) -> None:
@@ -65,7 +65,7 @@ class Buckets:
             work.wait()
         for bucket, flat in zip(self.buckets, self.flat, strict=True):
             flat /= distributed.get_world_size()
-            for parameter, mean in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+            for parameter, mean in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
                 assert parameter.grad is not None
                 parameter.grad.copy_(mean.view_as(parameter.grad))
 
@@ -83,7 +83,7 @@ def phases(trainer: Trainer) -> dict[str, Callable[[], object]]:
         for parameter in parameters:
             parameter.grad = None
         _, loss = trainer.adversarial_loss(optimizer, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         return list(optimizer.gradients().values())
 
     backward()
