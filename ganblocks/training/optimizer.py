@@ -162,4 +162,4 @@ def corrected(adam: Adam, intervals: list[int], images: int = 0) -> tuple[float,
     """
     c = 1 / (1 + sum(1 / interval for interval in intervals))
     first, second = (value_at(beta, images) ** c for beta in adam.betas)
-    return value_at(adam.lr, images) * c, (first, second)
+    return value_at(adam.lr, images) * adam.width_factor * c, (first, second)
