@@ -13,6 +13,7 @@ from blocks.families import Backbone
 from ganblocks.data.digits import digits
 from ganblocks.errors import DivergedError
 from ganblocks.pixels import from_bytes
+from ganblocks.training import trainer as trainer_module
 from ganblocks.training.step import non_finite
 from ganblocks.training.step.micro_batches import PhaseLosses
 from registry import IncompatibleError
