@@ -128,7 +128,7 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
         }
         teacher: Any = self.teacher
         if hasattr(teacher, "scale"):
-            mean = (-teacher.shift / teacher.scale).to(image.dtype)
+            mean: Tensor = (-teacher.shift / teacher.scale).to(image.dtype)
         else:
             mean = 2 * filled(IMAGENET_MEAN, image)[:, None, None] - 1
         image = image - mean
