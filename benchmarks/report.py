@@ -125,14 +125,16 @@ def generators() -> str:
 
 
 def bfloat16() -> str:
-    files = ("generators-cpu-tuned-malloc.json", "generators-cpu-bf16.json")
-    _, full = load(files[0])
+    _, measured = load("generators-cpu-bf16.json")
     rows = []
-    for row in load(files[1])[1]:
+    for row in select(measured, candidate="bf16"):
         case = {name: row[name] for name in ("preset", "pass", "batch", "allocator")}
-        if same := select(full, **case):
-            rows.append([f"`{row['preset']}`", str(row["batch"]), number(same[0]["s/image"]), number(row["s/image"])])
-    return markdown(["preset", "batch", "float32: s / image", "bfloat16: s / image"], rows) + "\n\n" + source(*files)
+        (full,) = select(measured, candidate="float32", **case)
+        low, high = row["quartiles"]
+        cells = [number(row["ratio"]), f"{number(low)} to {number(high)}", str(row["runs"]), number(full["peak MB"])]
+        rows.append([f"`{row['preset']}`", row["pass"], str(row["batch"]), *cells])
+    columns = ["preset", "pass", "batch", "bfloat16 : float32", "quartiles", "turns", "float32: peak MB"]
+    return markdown(columns, rows, 2) + "\n\n" + source("generators-cpu-bf16.json")
 
 
 def gpu(name: str, table: Callable[[list[dict[str, Any]]], str]) -> str:
