@@ -40,8 +40,7 @@ def build_app() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            options = {each: getattr(command, each, None) for each in ("cls", "epilog")}
-            app.command(name, **options)(command)
+            app.command(name, cls=getattr(command, "cls", None), epilog=getattr(command, "epilog", None))(command)
     return app
 
 
