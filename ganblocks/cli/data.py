@@ -12,7 +12,6 @@ import typer
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, takes_options
 from ganblocks.data.preparation.options import PrepareOptions
-from ganblocks.data.skipped import counted
 from registry.text import printable
 
 CHECKED = 64  # images of a contact sheet
@@ -44,6 +43,7 @@ def check(
 ) -> None:
     """Decode all images of a data set and report files that cannot be read, sizes, duplicates and labels."""
     from ganblocks.data.preparation.check import check_data
+    from ganblocks.data.skipped import counted
     from ganblocks.data.sources import open_data, progress_bar
     from ganblocks.sampling.grids import save_grid
 
@@ -92,6 +92,7 @@ def prepare(
     The same data and options give the same bytes. An interrupted conversion continues with the same command.
     """
     from ganblocks.data.preparation.prepare import prepare_data
+    from ganblocks.data.skipped import counted
     from ganblocks.data.sources import progress_bar
 
     with progress_bar("converting images") as progress:

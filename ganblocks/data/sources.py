@@ -26,6 +26,7 @@ from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
 from ganblocks.data.index import scan
 from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import class_summary, split_hint
+from ganblocks.data.preparation.download import download, is_url
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.errors import DataError
 from registry import DataSet, catalogue
@@ -62,7 +63,7 @@ def data_name(source: str) -> DataName | None:
 
 def can_be_opened(name: str) -> bool:
     """Whether the name of a data set opens it again; images passed from Python have only a title."""
-    return Path(name).exists() or data_name(name) is not None
+    return Path(name).exists() or data_name(name) is not None or is_url(name)
 
 
 def open_data(
@@ -80,8 +81,8 @@ def open_data(
 
     Args:
         source: A folder, which is searched with all its subfolders; a .zip; a .tar or .parquet file, or a folder of
-            such files; a folder of latents; `digits` or the name of another data set, with options as in
-            `digits?split=held-out`; or images that were opened before.
+            such files; the URL of these that fsspec opens; a folder of latents; `digits` or the name of another data
+            set, with options as in `digits?split=held-out`; or images that were opened before.
         resolution: Height and width in pixels to which the images are resized; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
         cond_dim: Number of the generator's classes; 0 for none. A folder's classes are its subfolders, unless a
@@ -117,7 +118,10 @@ def open_data(
     else:
         license = ""
         path = Path(source)
-        if named:
+        if is_url(str(source)):
+            with progress_bar("copying bytes", shown=progress) as bar:
+                path = download(str(source), bar)
+        elif named:
             path, license = _prepared(named, resolution, image_channels)
         condition_input: ConditionInput | None = "captions" if captions else "classes" if cond_dim else None
         index = scan(path, condition_input, num_classes)

@@ -11,6 +11,7 @@ from assemblies.model_file import read_metadata
 from blocks.families import Metric
 from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import open_pictures
+from ganblocks.data.preparation.download import is_url
 from ganblocks.data.sources import can_be_opened, open_data
 from ganblocks.errors import DataError, UsageError
 from ganblocks.metrics.evaluation import Evaluation
@@ -156,7 +157,7 @@ def _training_data(extra: Mapping[str, Any], file: Path) -> str | None:
         DataError: They are not here.
     """
     data = extra.get("data")
-    if data is not None and not can_be_opened(str(data)):
+    if data is not None and (is_url(str(data)) or not can_be_opened(str(data))):  # a file never starts a download
         raise DataError(
             f"{file} was trained on {data}, which is not here; give --data, or --reference with statistics of the data"
         )

@@ -1,0 +1,90 @@
+"""Data sets on other machines: copied into the cache once, then read like local ones.
+
+`--data s3://bucket/shards`, `gs://`, `hf://datasets/user/name`, `https://host/images.zip`: whatever fsspec opens,
+https://filesystem-spec.readthedocs.io. Credentials are those that fsspec's file systems find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+
+from ganblocks.errors import DataError
+from registry import cache_folder
+
+URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
+CHUNK = 2**22  # bytes
+
+
+def is_url(source: str) -> bool:
+    """Whether a data set lies on another machine."""
+    return URL.match(source) is not None
+
+
+def download(url: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Copy a file, or a folder with all its files, into the cache, unless it is there with the same sizes.
+
+    Args:
+        url: Where it is, in the notation of fsspec.
+        progress: Called with the number of bytes copied and their total.
+
+    Returns:
+        The local file or folder.
+
+    Raises:
+        DataError: There is no such file system, no such file, no permission, or not enough space.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        sizes = {name: int(info["size"] or 0) for name, info in system.find(path, detail=True).items()}
+    except (ImportError, ValueError) as error:  # ImportError names the package of the file system
+        raise DataError(f"--data {url}: {error}") from error
+    except Exception as error:  # each file system has its own errors
+        raise DataError(f"--data {url} cannot be listed: {type(error).__name__}: {error}") from error
+    if not sizes:
+        raise DataError(f"--data {url}: there is no such file or folder, or it is empty")
+    root = cache_folder.folder() / "data" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    is_file = [*sizes] == [path.rstrip("/")] or [*sizes] == [path]
+    base = posixpath.dirname(path) if is_file else path.rstrip("/")
+    targets = {name: root / _inside(name, base, url) for name in sizes}
+    missing = {name: target for name, target in targets.items() if _size(target) != sizes[name] or not sizes[name]}
+    total, done = sum(sizes[name] for name in missing), 0
+    root.mkdir(parents=True, exist_ok=True)
+    if total > (free := shutil.disk_usage(root).free):
+        raise DataError(
+            f"--data {url}: {total / 1e9:,.1f} GB have to be copied, and {root} has {free / 1e9:,.1f} GB free; set "
+            "GANBLOCKS_CACHE to a larger disk, or take fewer shards"
+        )
+    for name, target in missing.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        try:
+            with system.open(name, "rb") as source, open(temporary, "wb") as copy:
+                while chunk := source.read(CHUNK):
+                    copy.write(chunk)
+                    progress(done := done + len(chunk), total)
+            os.replace(temporary, target)
+        except Exception as error:
+            raise DataError(f"--data {url}: {name} cannot be copied: {type(error).__name__}: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+    return next(iter(targets.values())) if is_file else root
+
+
+def _inside(name: str, base: str, url: str) -> str:
+    """The path of a file below the folder; one that leads outside is refused."""
+    inner = posixpath.relpath(name, base) if base else name.lstrip("/")
+    if inner.startswith("..") or posixpath.isabs(inner):
+        raise DataError(f"--data {url}: {name} is not inside of {base}")
+    return inner
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
