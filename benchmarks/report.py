@@ -179,7 +179,17 @@ def side_by_side(rows: Sequence[Row], columns: Sequence[str], candidate: str = "
     return markdown([*columns, *(f"{name}: ms" for name in names)], lines, len(columns))
 
 
-CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16)
+def gradient_reduction() -> str:
+    _, measured = load("gradient-reduction-cpu.json")
+    ways = ("no exchange", "one exchange", "buckets")
+    rows = [
+        [f"`{row['preset']}`", str(row["processes"]), *(number(1000 * row[way]) for way in ways)] for row in measured
+    ]
+    columns = ["preset", "processes", *(f"{way}: ms" for way in ways)]
+    return markdown(columns, rows) + "\n\n" + source("gradient-reduction-cpu.json")
+
+
+CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction)
 GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 

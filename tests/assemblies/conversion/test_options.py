@@ -38,6 +38,7 @@ FILES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "stylegan-t generator": ("stylegan_t/generator_uncond", {"gn_groups": 4}),
     "stylegan-t discriminator": ("stylegan_t/discriminator_cond", {"num_heads": 3, "img_resolution": 32}),
     "stylegan2 generator": ("", STYLEGAN2),
+    "gat generator": ("gat/generator-8", {}),
     "stylegan2 discriminator": ("styleformer/disc16_resnet", {}),
 }
 

@@ -67,5 +67,5 @@ def test_an_image_of_another_size_is_refused() -> None:
     stem = OverlappingPatches(3, (8, 12), dim=6)
     with pytest.raises(ValueError, match="overlapping-patches: built for maps of 8x12 pixels, not 12x8"):
         stem(None, torch.randn(2, 3, 12, 8))
-    with pytest.raises(ValueError, match=r"patches: x should have shape \[B, 3, H, W\], not \[2, 1, 8, 12\]"):
+    with pytest.raises(ValueError, match=r"patches: image should have shape \[B, 3, H, W\], not \[2, 1, 8, 12\]"):
         stem(None, torch.randn(2, 1, 8, 12))

@@ -112,6 +112,7 @@ class StandInGenerator(nn.Module):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.image = nn.Parameter(image.detach().clone())
+        self.mapping = nn.Identity()
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return self.image
