@@ -40,7 +40,7 @@ class MixedHeads(Attention, kind="mixed-heads"):
                     {"kind": "dense", "num_heads": 1},
                 ]
             },
-            "context": {"dim": 8},
+            "context": {"dim": 16},
         },
     )
 

@@ -98,9 +98,10 @@ def test_images_are_normalised_as_in_the_networks_training() -> None:
 
 def test_grey_images_become_rgb() -> None:
     torch.manual_seed(0)
-    block = TimmFeatures(1, weights=None, **SMALL)
+    of_grey, of_rgb = (TimmFeatures(channels, weights=None, **SMALL) for channels in (1, 3))
+    of_rgb.load_state_dict(of_grey.state_dict())
     grey = torch.rand(2, 1, 16, 20)
-    torch.testing.assert_close(block(grey), block(grey.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(of_grey(grey), of_rgb(grey.expand(-1, 3, -1, -1)))
 
 
 @pytest.mark.parametrize(
