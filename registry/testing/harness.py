@@ -70,7 +70,7 @@ def harness_of(block: type[Block]) -> Harness:
     """
     module = block.family.__module__.partition(".")[0] + ".testing"
     try:
-        harnesses = import_module(module).HARNESSES
+        harnesses = getattr(import_module(module), "HARNESSES", {})
     except ModuleNotFoundError as error:
         if error.name != module:
             raise

@@ -118,6 +118,9 @@ def test_random_noise_is_independent_of_the_latent():
             seen.append(torch.randn(64))
             return torch.zeros(1, 1, 4, 4)
 
+        def decode(self, image):
+            return image
+
     spy = Spy()
     spy.weight = nn.Parameter(torch.zeros(1))
     list(synthesize(spy, torch.zeros(1, 1, 1), noise="random", noise_seeds=[7]))
