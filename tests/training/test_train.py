@@ -53,7 +53,8 @@ def test_the_log_holds_options_kernels_losses_and_speed(finished):
     assert kernels["kernels"]["attention: reference"] == 1  # R1 needs a second derivative; the fused kernel has none
     assert kernels["kernels"]["attention: sdpa"] >= 4
     assert (tick["images"], tick["step"], tick["kimg"]) == (16, 2, 0.016)
-    assert tick["losses"].keys() == {"discriminator", "generator", "r1", "logits/real", "logits/fake"}
+    logits = {"logits/real", "logits/fake", "collapse/separated"}
+    assert tick["losses"].keys() == {"discriminator", "generator", "r1"} | logits
     assert all(np.isfinite(value) for value in tick["losses"].values())
     assert tick["signals"].keys() == {"sign/real", "gradient/discriminator", "gradient/generator"}
     assert -1 <= tick["signals"]["sign/real"] <= 1
