@@ -56,7 +56,9 @@ def test_the_log_holds_options_kernels_losses_and_speed(finished):
     logits = {"logits/real", "logits/fake", "collapse/separated"}
     assert tick["losses"].keys() == {"discriminator", "generator", "r1"} | logits
     assert all(np.isfinite(value) for value in tick["losses"].values())
-    assert tick["signals"].keys() == {"sign/real", "gradient/discriminator", "gradient/generator"}
+    networks = ("discriminator", "generator")
+    others = {f"{name}/{network}" for name in ("gradient", "rate") for network in networks}
+    assert tick["signals"].keys() == {"sign/real", "collapse/diversity"} | others
     assert -1 <= tick["signals"]["sign/real"] <= 1
     assert tick["images_per_second"] > 0
     assert finished.log == records[2:5]
