@@ -35,7 +35,7 @@ def test_mutated_specs_are_used_or_refused(tmp_path: Path, shard: int) -> None:
     sources = documents()
     for name in ("tiny-gan", "example-gan-gan-0"):
         show_and_build(Mutated("", b"", sources[name]), tmp_path)  # imports what is imported when it is first used
-    indices = range(shard, number_of_cases(500, 10_000), SHARDS)
+    indices = range(shard, number_of_cases(250, 10_000), SHARDS)
     cases = [(f"spec {index}", partial(mutated_spec, SEED, index, sources)) for index in indices]
     outcomes = run_sandboxed(partial(show_and_build, folder=tmp_path), cases)
     print(summary(outcomes))

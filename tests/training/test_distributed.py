@@ -160,11 +160,13 @@ def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path):
     values, buffers = gradients(trainer, real)
     assert len(values) > 100
     expected = trainer.losses.read()
+    del expected["collapse/separated"]  # of the images of one pass
     for micro_batch in (None, 3):
         path = tmp_path / f"{micro_batch}.safetensors"
         assert largest_difference(load_file(path), values | buffers) < 1e-5
         with safe_open(path, framework="pt") as file:
-            assert json.loads(file.metadata()["losses"]) == pytest.approx(expected, rel=1e-5)
+            losses = json.loads(file.metadata()["losses"])
+            assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
