@@ -20,6 +20,7 @@ from assemblies.model_file import read_metadata
 from ganblocks.errors import RunError
 from ganblocks.training.run import lock
 from ganblocks.training.run.folder import RunFolder, disk_errors
+from tests.budget import number_of_cases
 from tests.training.conftest import (
     LAZY,
     ROOT,
@@ -186,7 +187,7 @@ def test_runs_survive_kills_at_any_time(tmp_path):
     run(LAZY, tmp_path / "whole", steps=50, seed=7)
     folder = tmp_path / "run"
     arguments = ["gan.json", "--data", "digits", "--seed", "7"]
-    for number in range(8):
+    for number in range(number_of_cases(3, 8)):
         process = start_command(*arguments, "--out", "run", *options, cwd=tmp_path)
         wait_until(partial(is_writing if number % 2 else has_logged, folder, num_records(folder)), process)
         process.send_signal(signal.SIGKILL)
