@@ -12,6 +12,13 @@ import torch
 
 from ganblocks.precision import tf32
 
+LONGEST = (  # first, so that no process waits for another at the end
+    "test_every_block_of_the_readme_runs",
+    "test_the_small_preset_learns_digits",
+    "test_whole_models_are_measured_in_separate_processes",
+    "test_runs_survive_kills_at_any_time",
+    "test_mutated_specs_are_used_or_refused",
+)
 NO_GPU = "needs a CUDA device, and there is none"
 
 
@@ -27,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("gpu")
         if item.get_closest_marker("gpu") and absent("cuda" if name == "cpu" else name):
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
+    items.sort(key=lambda item: getattr(item, "originalname", "") not in LONGEST)
 
 
 @pytest.fixture
