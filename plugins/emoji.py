@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry import DataSet, RegisterDataSet, cache_folder, hookimpl
+from registry.spec_file import replacing
 
 HELD_OUT = 26  # of 256 hash values: a tenth of the motifs
 SKIN_TONES = frozenset(f"1F3F{digit}" for digit in "BCDEF")
@@ -143,19 +143,14 @@ def _included(drawing: Drawing, options: Options) -> bool:
 def _write(target: Path, drawings: list[Drawing], pngs: Iterator[bytes], classes: str) -> None:
     """Write a zip of `<class>/<code>.png` with a metadata.jsonl of captions; the file appears when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:  # PNGs are compressed
-            rows = []
-            for drawing, png in zip(drawings, pngs, strict=True):
-                name = f"{drawing.group if classes == 'groups' else drawing.subgroup}/{drawing.code}.png"
-                archive.writestr(zipfile.ZipInfo(name), png)
-                rows.append({"file_name": name, "text": drawing.captions})
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            archive.writestr(zipfile.ZipInfo("metadata.jsonl"), lines, zipfile.ZIP_DEFLATED)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:  # PNGs are compressed
+        rows = []
+        for drawing, png in zip(drawings, pngs, strict=True):
+            name = f"{drawing.group if classes == 'groups' else drawing.subgroup}/{drawing.code}.png"
+            archive.writestr(zipfile.ZipInfo(name), png)
+            rows.append({"file_name": name, "text": drawing.captions})
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        archive.writestr(zipfile.ZipInfo("metadata.jsonl"), lines, zipfile.ZIP_DEFLATED)
 
 
 @hookimpl

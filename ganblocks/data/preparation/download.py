@@ -7,7 +7,6 @@ https://filesystem-spec.readthedocs.io. Credentials are those that fsspec's file
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 import re
 import shutil
@@ -18,6 +17,7 @@ import fsspec
 
 from ganblocks.errors import DataError
 from registry import cache_folder
+from registry.spec_file import replacing
 
 URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 CHUNK = 2**22  # bytes
@@ -64,17 +64,13 @@ def download(url: str, progress: Callable[[int, int], None] = lambda done, total
         )
     for name, target in missing.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         try:
-            with system.open(name, "rb") as source, open(temporary, "wb") as copy:
+            with replacing(target) as temporary, system.open(name, "rb") as source, open(temporary, "wb") as copy:
                 while chunk := source.read(CHUNK):
                     copy.write(chunk)
                     progress(done := done + len(chunk), total)
-            os.replace(temporary, target)
         except Exception as error:
             raise DataError(f"--data {url}: {name} cannot be copied: {type(error).__name__}: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
     return next(iter(targets.values())) if is_file else root
 
 

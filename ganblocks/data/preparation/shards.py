@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from ganblocks.data.decode import MODES, decode
 from ganblocks.data.locations import Location
 from ganblocks.data.preparation.options import PrepareOptions
 from ganblocks.data.skipped import UnreadableError
-from registry.spec_file import write_atomically
+from registry.spec_file import replacing, write_atomically
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -54,9 +53,8 @@ def make_shard(file: Path, samples: Sequence[Sample], options: PrepareOptions) -
         OSError: A file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
     skipped: list[tuple[str, str]] = []
-    try:
+    with replacing(file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
             for sample in samples:
                 try:
@@ -72,9 +70,6 @@ def make_shard(file: Path, samples: Sequence[Sample], options: PrepareOptions) -
             file=f"{file.parent.name}/{file.name}", images=len(samples) - len(skipped), sha256=digest, skipped=skipped
         )
         write_atomically(record_of(file), record.model_dump_json().encode())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
     return record
 
 
