@@ -51,6 +51,7 @@ triple = Op("triple", Reference(), Slow())
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    Op.ops["attention"].bind()  # compiles its kernel in C++ into the usual cache, if no test has done so
     monkeypatch.setenv(cache_folder.CACHE_ENV, str(tmp_path / "cache"))
     RUNS.clear()
     yield tmp_path / "cache"
