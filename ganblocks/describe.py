@@ -42,7 +42,7 @@ def everything() -> dict[str, Any]:
 
 def families() -> list[dict[str, Any]]:
     """The families with their summaries and kinds, in the order of their declaration."""
-    return list(cached(everything)["families"])
+    return list(cached("catalogue", everything)["families"])
 
 
 def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str
     Raises:
         UsageError: There is no such family.
     """
-    data = cached(everything)
+    data = cached("catalogue", everything)
     names = [each["family"] for each in data["families"]]
     for family in families or []:
         if family not in names:
@@ -70,7 +70,7 @@ def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     Raises:
         UsageError: There is no such family or kind.
     """
-    data = cached(everything)
+    data = cached("catalogue", everything)
     matching = [family for family in data["families"] if family["family"] == name]
     entries = [each for each in data["blocks"] if name in (each["kind"], each["kind"].rpartition("/")[2])]
     if not matching and not entries:
@@ -81,7 +81,7 @@ def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def presets() -> list[dict[str, str]]:
     """The presets with their summaries, by name."""
-    return list(cached(everything)["presets"])
+    return list(cached("catalogue", everything)["presets"])
 
 
 def summary_of(entry: Entry) -> dict[str, Any]:

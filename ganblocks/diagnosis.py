@@ -1,31 +1,54 @@
 """What can run on this machine: a verdict, versions, devices, plugins, and the kernels of each op.
 
-A kernel that cannot run has the reason, and a command only if running it would make the kernel available.
+A kernel that cannot run has the reason, and a command only if running it would make the kernel available. To probe them
+takes seconds, so a report without problems is kept in the cache until packages, plugins, devices, drivers, compilers,
+the environment or the boot of the machine are others.
 """
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import platform
 import re
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from blocks.ops import native
-from registry import Kernel, Op, catalogue
+from ganblocks.listing import cached
+from registry import Kernel, Op, cache_folder, catalogue
 
 PACKAGES = (
     *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
     *("open_clip_torch", "pillow", "scikit-learn", "matplotlib", "triton", "natten", "xformers"),
 )
+DEVICE_FILES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/kfd", "/dev/dri/render*", "/dev/dxg", "/dev/accel*")
+DRIVER_FILES = ("/proc/driver/nvidia/version", "/sys/module/amdgpu/version", "/proc/sys/kernel/random/boot_id")
+VARIABLES = re.compile(
+    r"(CUDA|NVIDIA|HIP|ROCR?|HSA|TORCH|PYTORCH|TRITON|GANBLOCKS|OMP|MKL|KMP|XFORMERS|NATTEN)_|LD_LIBRARY_PATH$|CXX$"
+)
+COMPILERS = ("c++", "g++", "clang++", "nvcc")
 
 
-def diagnose() -> dict[str, Any]:
-    """The report of `ganblocks doctor`, as plain data."""
+def diagnose(*, refresh: bool = False) -> dict[str, Any]:
+    """The report of `ganblocks doctor`, as plain data.
+
+    Args:
+        refresh: Probe everything, also if there is a valid report in the cache.
+    """
+    return cached("doctor", _probe, state=_machine(), refresh=refresh, keep=lambda report: not _problems(report))
+
+
+def _probe() -> dict[str, Any]:
+    from blocks.ops import native
+
     with _without_warnings():
         catalogue.load()
         catalogue.load_commands()
@@ -41,13 +64,14 @@ def diagnose() -> dict[str, Any]:
                 for name, op in sorted(Op.ops.items())
             ],
             "problems": [*_missing_packages(), *native.problems(), *_cache_problems()],
+            "probed": datetime.now().isoformat(" ", "seconds"),
         }
     return {"verdict": verdict(report)} | report
 
 
 def verdict(report: dict[str, Any]) -> str:
     """The report in one sentence."""
-    count = sum(len(report[name]) for name in ("failures", "conflicts", "problems"))
+    count = _problems(report)
     faster = sum(kernel["enable"] is not None for op in report["ops"] for kernel in op["kernels"])
     state = "everything needed is here"
     if count:
@@ -55,6 +79,32 @@ def verdict(report: dict[str, Any]) -> str:
     if not faster:
         return state
     return f"{state}; {faster} faster kernel{'s' if faster > 1 else ''} could be enabled"
+
+
+def _problems(report: dict[str, Any]) -> int:
+    return sum(len(report[name]) for name in ("failures", "conflicts", "problems"))
+
+
+def _machine() -> list[Any]:
+    """What a report depends on beside installed packages and plugins; read in milliseconds."""
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    environment = {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name)}
+    compilers = [shutil.which(name) for name in (*COMPILERS, os.environ.get("CXX", "c++").partition(" ")[0])]
+    hardware = [sorted(glob.glob(pattern)) for pattern in DEVICE_FILES]
+    drivers = [Path(file).read_text() for file in DRIVER_FILES if os.path.isfile(file)]
+    return [platform.platform(), platform.node(), threads, environment, compilers, hardware, drivers, _cache_state()]
+
+
+def _cache_state() -> list[tuple[Any, ...]]:
+    """Owners and modes of the folders of compiled code and kernel choices, sizes and times of the choices."""
+    try:
+        folder = cache_folder.folder()
+        folders = [path for path in (folder, folder / "compiled") if path.exists()]
+        owners = [(str(path), path.stat().st_uid, path.stat().st_mode) for path in folders]
+        choices = [(path, path.stat()) for path in sorted(folder.glob("kernels-*.json"))]
+        return [*owners, *((str(path), status.st_size, status.st_mtime_ns) for path, status in choices)]
+    except OSError:  # without a folder nothing is kept
+        return []
 
 
 def devices() -> list[str]:

@@ -1,7 +1,14 @@
-"""Blocks and their specs, the catalogue of installed packages, and the choice of kernels. Imports no torch."""
+"""Blocks and their specs, the catalogue of installed packages, and the choice of kernels. Imports no torch.
+
+What needs pydantic is imported when it is first used, so that `ganblocks --help` is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from registry.catalogue import DuplicateError, Entry, Origin, catalogue
-from registry.collect import blocks_in
 from registry.errors import IncompatibleError, Problem, SpecError, SpecValidationError, incompatible
 from registry.hookspecs import (
     CheckpointImporter,
@@ -14,9 +21,19 @@ from registry.hookspecs import (
     RegisterPreset,
     hookimpl,
 )
-from registry.kernels import Kernel, KernelError, Op, recording, second_order
-from registry.slots import Slot
-from registry.spec import Block, Spec, build_at, collecting
+
+if TYPE_CHECKING:
+    from registry.collect import blocks_in
+    from registry.kernels import Kernel, KernelError, Op, recording, second_order
+    from registry.slots import Slot
+    from registry.spec import Block, Spec, build_at, collecting
+
+LAZY = {
+    **dict.fromkeys(("blocks_in",), "registry.collect"),
+    **dict.fromkeys(("Kernel", "KernelError", "Op", "recording", "second_order"), "registry.kernels"),
+    **dict.fromkeys(("Slot",), "registry.slots"),
+    **dict.fromkeys(("Block", "Spec", "build_at", "collecting"), "registry.spec"),
+}
 
 __all__ = [
     "Block",
@@ -49,3 +66,10 @@ __all__ = [
     "recording",
     "second_order",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(LAZY[name]), name)
+    return value

@@ -1,4 +1,4 @@
-"""The cached catalogue: used while it is valid, and made anew when plugins or their files change."""
+"""Cached lists: used while they are valid, and made anew when plugins, their files or other states change."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return []
 
 
-def described(calls: list[int]) -> dict[str, Any]:
+def described(calls: list[int], **options: Any) -> dict[str, Any]:
     def describe() -> dict[str, Any]:
         calls.append(len(calls))
         return {"blocks": [len(calls)]}
 
-    return listing.cached(describe)
+    return listing.cached("catalogue", describe, **options)
 
 
 def test_the_catalogue_is_described_once(calls: list[int], tmp_path: Path) -> None:
@@ -60,6 +60,18 @@ def test_other_plugins_and_changed_files_make_it_anew(
     assert described(calls) == {"blocks": [4]}
 
 
+def test_another_state_and_a_refresh_describe_anew(calls: list[int]) -> None:
+    assert described(calls, state=["2 GPUs"]) == described(calls, state=["2 GPUs"]) == {"blocks": [1]}
+    assert described(calls, state=["1 GPU"]) == {"blocks": [2]}
+    assert described(calls, state=["1 GPU"], refresh=True) == {"blocks": [3]}
+    assert described(calls, state=["1 GPU"]) == {"blocks": [3]}
+
+
+def test_what_is_not_worth_a_file_is_described_each_time(calls: list[int], tmp_path: Path) -> None:
+    described(calls, keep=lambda data: False)
+    assert described(calls) == {"blocks": [2]}
+
+
 def test_failures_and_a_loaded_catalogue_are_not_cached(calls: list[int], tmp_path: Path) -> None:
     listing.catalogue.failures["broken (broken 1.0)"] = "ImportError"
     described(calls)
@@ -84,5 +96,5 @@ def test_without_a_folder_that_can_be_written_it_is_described_each_time(
 def test_the_file_is_json_of_the_key_and_the_data(calls: list[int], tmp_path: Path) -> None:
     described(calls)
     path = tmp_path / "cache" / "catalogue.json"
-    assert json.loads(path.read_text())["catalogue"] == {"blocks": [1]}
+    assert json.loads(path.read_text())["data"] == {"blocks": [1]}
     assert not os.stat(path).st_mode & 0o022

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ganblocks.listing import cached
 from registry import catalogue
 from registry.text import printable
+
+LISTED = ("help", "short_help", "hidden", "deprecated", "rich_help_panel")
 
 
 def print_version(wanted: bool) -> None:
@@ -28,6 +31,33 @@ def common(
 
 def build_app() -> typer.Typer:
     """The command line with the commands of all installed packages."""
+    app = _empty_app()
+    for name, command in catalogue.commands().items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, cls=getattr(command, "cls", None), epilog=getattr(command, "epilog", None))(command)
+    return app
+
+
+def build_listing() -> typer.Typer:
+    """The command line without its commands, for the list in `--help`, which does not import them."""
+    app = _empty_app()
+    for name, attributes in cached("commands", _summaries, plugin="cli").items():
+        app.command(name, **attributes)(lambda: None)
+    return app
+
+
+def _summaries() -> dict[str, Any]:
+    """What `--help` shows of each command."""
+    group = typer.main.get_group(build_app())
+    return {
+        name: {each: value for each in LISTED if isinstance(value := getattr(command, each), str | bool)}
+        for name, command in group.commands.items()
+    }
+
+
+def _empty_app() -> typer.Typer:
     app = typer.Typer(
         name="ganblocks",
         no_args_is_help=True,
@@ -36,11 +66,6 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(common)
-    for name, command in catalogue.commands().items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name, cls=getattr(command, "cls", None), epilog=getattr(command, "epilog", None))(command)
     return app
 
 
@@ -50,7 +75,8 @@ def main() -> None:
 
     tune_malloc()
     try:
-        build_app()()
+        build = build_app if any(not word.startswith("-") for word in sys.argv[1:]) else build_listing
+        build()()
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise

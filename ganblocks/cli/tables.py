@@ -118,6 +118,8 @@ def print_doctor(report: Mapping[str, Any]) -> None:
         for reason, names in reasons.items():
             table.add_row("", _text(f"not here: {', '.join(names)}: {reason}", style="dim"))
     out.print(table)
+    out.print()
+    out.print(_text(f"probed {report['probed']}; `ganblocks doctor --refresh` probes again", style="dim"))
 
 
 def print_steps(summary: Mapping[str, Any]) -> None:

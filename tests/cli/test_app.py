@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
 import pytest
 
-from ganblocks import describe
+from ganblocks import describe, listing
 from ganblocks.cli import app
 from registry import catalogue
+from registry.catalogue import Catalogue
 
 
 def test_help_needs_no_torch():
@@ -25,6 +27,34 @@ def test_help_needs_no_torch():
     assert ended.returncode == 0, ended.stderr
     for command in ("blocks", "doctor", "schema", "presets", "show", "train", "sample"):
         assert command in ended.stdout
+
+
+def test_help_lists_the_commands_from_the_cache_as_from_the_plugins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path))
+    monkeypatch.setattr(listing, "catalogue", Catalogue())  # no command is loaded
+    helps = []
+    for build in (app.build_app, app.build_listing, app.build_listing):
+        with pytest.raises(SystemExit):
+            build()(["--help"], prog_name="ganblocks")
+        helps.append(capsys.readouterr().out)
+    assert "Train a GAN" in helps[0]
+    assert helps[0] == helps[1] == helps[2]
+    assert (tmp_path / "commands.json").exists()
+
+
+@pytest.mark.slow
+def test_start_up_is_fast():
+    """Seconds of processor time of commands that read a cached list, which they have written before."""
+    for command, limit in (("--help", 0.6), ("blocks", 0.8), ("presets", 0.8), ("doctor", 0.8)):
+        used = min(seconds_of(command) for _ in range(2))
+        assert used < limit, f"ganblocks {command} takes {used:.2f} s"
+
+
+def seconds_of(*arguments):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "ganblocks", *arguments], capture_output=True, check=True, timeout=600)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_version_is_printed(ganblocks):

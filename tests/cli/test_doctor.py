@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from blocks.ops import native
-from ganblocks import diagnosis
+from ganblocks import diagnosis, listing
 from ganblocks.cli.tables import print_doctor
 from registry import Kernel, Op, catalogue, tuning
+from registry.catalogue import Catalogue
 
 
 def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
@@ -133,3 +134,51 @@ def test_doctor_names_a_damaged_file_of_kernel_choices(ganblocks, monkeypatch, t
     tuning.Choices().path.write_text("[" * 100_000)
     _, out, _ = ganblocks("doctor", "--json")
     assert any("is ignored, and kernels are measured again" in each for each in json.loads(out)["problems"])
+
+
+@pytest.fixture
+def reports(tmp_path, monkeypatch):
+    """The reports that are probed; nothing is loaded, and the cache is empty."""
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path))
+    monkeypatch.setattr(listing, "catalogue", Catalogue())
+    healthy = {"verdict": "everything needed is here", "failures": {}, "conflicts": [], "problems": []}
+    reports = []
+    monkeypatch.setattr(diagnosis, "_probe", lambda: reports.append(healthy) or healthy)
+    return reports
+
+
+def test_a_report_is_probed_again_when_something_changes(reports, monkeypatch, tmp_path):
+    assert diagnosis.diagnose() == diagnosis.diagnose()
+    assert len(reports) == 1
+    changes = [
+        lambda: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1"),
+        lambda: monkeypatch.setenv("CXX", "some-compiler -O1"),
+        lambda: monkeypatch.setattr(diagnosis, "DEVICE_FILES", (str(tmp_path / "device*"),)),
+        lambda: (tmp_path / "device0").touch(),
+        lambda: (tmp_path / "kernels-1.json").write_text("["),
+        lambda: (tmp_path / "compiled").mkdir(),
+        lambda: (tmp_path / "compiled").chmod(0o777),
+    ]
+    for count, change in enumerate(changes, start=2):
+        change()
+        diagnosis.diagnose()
+        diagnosis.diagnose()
+        assert len(reports) == count
+    diagnosis.diagnose(refresh=True)
+    assert len(reports) == len(changes) + 2
+
+
+def test_a_report_with_problems_is_not_kept(reports, monkeypatch):
+    broken = {"verdict": "1 thing needs attention", "failures": {}, "conflicts": [], "problems": ["no space left"]}
+    monkeypatch.setattr(diagnosis, "_probe", lambda: reports.append(broken) or broken)
+    diagnosis.diagnose()
+    diagnosis.diagnose()
+    assert len(reports) == 2
+
+
+def test_without_a_home_folder_the_report_is_probed(reports, monkeypatch):
+    for name in ("GANBLOCKS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "nowhere")
+    diagnosis.diagnose()
+    assert len(reports) == 1
