@@ -45,6 +45,8 @@ class Kernel:
     """Whether a counter of torch operations gets the number of multiplications that the op needs; see `counting`."""
     portable: ClassVar[bool] = False
     """Whether exported programs contain it in place of the reference kernel; see `portable_kernels`."""
+    compiles: ClassVar[bool] = False
+    """Whether `unavailable` compiles code. It then runs at the first call that the kernel supports."""
     library: ClassVar[str | None] = None
     """The distribution that computes, if it is not this project; a measured choice is valid for one version of it."""
     enable: ClassVar[str | None] = None
@@ -125,11 +127,13 @@ class BoundOp:
             raise incompatible("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
         self.op = op
         self.kernel = kernel
-        self.candidates = tuple(each for each in selected if each.unavailable() is None)
+        self.candidates = tuple(each for each in selected if each.compiles or each.unavailable() is None)
+        _compiling.update({(op.name, each.name): each for each in selected if each.compiles})
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
-        from torch.autograd import forward_ad  # here, since the registry is imported without torch
+        import torch  # here, since the registry is imported without it
 
-        self.dual_numbers = forward_ad
+        self.dual_numbers = torch.autograd.forward_ad
+        self.compiled_here = torch.compiler.assume_constant_result(_compiled_here)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -140,30 +144,37 @@ class BoundOp:
         if _countings:
             kernel = next((each for each in self.op.kernels() if each.counted), self.op.reference)
             return kernel.run(*args, **kwargs)
-        if self.choices is not None:
-            return self._tuned(self.choices, args, kwargs)
-        selected = None
-        for kernel in self.candidates:
-            if not self._supports(kernel, args, kwargs):
-                continue
-            if len(self.candidates) == 1 or not kernel.drawbacks(*args, **kwargs):
-                selected = kernel
-                break
-            selected = selected or kernel
+        selected = self._selected(args, kwargs) if self.choices is None else self._fastest(self.choices, args, kwargs)
         if selected is None:
             raise KernelError(self.explain(*args, **kwargs))
         if _recordings:
             _recordings[-1].append((self.op.name, selected.name))
         return selected.run(*args, **kwargs)
 
-    def _tuned(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the fastest kernel that supports the call.
+    def _selected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kernel | None:
+        """The kernel of highest priority that supports the call, preferably one without drawbacks."""
+        with_drawbacks = []
+        for kernel in self.candidates:
+            if self._supports(kernel, args, kwargs):
+                if len(self.candidates) > 1 and kernel.drawbacks(*args, **kwargs):
+                    with_drawbacks.append(kernel)
+                elif self._available(kernel):
+                    return kernel
+        return next((kernel for kernel in with_drawbacks if self._available(kernel)), None)
 
-        While torch.compile traces nothing is measured: the cached choice runs, or the kernel of highest priority.
+    def _available(self, kernel: Kernel) -> bool:
+        """Whether a candidate runs on this machine; compiles it if needed."""
+        return not kernel.compiles or self.compiled_here(self.op.name, kernel.name)
+
+    def _fastest(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kernel | None:
+        """The fastest kernel that supports the call.
+
+        While torch.compile traces nothing is measured: it is the cached choice, or the kernel of highest priority.
         """
-        supporting = [kernel for kernel in self.candidates if self._supports(kernel, args, kwargs)]
+        supported = [kernel for kernel in self.candidates if self._supports(kernel, args, kwargs)]
+        supporting = [kernel for kernel in supported if self._available(kernel)]
         if not supporting:
-            raise KernelError(self.explain(*args, **kwargs))
+            return None
         selected = next((kernel for kernel in supporting if not kernel.drawbacks(*args, **kwargs)), supporting[0])
         if len(supporting) > 1 and not self._differentiates_forward():
             key = signature(self.op.name, [kernel.name for kernel in supporting], bool(_penalties), args, kwargs)
@@ -177,9 +188,7 @@ class BoundOp:
                     selected = choices.choose(key, supporting, bool(_penalties), args, kwargs)
                 finally:
                     _recordings[:] = recordings
-        if _recordings:
-            _recordings[-1].append((self.op.name, selected.name))
-        return selected.run(*args, **kwargs)
+        return selected
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Every kernel's reasons against a call."""
@@ -190,6 +199,8 @@ class BoundOp:
                 reasons.append("has no second derivative, and a gradient penalty needs one")
             if self._differentiates_forward() and not kernel.forward_ad:
                 reasons.append("has no forward-mode derivative, which torch.func.jvp and dual tensors need")
+            if not reasons and (reason := kernel.unavailable()):
+                reasons.append(reason)
             lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'supports it'}")
         return "\n".join(lines)
 
@@ -210,6 +221,14 @@ class BoundOp:
 
     def __repr__(self) -> str:
         return f"{self.op.name}[{self.kernel}]"
+
+
+_compiling: dict[tuple[str, str], Kernel] = {}
+
+
+def _compiled_here(op: str, kernel: str) -> bool:
+    """Whether a kernel with `compiles` can run. Its arguments are strings, so that torch.compile can evaluate it."""
+    return _compiling[op, kernel].unavailable() is None
 
 
 def _rebind(op: str, kernel: str) -> BoundOp:

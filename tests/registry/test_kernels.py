@@ -138,6 +138,46 @@ def test_a_plugin_adds_a_kernel() -> None:
         catalogue._items.pop(("kernel", "double", "faster"))
 
 
+class Compiling(Fused):
+    name, priority, compiles = "compiling", 40, True
+    reason: str | None = None
+    compilations = 0
+
+    def unavailable(self) -> str | None:
+        self.compilations += 1
+        return self.reason
+
+
+@pytest.fixture
+def compiling() -> Iterator[Compiling]:
+    kernel = Compiling()
+    catalogue.register_kernel(kernel, Origin("toys", "toys", "1"))
+    torch._dynamo.reset()
+    yield kernel
+    torch._dynamo.reset()
+    catalogue._items.pop(("kernel", "double", "compiling"))
+
+
+def test_a_kernel_that_compiles_does_so_at_the_first_call_that_runs_it(compiling: Compiling) -> None:
+    bound = double.bind()
+    bound(torch.ones(7))
+    with second_order():
+        bound(torch.ones(8))
+    assert compiling.compilations == 0
+    with recording() as ran:
+        bound(torch.ones(8))
+    assert (ran, compiling.compilations) == ([("double", "compiling")], 1)
+
+
+@pytest.mark.parametrize(("reason", "runs"), [(None, "compiling"), ("no compiler", "fused")])
+def test_a_kernel_that_compiles_is_traced(compiling: Compiling, reason: str | None, runs: str) -> None:
+    compiling.reason = reason
+    bound = double.bind()
+    with recording() as ran:
+        torch.compile(bound, fullgraph=True, backend="eager")(torch.ones(8))
+    assert ran == [("double", runs)]
+
+
 class Doubling(nn.Module):
     def __init__(self, kernel: str = "auto") -> None:
         super().__init__()

@@ -95,10 +95,16 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 compiled.register_autograd(_backward, setup_context=_setup_context)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def multiplies_bfloat16() -> bool:
+    """Whether the compiled source computes in bfloat16; also if it cannot be compiled, which `unavailable` reports."""
+    return native.unavailable(SOURCE) is not None or hasattr(native.library(SOURCE), "attention_bfloat16")
+
+
 class Compiled(Kernel):
     """C++ for CPUs with AVX-512 in float32, and with AVX512-BF16 in bfloat16."""
 
-    op, name, priority, second_order = "attention", "compiled", 20, True
+    op, name, priority, second_order, compiles = "attention", "compiled", 20, True, True
     enable = native.ENABLE
 
     def unavailable(self) -> str | None:
@@ -115,14 +121,14 @@ class Compiled(Kernel):
             reasons.append(f"runs on CPUs only, not on {q.device.type}")
         if q.dtype not in (torch.float32, torch.bfloat16):
             reasons.append(f"computes in float32 and bfloat16, not {q.dtype}")
-        elif q.dtype == torch.bfloat16 and not hasattr(native.library(SOURCE), "attention_bfloat16"):
-            reasons.append("the processor has no instructions for bfloat16 (AVX512-BF16)")
         whole = LANES * 4 // q.element_size()
         if q.shape[-1] % whole or v.shape[-1] != q.shape[-1]:
             sizes = f"{q.shape[-1]} and {v.shape[-1]}"
             reasons.append(f"needs heads of one size, a multiple of {whole} channels, not {sizes}")
         if bias is not None:
             reasons.append("takes no position bias")
+        if not reasons and q.dtype == torch.bfloat16 and not multiplies_bfloat16():  # last, since it compiles
+            reasons.append("the processor has no instructions for bfloat16 (AVX512-BF16)")
         return reasons
 
     def drawbacks(self, q: Tensor, k: Tensor, v: Tensor, **_: object) -> list[str]:

@@ -179,7 +179,7 @@ correlation: Callable[..., Tensor] = Correlation.apply
 class Winograd(Kernel):
     """3x3 kernels on CPUs with 2.25 times fewer multiplications; differentiable any number of times."""
 
-    op, name, priority, second_order = "conv2d", "winograd", 10, True
+    op, name, priority, second_order, compiles = "conv2d", "winograd", 10, True, True
     enable = native.ENABLE
 
     def unavailable(self) -> str | None:

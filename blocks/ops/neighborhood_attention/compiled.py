@@ -209,7 +209,7 @@ class Compiled(Kernel):
     Otherwise, and for gradients, it is converted to float32.
     """
 
-    op, name, priority = "neighborhood_attention", "compiled", 45
+    op, name, priority, compiles = "neighborhood_attention", "compiled", 45, True
     enable = native.ENABLE
 
     def unavailable(self) -> str | None:

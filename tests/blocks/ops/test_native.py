@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from blocks.ops import native
+from blocks.ops.attention import attention
 from blocks.ops.neighborhood_attention import neighborhood_attention
 from blocks.ops.neighborhood_attention.compiled import SOURCE, Compiled
 from blocks.ops.neighborhood_attention.lane_layout import lane_layout
@@ -67,6 +68,15 @@ def test_without_a_compiler_the_kernel_is_unavailable_and_another_runs(monkeypat
     with recording() as ran:
         neighborhood_attention(q, q, q, kernel_size=3)
     assert ran == [("neighborhood_attention", "tiled")]
+
+
+def test_nothing_is_compiled_for_calls_that_a_kernel_does_not_serve(monkeypatch):
+    q = torch.randn(1, 2, 9, 12, requires_grad=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "library", lambda source: pytest.fail(f"{source.name} is compiled"))
+        for dtype in (torch.float32, torch.bfloat16):
+            attention.bind()(*[q.to(dtype)] * 3)
+        attention.bind()(*[torch.randn(1, 2, 9, 32)] * 3, bias=torch.zeros(2, 9, 9))
 
 
 @needs_compiler
