@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganblocks.cli.blocks import blocks, new_plugin, presets, schema
+from ganblocks.cli.blocks import blocks, init, new_plugin, presets, schema
 from ganblocks.cli.convert import convert
 from ganblocks.cli.data import data
 from ganblocks.cli.diff import diff
@@ -42,6 +42,7 @@ def register_commands(register: RegisterCommand) -> None:
     register("diff", diff)
     register("blocks", blocks)
     register("presets", presets)
+    register("init", init)
     register("schema", schema)
     register("new-plugin", new_plugin)
     register("doctor", doctor)

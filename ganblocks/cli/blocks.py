@@ -1,14 +1,17 @@
-"""The commands that list what is installed, blocks, presets and schema, and the one that writes a plugin."""
+"""The commands that list what is installed (blocks, presets, schema), and those that write a document or a plugin."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, examples
+from ganblocks.cli.options import Json, Settings, SpecArgument, examples
 from ganblocks.errors import UsageError
 
 
@@ -66,6 +69,25 @@ def presets(json: Json = False) -> None:
 
     rows = describe.presets()
     tables.print_json(rows) if json else tables.print_presets(rows)
+
+
+@examples(
+    "ganblocks init mini-stylenat > mine.yaml",
+    "ganblocks init stylenat-ffhq-256 --set batch_size=32 --set kimg=5000 > mine.yaml",
+)
+def init(spec: SpecArgument, settings: Settings = None) -> None:
+    """Print a preset as a document to edit: options that differ from their defaults, with comments."""
+    from assemblies import read
+    from ganblocks import describe
+    from ganblocks.commented import commented_yaml
+
+    document = read(spec, settings=settings or ())
+    summary = next((row["summary"] for row in describe.presets() if row["preset"] == spec), "")
+    command = shlex.join(["ganblocks", "init", spec, *(f"--set={each}" for each in settings or ())])
+    header = f"""{spec}{": " if summary else ""}{summary}
+Written by `{command}`, version {metadata.version("ganblocks")}. Options that are not here have their defaults.
+`ganblocks blocks KIND` lists the options of a block, and `ganblocks show FILE` checks a document."""
+    sys.stdout.write(commented_yaml(document, header))
 
 
 @examples("ganblocks schema > ganblocks.schema.json", "ganblocks schema | head")
