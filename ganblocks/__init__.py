@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ganblocks.describe import presets as presets
     from ganblocks.diagnosis import diagnose as doctor
     from ganblocks.metrics.compare import compare as compare
-    from ganblocks.metrics.digit_score import DigitScore as DigitScore
+    from ganblocks.metrics.classifier.digits import DigitScore as DigitScore
     from ganblocks.metrics.evaluate import evaluate as evaluate
     from ganblocks.networks import build as build
     from ganblocks.publishing.export import export as export
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     __version__: str
 
 LAZY = {
-    "DigitScore": "ganblocks.metrics.digit_score:DigitScore",
+    "DigitScore": "ganblocks.metrics.classifier.digits:DigitScore",
     "Run": "ganblocks.training.run.folder:Run",
     "blocks": "ganblocks.describe:families",
     "build": "ganblocks.networks:build",
