@@ -1,17 +1,21 @@
 """Every code block of the README runs: Python in one namespace, commands in a shell, specs through validation.
 
-A block after "Save it as `NAME`" is saved under that name for the blocks below it. A command that is shown with output
-must print these lines; one that is shown alone must succeed. Files that the page refers to are in tests/readme. On
-other pages, commands must exist with their options, and presets by name.
+Commands of ganblocks are called in the tests' process, unless they have syntax of the shell. A block after "Save it as
+`NAME`" is saved under that name for the blocks below it. A command that is shown with output must print these lines;
+one that is shown alone must succeed. Files that the page refers to are in tests/readme. On other pages, commands must
+exist with their options, and presets by name.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +23,7 @@ import pytest
 import typer
 
 from assemblies import read
-from ganblocks.cli.app import build_app
+from ganblocks.cli.app import build_app, main
 from ganblocks.metrics.protocols import PROTOCOLS
 from registry import catalogue
 
@@ -29,6 +33,7 @@ FENCE = re.compile(r"^( *)```([\w+-]*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | 
 SAVED = re.compile(r"[Ss]ave (?:it|this|them) as\s+`([^`]+)`")
 SETUP = ("make", "git", "cd", "sudo", "apt", "apt-get", "pip")  # commands that the tests' environment replaces
 TIMEOUT = 900  # seconds
+IN_PROCESS = re.compile(r"ganblocks [^<>|&;$`*?~()]*")  # nothing that a shell would expand
 
 
 class Fenced(NamedTuple):
@@ -74,21 +79,38 @@ def commands(code: str) -> list[Command]:
 
 
 def run(command: Command) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command.line],
-        env={**os.environ, "PATH": path, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    printed = done.stdout + done.stderr
+    code, printed = called(command.line) if IN_PROCESS.fullmatch(command.line) else executed(command.line)
     if command.output:
         lines = [" ".join(line.split()) for line in printed.splitlines()]
         missing = [line for line in command.output if " ".join(line.split()) not in lines]
         assert not missing, f"$ {command.line}\n{printed}\ndoes not print\n" + "\n".join(missing)
     else:
-        assert done.returncode == 0, f"$ {command.line}\n{printed[-4000:]}"
+        assert code == 0, f"$ {command.line}\n{printed[-4000:]}"
+
+
+def called(line: str) -> tuple[int, str]:
+    """Exit code and output of a command of ganblocks in this process, where torch is imported already."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", shlex.split(line, comments=True))
+        try:
+            main()
+        except SystemExit as ended:
+            return (ended.code if isinstance(ended.code, int) else int(ended.code is not None)), printed.getvalue()
+    return 0, printed.getvalue()
+
+
+def executed(line: str) -> tuple[int, str]:
+    """Exit code and output of a line of a shell."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -99,6 +121,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (ROOT / "tests" / "readme").iterdir():
         shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
 
 
