@@ -133,7 +133,6 @@ class BoundOp:
         import torch  # here, since the registry is imported without it
 
         self.dual_numbers = torch.autograd.forward_ad
-        self.compiled_here = torch.compiler.assume_constant_result(_compiled_here)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -164,7 +163,7 @@ class BoundOp:
 
     def _available(self, kernel: Kernel) -> bool:
         """Whether a candidate runs on this machine; compiles it if needed."""
-        return not kernel.compiles or self.compiled_here(self.op.name, kernel.name)
+        return not kernel.compiles or _compiled_here(self.op.name, kernel.name)
 
     def _fastest(self, choices: Choices, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kernel | None:
         """The fastest kernel that supports the call.
@@ -229,6 +228,10 @@ _compiling: dict[tuple[str, str], Kernel] = {}
 def _compiled_here(op: str, kernel: str) -> bool:
     """Whether a kernel with `compiles` can run. Its arguments are strings, so that torch.compile can evaluate it."""
     return _compiling[op, kernel].unavailable() is None
+
+
+# As by torch.compiler.assume_constant_result, without its import of torch._dynamo, which takes a second.
+_compiled_here._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _rebind(op: str, kernel: str) -> BoundOp:

@@ -50,6 +50,14 @@ def test_start_up_is_fast():
         assert used < limit, f"ganblocks {command} takes {used:.2f} s"
 
 
+@pytest.mark.slow
+def test_importing_the_blocks_imports_no_compiler():
+    """torch._dynamo takes a second."""
+    program = "import sys, blocks, assemblies; assert 'torch._dynamo' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+
+
 def seconds_of(*arguments):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "ganblocks", *arguments], capture_output=True, check=True, timeout=600)

@@ -95,10 +95,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 compiled.register_autograd(_backward, setup_context=_setup_context)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def multiplies_bfloat16() -> bool:
     """Whether the compiled source computes in bfloat16; also if it cannot be compiled, which `unavailable` reports."""
     return native.unavailable(SOURCE) is not None or hasattr(native.library(SOURCE), "attention_bfloat16")
+
+
+multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as _compiled_here in registry.kernels
 
 
 class Compiled(Kernel):
