@@ -188,11 +188,11 @@ def build(spec: Spec, case: Case) -> Networks:
     """The networks of a preset that a case needs, on its device, without pretrained weights or text encoders."""
     spec = without_condition(spec)
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
-        with skip_weights():
+        with skip_weights(), torch.device(case.device):
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
         networks = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
     else:
-        with skip_weights():
+        with skip_weights(), torch.device(case.device):
             gan = spec.build().to(case.device, memory_format=torch.channels_last).train()  # as the trainer
         networks = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":

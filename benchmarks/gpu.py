@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.measure import ROOT
 
-BUDGETS = {"neighborhood": 70, "dense": 40, "convolution": 50, "generators_gpu": 150}  # seconds
+BUDGETS = {"neighborhood": 55, "dense": 30, "convolution": 45, "training": 40, "generators_gpu": 120}  # seconds
 SLACK = 12  # seconds to start a process, and for the case that runs when the budget is spent
 
 

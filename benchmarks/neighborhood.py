@@ -70,11 +70,12 @@ def refusals(case: Case, device: str) -> dict[str, str | None]:
 
 def draw(case: Case, device: str) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """q, k and v as views of one tensor, as a joint projection returns them, and the options of the call."""
-    generator, dtype = torch.Generator().manual_seed(0), getattr(torch, case.dtype)
-    qkv = torch.randn(1, case.side, case.side, 3, HEADS, HEAD_DIM, generator=generator).to(device, dtype)
+    generator, dtype = torch.Generator(device).manual_seed(0), getattr(torch, case.dtype)
+    shape = (1, case.side, case.side, 3, HEADS, HEAD_DIM)
+    qkv = torch.randn(shape, generator=generator, device=device).to(dtype)
     window: dict[str, Any] = {"kernel_size": KERNEL_SIZE, "dilation": case.dilation}
     if case.bias:
-        table = torch.randn(HEADS, *[2 * KERNEL_SIZE - 1] * 2, generator=generator).to(device, dtype)
+        table = torch.randn(HEADS, *[2 * KERNEL_SIZE - 1] * 2, generator=generator, device=device).to(dtype)
         window["bias"] = table.requires_grad_(case.gradients)
     return qkv.requires_grad_(case.gradients).unbind(3), window
 
@@ -98,7 +99,7 @@ def measure_case(case: Case, options: argparse.Namespace) -> list[dict[str, Any]
     a, b = torch.randn(2, 1024, 1024, device=device).to(getattr(torch, case.dtype))
     product = torch.empty_like(a)
     candidates: dict[str, Callable[[], object]] = {"matmul": lambda: torch.mm(a, b, out=product), **runs}
-    limit = 2.0 if device == "cpu" else 0.4
+    limit = 2.0 if device == "cpu" else 0.1
     times = measure.interleaved(candidates, rounds=2 if options.quick else 9, device=device, seconds=limit)
     seconds = measure.medians(times)
     rate = 2 * 1024**3 / min(times["matmul"])
@@ -140,10 +141,10 @@ def main() -> None:
     for case in cases(options):
         if measure.in_time(options, *case):
             rows += measure_case(case, options)
+            measure.save(options.output, machine, rows)
     print(machine, measure.table([row for row in rows if "ms" in row]), sep="\n")
     for name, reason in dict.fromkeys((row["kernel"], row["skipped"]) for row in rows if "skipped" in row):
         print(f"{name} skipped: {reason}")
-    measure.save(options.output, machine, rows)
     if options.device == "cpu" and not any(name in os.environ for name in measure.TUNED_MALLOC):
         again = [sys.executable, "-m", "benchmarks.neighborhood", *sys.argv[1:]]
         if options.output:

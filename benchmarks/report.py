@@ -165,6 +165,10 @@ def generators_gpu() -> str:
     return gpu("generators", lambda rows: side_by_side(rows, columns, candidate="mode"))
 
 
+def training_gpu() -> str:
+    return gpu("training", lambda rows: side_by_side(rows, ("preset", "batch"), candidate="mode"))
+
+
 def side_by_side(rows: Sequence[Row], columns: Sequence[str], candidate: str = "kernel") -> str:
     """A line per case with the milliseconds of each candidate, the fastest in bold."""
     cases = dict.fromkeys(tuple(row[name] for name in columns) for row in rows)
@@ -190,7 +194,7 @@ def gradient_reduction() -> str:
 
 
 CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction)
-GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu)
+GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu, training_gpu)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import generators_gpu, gpu, measure, report
+from benchmarks import generators_gpu, gpu, measure, report, training
 from tests import tiny
 
 
@@ -30,6 +30,21 @@ def test_images_and_steps_are_measured_in_each_mode_or_skipped_with_the_reason(t
     if not torch.cuda.is_available():
         assert "skipped" in rows[3]
     assert "images/s" in capsys.readouterr().out
+
+
+def test_training_steps_are_measured_in_each_mode(tmp_path, monkeypatch):
+    document, output = tmp_path / "gan.yaml", tmp_path / "rows.json"
+    document.write_text(yaml.safe_dump(tiny.gan()))
+    arguments = ["--quick", "--only", str(document), "--threads", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["training", *arguments])
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    training.main()
+    torch.set_num_threads(threads)
+    rows = json.loads(output.read_text())["rows"]
+    assert [row["mode"] for row in rows] == ["plain", "deterministic"]
+    assert all(row["images/s"] == pytest.approx(1000 * row["batch"] / row["ms"]) for row in rows)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_no_case_starts_after_the_budget(capsys):

@@ -27,8 +27,6 @@ class Linear(Kernel):
             reasons.append(f"the map is {x.dtype}, the coordinates are {coordinates.dtype}")
         if x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled():
             reasons.append("its gradient is not deterministic")
-        if x.device.type == "meta":
-            reasons.append("does not run on meta tensors")
         if torch.compiler.is_compiling():
             reasons.append("torch.compile cannot trace a derivative that calls itself")
         return reasons

@@ -85,11 +85,12 @@ def attend_backward(
         saved = launch.Saved(grad, y, sums, table if table.numel() else None, q, k, v)
         window = launch.Window(kernel_size, dilation, scale)
         plan = launch.plan(kernel_size, q.shape[-1], q.dtype, saved.bias is not None)
-        dq, delta = launch.query_gradients(saved, window, plan)
+        partial = None if bias_dtype is None else launch.new_partial(q, window, plan)
+        dq, delta = launch.query_gradients(saved, window, plan, partial)
         dk, dv = launch.key_gradients(saved, delta, window, plan)
-        if bias_dtype is None:
+        if partial is None:
             return dq, dk, dv, q.new_empty(0)
-        return dq, dk, dv, launch.bias_gradient(saved, delta, window, plan, bias_dtype)
+        return dq, dk, dv, launch.bias_gradient(partial, window, plan, bias_dtype)
 
 
 def backward_fake(

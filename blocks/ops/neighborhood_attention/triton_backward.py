@@ -2,7 +2,8 @@
 
 FlashAttention-2, Dao 2023, https://arxiv.org/abs/2307.08691, section 3.1, algorithm 2, on the tiles of `triton_tiles`.
 With softmax weights P and output gradient G: dV = P^T G, dS = P * (G V^T - delta) and delta = sum(G * Y) per query,
-dQ = scale dS K, dK = scale dS^T Q. One kernel owns tiles of queries, another tiles of keys.
+dQ = scale dS K, dK = scale dS^T Q, and the gradient of the bias is the sum of dS over pairs of pixels with the same
+relative position. One kernel owns tiles of queries and sums dS, another owns tiles of keys.
 
 Key k is in the windows of the queries from k - K // 2 to k + K // 2, but from the first one on if k < K, and up to the
 last one if k is one of the last K keys.
@@ -19,6 +20,7 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
     AT_RUN_TIME,
     LOG2_E,
     first_query,
+    group_length,
     in_window,
     load_bias,
     load_pixels,
@@ -31,73 +33,92 @@ from blocks.ops.neighborhood_attention.triton_tiles import (
 )
 
 
-@triton.jit(do_not_specialize=AT_RUN_TIME)
+@triton.jit(do_not_specialize=[*AT_RUN_TIME, "tiles", "tiles_y", "tiles_x"])
 def query_gradients(
-    q, k, v, g, table, y, sums, dq, delta, scale, heads, height, width, dilation,
+    q, k, v, g, table, y, sums, dq, delta, partial, scale, heads, height, width, dilation, tiles, tiles_y, tiles_x,
     q_batch: tl.int64, q_row: tl.int64, q_column: tl.int64, q_head: tl.int64, q_channel: tl.int64,
     k_batch: tl.int64, k_row: tl.int64, k_column: tl.int64, k_head: tl.int64, k_channel: tl.int64,
     v_batch: tl.int64, v_row: tl.int64, v_column: tl.int64, v_head: tl.int64, v_channel: tl.int64,
     g_batch: tl.int64, g_row: tl.int64, g_column: tl.int64, g_head: tl.int64, g_channel: tl.int64,
     K: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, ALIGN: tl.constexpr, UNIT: tl.constexpr,
     HAS_BIAS: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    TABLE_ROWS: tl.constexpr, TABLE_SIZE: tl.constexpr,
+    TABLE_ROWS: tl.constexpr, TABLE_SIZE: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """dQ and delta; one tile of queries per program."""
-    head, batch, group_y, tile_y, length_y, group_x, tile_x, length_x = locate(heads, height, width, dilation)
-    if (tile_y * TILE_Y >= length_y) | (tile_x * TILE_X >= length_x):
-        return
+    """dQ and delta; one tile of queries per program.
+
+    If SUMMED, a program computes every n-th of the `tiles` of a head, where n = programs / heads, and adds their dS to
+    its own partial[program // heads, head, block, query, key]. Nothing else writes there, so no addition is atomic.
+    """
     BLOCKS_X: tl.constexpr = (TILE_X + K - 1 + COLUMNS - 1) // COLUMNS
-    first_y, first_x = first_query(tile_y, length_y, K, TILE_Y), first_query(tile_x, length_x, K, TILE_X)
-    pixel = tl.arange(0, TILE_Y * TILE_X)
-    query_y, query_x = first_y + pixel // TILE_X, first_x + pixel % TILE_X
-    inside = (query_y < length_y) & (query_x < length_x)
-    start_y, start_x = window_start(query_y, length_y, K), window_start(query_x, length_x, K)
-    stored = inside & (query_y >= tile_y * TILE_Y) & (query_x >= tile_x * TILE_X)
-
-    q += batch * q_batch * ALIGN + head * q_head * ALIGN
-    k += batch * k_batch * ALIGN + head * k_head * ALIGN
-    v += batch * v_batch * ALIGN + head * v_head * ALIGN
-    g += batch * g_batch * ALIGN + head * g_head * ALIGN
-    y_row = (width * heads * D).to(tl.int64)
-    y_first = batch * (height * y_row) + head * D
-    y_offsets = y_first + pixel_offsets(query_y, query_x, group_y, group_x, dilation, y_row, heads * D)
-    q_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, q_row * ALIGN, q_column * ALIGN)
-    g_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, g_row * ALIGN, g_column * ALIGN)
-    queries = load_pixels(q, q_offsets, q_channel, inside, D, PADDED, UNIT)
-    grads = load_pixels(g, g_offsets, g_channel, inside, D, PADDED, UNIT)
-    outputs = load_pixels(y, y_offsets, 1, inside, D, PADDED, True)
-    sum_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, width.to(tl.int64), 1)
-    sum_offsets += (batch * heads + head) * (height.to(tl.int64) * width)
-    query_sums = tl.load(sums + sum_offsets, mask=inside, other=0.0)
-    query_delta = tl.sum(grads.to(tl.float32) * outputs.to(tl.float32), 1)
-    tl.store(delta + sum_offsets, query_delta, mask=stored)
-
-    block_pixel = tl.arange(0, ROWS * COLUMNS)
+    BLOCKS: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS * BLOCKS_X
+    CELLS: tl.constexpr = TILE_Y * TILE_X * ROWS * COLUMNS
+    head, chunk, chunks = tl.program_id(0) % heads, tl.program_id(0) // heads, tl.num_programs(0) // heads
+    pixel, block_pixel = tl.arange(0, TILE_Y * TILE_X), tl.arange(0, ROWS * COLUMNS)
     block_y, block_x = block_pixel // COLUMNS, block_pixel % COLUMNS
-    origin_y, origin_x = first_y - K // 2, first_x - K // 2
-    row_begin = tl.maximum(-origin_y, 0) // ROWS
-    row_end = (tl.minimum(TILE_Y + K - 1, length_y - origin_y) + ROWS - 1) // ROWS
-    result = tl.zeros([TILE_Y * TILE_X, PADDED], tl.float32)
-    for column in range(BLOCKS_X):
-        key_x = origin_x + column * COLUMNS + block_x
-        in_columns = in_window(key_x[None, :], start_x[:, None], K)
-        inside_x = (key_x >= 0) & (key_x < length_x)
-        for row in range(row_begin, row_end):
-            key_y = origin_y + row * ROWS + block_y
-            key_inside = inside_x & (key_y >= 0) & (key_y < length_y)
-            key_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, k_row * ALIGN, k_column * ALIGN)
-            value_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, v_row * ALIGN, v_column * ALIGN)
-            keys = load_pixels(k, key_offsets, k_channel, key_inside, D, PADDED, UNIT)
-            values = load_pixels(v, value_offsets, v_channel, key_inside, D, PADDED, UNIT)
-            logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
-            if HAS_BIAS:
-                block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
-                logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
-            visible = in_columns & in_window(key_y[None, :], start_y[:, None], K)
-            weights = tl.where(visible, tl.exp2(logits - query_sums[:, None]), 0.0)
-            dlogits = weights * (product(grads, tl.trans(values)) - query_delta[:, None])
-            result = product_add(dlogits.to(keys.dtype), keys, result)
-    store_pixels(dq, y_offsets, result * scale, stored, D, PADDED)
+    steps = 1
+    if SUMMED:
+        steps = (tiles - chunk + chunks - 1) // chunks
+        partial += (chunk * heads + head).to(tl.int64) * (BLOCKS * CELLS)
+    cells = pixel[:, None] * (ROWS * COLUMNS) + block_pixel[None, :]
+    for step in range(steps):
+        tile = chunk + step * chunks
+        tile_x, rest = tile % tiles_x, tile // tiles_x
+        tile_y, rest = rest % tiles_y, rest // tiles_y
+        group_x, rest = rest % dilation, rest // dilation
+        group_y, batch = rest % dilation, rest // dilation
+        length_y, length_x = group_length(height, group_y, dilation), group_length(width, group_x, dilation)
+        if (tile_y * TILE_Y < length_y) & (tile_x * TILE_X < length_x):
+            first_y, first_x = first_query(tile_y, length_y, K, TILE_Y), first_query(tile_x, length_x, K, TILE_X)
+            query_y, query_x = first_y + pixel // TILE_X, first_x + pixel % TILE_X
+            inside = (query_y < length_y) & (query_x < length_x)
+            start_y, start_x = window_start(query_y, length_y, K), window_start(query_x, length_x, K)
+            stored = inside & (query_y >= tile_y * TILE_Y) & (query_x >= tile_x * TILE_X)
+
+            y_row = (width * heads * D).to(tl.int64)
+            y_first = batch * (height * y_row) + head * D
+            y_offsets = y_first + pixel_offsets(query_y, query_x, group_y, group_x, dilation, y_row, heads * D)
+            q_first, k_first = (batch * q_batch + head * q_head) * ALIGN, (batch * k_batch + head * k_head) * ALIGN
+            v_first, g_first = (batch * v_batch + head * v_head) * ALIGN, (batch * g_batch + head * g_head) * ALIGN
+            q_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, q_row * ALIGN, q_column * ALIGN)
+            g_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, g_row * ALIGN, g_column * ALIGN)
+            queries = load_pixels(q + q_first, q_offsets, q_channel, inside, D, PADDED, UNIT)
+            grads = load_pixels(g + g_first, g_offsets, g_channel, inside, D, PADDED, UNIT)
+            outputs = load_pixels(y, y_offsets, 1, inside, D, PADDED, True)
+            sum_offsets = pixel_offsets(query_y, query_x, group_y, group_x, dilation, width.to(tl.int64), 1)
+            sum_offsets += (batch * heads + head) * (height.to(tl.int64) * width)
+            query_sums = tl.load(sums + sum_offsets, mask=inside, other=0.0)
+            query_delta = tl.sum(grads.to(tl.float32) * outputs.to(tl.float32), 1)
+            tl.store(delta + sum_offsets, query_delta, mask=stored)
+
+            origin_y, origin_x = first_y - K // 2, first_x - K // 2
+            row_begin = tl.maximum(-origin_y, 0) // ROWS
+            row_end = (tl.minimum(TILE_Y + K - 1, length_y - origin_y) + ROWS - 1) // ROWS
+            result = tl.zeros([TILE_Y * TILE_X, PADDED], tl.float32)
+            for column in range(BLOCKS_X):
+                key_x = origin_x + column * COLUMNS + block_x
+                in_columns = in_window(key_x[None, :], start_x[:, None], K)
+                inside_x = (key_x >= 0) & (key_x < length_x)
+                for row in range(row_begin, row_end):
+                    key_y = origin_y + row * ROWS + block_y
+                    key_inside = inside_x & (key_y >= 0) & (key_y < length_y)
+                    k_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, k_row * ALIGN, k_column * ALIGN)
+                    v_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, v_row * ALIGN, v_column * ALIGN)
+                    keys = load_pixels(k + k_first, k_offsets, k_channel, key_inside, D, PADDED, UNIT)
+                    values = load_pixels(v + v_first, v_offsets, v_channel, key_inside, D, PADDED, UNIT)
+                    logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
+                    if HAS_BIAS:
+                        block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
+                        logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
+                    visible = in_columns & in_window(key_y[None, :], start_y[:, None], K)
+                    weights = tl.where(visible, tl.exp2(logits - query_sums[:, None]), 0.0)
+                    dlogits = weights * (product(grads, tl.trans(values)) - query_delta[:, None])
+                    result = product_add(dlogits.to(keys.dtype), keys, result)
+                    if SUMMED:
+                        block_sums = partial + (row * BLOCKS_X + column) * CELLS + cells
+                        tl.store(block_sums, tl.load(block_sums) + tl.where(stored[:, None], dlogits, 0.0))
+            store_pixels(dq, y_offsets, result * scale, stored, D, PADDED)
+        if SUMMED:
+            tl.debug_barrier()  # another thread may add to the same sum in the next step
 
 
 @triton.jit(do_not_specialize=AT_RUN_TIME)

@@ -6,25 +6,24 @@ alignment and presence of a bias; map sizes, strides and dilations are integers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from blocks.ops.launches import Call, launch
 from blocks.ops.neighborhood_attention import triton_backward, triton_bias, triton_forward
 
 FUNCTIONS = {
     "forward": triton_forward.forward,
     "queries": triton_backward.query_gradients,
     "keys": triton_backward.key_gradients,
-    "bias": triton_bias.bias_gradients,
 }
 WIDEST_ACCESS = 16  # bytes that a thread loads at once
-PROGRAMS = 256  # of the kernel of bias gradients: its partial sums take 32 KB each
+PARTIAL_BYTES, PROGRAMS = 2**25, 1056  # of the partial sums of the bias gradient, and of programs that write them
 CELLS = 1024  # of the expanded bias per program
-CHUNKS = 8  # of partial sums that are loaded at once
+LOADED = 2**14  # partial sums that a program adds at once
 TILE_X = 8  # columns of a tile
 MOST_IMAGES = 65535  # of CUDA's third grid axis
 
@@ -40,29 +39,25 @@ class Configuration(NamedTuple):
     stages: int
 
 
-NO_TILE = Configuration(1, 1, 1, 1, warps=4, stages=1)
-
-
 class Plan(NamedTuple):
-    """The configuration of each kernel. Kernels that read one bias table have the same tiles and columns."""
+    """The configuration of each kernel. The first two read one bias table, so they have the same tiles and columns."""
 
     forward: Configuration
     queries: Configuration
     keys: Configuration
-    bias: Configuration
 
 
 # Rows of a tile, pixels of a block, warps and stages of each kernel, by largest head size and 16-bit dtype: the fastest
 # of those that were measured on an H200 with windows of 7 at 256 px; heads of 64 and 128 are not measured yet.
 MEASURED = {
-    (32, False): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2), (4, 64, 4, 1)),
-    (32, True): ((8, 32, 4, 3), (8, 32, 4, 3), (4, 32, 1, 2), (8, 64, 4, 3)),
-    (64, False): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1), (8, 32, 4, 1)),
-    (64, True): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1), (8, 64, 4, 1)),
-    (128, False): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
-    (128, True): ((8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1)),
+    (32, False): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2)),
+    (32, True): ((4, 32, 1, 3), (4, 32, 2, 3), (4, 32, 1, 2)),
+    (64, False): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1)),
+    (64, True): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1)),
+    (128, False): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
+    (128, True): ((8, 32, 8, 1), (8, 32, 8, 1), (8, 32, 8, 1)),
 }
-WITHOUT_BIAS = {(32, True): ((4, 32, 1, 3), (4, 32, 2, 3), (4, 32, 1, 3), (4, 32, 4, 1))}
+WITHOUT_BIAS = {(32, True): ((4, 32, 1, 3), (4, 32, 2, 3), (4, 32, 1, 3))}
 
 
 @cache
@@ -111,7 +106,7 @@ class Table(NamedTuple):
 def table_shape(kernel_size: int, plan: Plan) -> Table:
     """The expanded bias that serves all kernels of a plan."""
     queries, keys = plan.queries, plan.keys
-    blocks = [(_blocks(each.tile_y, kernel_size, each.rows), each.rows) for each in (plan.forward, queries, plan.bias)]
+    blocks = [(_blocks(each.tile_y, kernel_size, each.rows), each.rows) for each in (plan.forward, queries)]
     rows = max(count * size for count, size in blocks)
     offset = (
         queries.tile_y * queries.tile_x * rows * _blocks(queries.tile_x, kernel_size, queries.columns) * queries.columns
@@ -131,9 +126,12 @@ def expand(bias: Tensor, dtype: torch.dtype, kernel_size: int, plan: Plan) -> Te
     queries, keys, heads = plan.queries, plan.keys, bias.shape[0]
     rows, offset, size = table_shape(kernel_size, plan)
     table = torch.empty((heads, size), dtype=table_dtype(dtype), device=bias.device)
-    constants = (kernel_size, *queries[:4], rows, keys.tile_y, keys.tile_x, keys.columns, offset, size, CELLS)
-    kernel, programs = triton_bias.expand, (heads, _cdiv(size, CELLS), 1)
-    _launch(kernel, programs, (bias.contiguous(), table), (), constants, NO_TILE, (bias.dtype, dtype))
+
+    def call() -> Call:
+        constants = (kernel_size, *queries[:4], rows, keys.tile_y, keys.tile_x, keys.columns, offset, size, CELLS)
+        return Call(triton_bias.expand, (heads, _cdiv(size, CELLS), 1), (), constants, warps=4)
+
+    launch(("expand", kernel_size, plan, heads, bias.dtype, dtype), (bias.contiguous(), table), call)
     return table
 
 
@@ -142,17 +140,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, window: Window,
     batch, height, width, heads, _ = q.shape
     y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     sums = torch.empty((batch, heads, height, width), dtype=torch.float32, device=q.device)
-    tensors = (sums if bias is None else bias, y, sums)
-    _attention("forward", (q, k, v), tensors, bias, window, plan)
+    _attention("forward", (q, k, v), (sums if bias is None else bias, y, sums), bias, window, plan)
     return y, sums
 
 
-def query_gradients(saved: Saved, window: Window, plan: Plan) -> tuple[Tensor, Tensor]:
-    """dQ, and delta [B,heads,H,W]: the sum of output times gradient."""
+def query_gradients(saved: Saved, window: Window, plan: Plan, partial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """dQ, and delta [B,heads,H,W]: the sum of output times gradient; `partial` gets sums of dS, see `new_partial`."""
     g, y, sums, bias, q, k, v = saved
     dq, delta = torch.empty(q.shape, dtype=q.dtype, device=q.device), torch.empty_like(sums)
-    tensors = (sums if bias is None else bias, y, sums, dq, delta)
-    _attention("queries", (q, k, v, g), tensors, bias, window, plan)
+    tensors = (sums if bias is None else bias, y, sums, dq, delta, sums if partial is None else partial)
+    _attention("queries", (q, k, v, g), tensors, bias, window, plan, partial)
     return dq, delta
 
 
@@ -165,33 +162,33 @@ def key_gradients(saved: Saved, delta: Tensor, window: Window, plan: Plan) -> tu
     return dk, dv
 
 
-def bias_gradient(saved: Saved, delta: Tensor, window: Window, plan: Plan, dtype: torch.dtype) -> Tensor:
+def new_partial(q: Tensor, window: Window, plan: Plan) -> Tensor:
+    """Zeros [chunks,heads,pairs], for the sums of dS over a chunk of tiles and all pairs of a tile and its blocks."""
+    heads, chosen = q.shape[3], plan.queries
+    blocks = _blocks(chosen.tile_y, window.kernel_size, chosen.rows)
+    blocks *= _blocks(chosen.tile_x, window.kernel_size, chosen.columns)
+    pairs, tiles = blocks * chosen.tile_y * chosen.tile_x * chosen.rows * chosen.columns, _count(q, window, chosen)[0]
+    steps = _cdiv(tiles, max(1, min(PROGRAMS, PARTIAL_BYTES // (4 * pairs)) // heads))
+    return torch.zeros((_cdiv(tiles, steps), heads, pairs), dtype=torch.float32, device=q.device)
+
+
+def bias_gradient(partial: Tensor, window: Window, plan: Plan, dtype: torch.dtype) -> Tensor:
     """The gradient of the bias [heads,2K-1,2K-1]."""
-    g, _, sums, bias, q, k, v = saved
-    assert bias is not None
-    batch, height, width, heads, _ = q.shape
-    kernel_size, dilation, _ = window
-    tile_y, tile_x, rows, columns, *_ = plan.bias
-    tiles_y, tiles_x = _tiles(height, dilation, tile_y), _tiles(width, dilation, tile_x)
-    tiles = batch * dilation**2 * tiles_y * tiles_x
-    blocks = _blocks(tile_y, kernel_size, rows) * _blocks(tile_x, kernel_size, columns)
-    tiles_per_chunk = _cdiv(tiles, max(1, PROGRAMS // (heads * blocks)))
-    chunks = _cdiv(tiles, tiles_per_chunk)
-    shape = (chunks, heads * blocks, tile_y * tile_x * rows * columns)
-    partial = torch.empty(shape, dtype=torch.float32, device=q.device)
-    tensors = (bias, sums, delta, partial)
-    numbers, programs = (tiles, tiles_y, tiles_x, tiles_per_chunk), (heads * blocks, chunks, 1)
-    _attention("bias", (q, k, v, g), tensors, bias, window, plan, numbers, programs)
-    side = 2 * kernel_size - 1
-    dbias = torch.empty((heads, side, side), dtype=dtype, device=q.device)
-    kernel = triton_bias.sum_bias_gradients
-    constants = (kernel_size, tile_y, tile_x, rows, columns, CHUNKS, _power_of_two(side))
-    _launch(kernel, (heads, side, 1), (partial, dbias), (heads, chunks), constants, NO_TILE, dtype)
+    chunks, heads, _ = partial.shape
+    kernel_size, side, tile = window.kernel_size, 2 * window.kernel_size - 1, plan.queries
+    dbias = torch.empty((heads, side, side), dtype=dtype, device=partial.device)
+
+    def call() -> Call:
+        columns = _power_of_two(side)
+        constants = (kernel_size, *tile[:4], max(1, LOADED // (tile.tile_y * tile.tile_x * columns)), columns)
+        return Call(triton_bias.sum_bias_gradients, (heads, side, 1), (heads, chunks), constants, warps=16)
+
+    launch(("sum", kernel_size, plan, heads, chunks, dtype), (partial, dbias), call)
     return dbias
 
 
 def specialized(
-    kernel: str, window: int, head_dim: int, bias: bool, align: int, unit: bool, plan: Plan
+    kernel: str, window: int, head_dim: int, bias: bool, align: int, unit: bool, plan: Plan, summed: bool = False
 ) -> tuple[Any, dict[str, Any], Configuration]:
     """A kernel's function, the constants that it is compiled for, and its configuration."""
     chosen: Configuration = getattr(plan, kernel)
@@ -199,12 +196,9 @@ def specialized(
     table = table_shape(window, plan)
     constants = {"K": window, "D": head_dim, "PADDED": padded, "ALIGN": align, "UNIT": unit, "HAS_BIAS": bias}
     constants |= dict(zip(("TILE_Y", "TILE_X", "ROWS", "COLUMNS"), chosen, strict=False))
-    constants |= {"TABLE_ROWS": table.rows, "TABLE_OFFSET": table.offset, "TABLE_SIZE": table.size}
+    constants |= {"TABLE_ROWS": table.rows, "TABLE_OFFSET": table.offset, "TABLE_SIZE": table.size, "SUMMED": summed}
     function = FUNCTIONS[kernel]
     return function, {name: constants[name] for name in function.arg_names if name in constants}, chosen
-
-
-_compiled: dict[tuple[Any, ...], Any] = {}
 
 
 def _attention(
@@ -214,53 +208,32 @@ def _attention(
     bias: Tensor | None,
     window: Window,
     plan: Plan,
-    numbers: tuple[int, ...] = (),
-    programs: tuple[int, int, int] | None = None,
+    partial: Tensor | None = None,
 ) -> None:
     """Launch one of `FUNCTIONS` with both tuples of tensors, and the strides of the first."""
-    q = strided[0]
-    _, height, width, heads, head_dim = q.shape
-    strides = [x.stride() for x in strided]
-    align, unit = _alignment(strided, strides)
-    sizes = [window.scale, heads, height, width, window.dilation, *numbers]
-    for batch, row, column, head, channel in strides:
-        sizes += (batch // align, row // align, column // align, head // align, channel)
-    options = (kernel, window.kernel_size, head_dim, bias is not None, align, unit, plan)
-    chosen = getattr(plan, kernel)
-    programs = programs or _grid(q.shape, window.dilation, chosen)
-    _launch(FUNCTIONS[kernel], programs, strided + tensors, sizes, _constants(*options), chosen, q.dtype)
+    q, strides = strided[0], tuple([x.stride() for x in strided])
+    chunks = 0 if partial is None else partial.shape[0]
+
+    def call() -> Call:
+        _, height, width, heads, head_dim = q.shape
+        align, unit = _alignment(strided, strides)
+        options = (kernel, window.kernel_size, head_dim, bias is not None, align, unit, plan, chunks > 0)
+        function, constants, chosen = specialized(*options)
+        numbers = [window.scale, heads, height, width, window.dilation]
+        programs = _grid(q.shape, window.dilation, chosen)
+        if kernel == "queries":
+            tiles = _count(q, window, chosen)
+            numbers += tiles
+            programs = (heads * (chunks or tiles[0]), 1, 1)
+        for batch, row, column, head, channel in strides:
+            numbers += (batch // align, row // align, column // align, head // align, channel)
+        return Call(function, programs, numbers, tuple(constants.values()), chosen.warps, chosen.stages)
+
+    key = (kernel, window, plan, q.shape, strides, q.dtype, bias is not None, chunks)
+    launch(key, strided + tensors, call)
 
 
-@cache
-def _constants(*arguments: Any) -> tuple[Any, ...]:
-    return tuple(specialized(*arguments)[1].values())
-
-
-def _launch(
-    function: Any,
-    programs: tuple[int, int, int],
-    tensors: tuple[Tensor, ...],
-    numbers: Sequence[float],
-    constants: tuple[Any, ...],
-    chosen: Configuration,
-    dtypes: Any,
-) -> None:
-    """Launch a function whose tensors have dtypes that follow from `dtypes`.
-
-    Triton inspects every argument of a launch. Functions that are compiled already are launched without that, and with
-    addresses instead of tensors, since otherwise launches take longer than small maps.
-    """
-    addresses = [x.data_ptr() for x in tensors]
-    aligned = tuple([address % WIDEST_ACCESS == 0 for address in addresses])
-    key = (function, tensors[0].device.index, dtypes, aligned, constants, chosen.warps, chosen.stages)
-    if (compiled := _compiled.get(key)) is not None:
-        compiled[programs](*addresses, *numbers, *constants)
-        return
-    options = {"num_warps": chosen.warps, "num_stages": chosen.stages, "enable_fp_fusion": True}
-    _compiled[key] = function[programs](*tensors, *numbers, *constants, **options)
-
-
-def _alignment(tensors: tuple[Tensor, ...], strides: list[tuple[int, ...]]) -> tuple[int, bool]:
+def _alignment(tensors: tuple[Tensor, ...], strides: tuple[tuple[int, ...], ...]) -> tuple[int, bool]:
     """Elements that addresses and strides are multiples of, and whether all channels are contiguous."""
     size = tensors[0].element_size()
     bits = WIDEST_ACCESS // size
@@ -279,6 +252,13 @@ def _grid(shape: torch.Size, dilation: int, chosen: Configuration) -> tuple[int,
         raise ValueError(f"neighborhood attention: the kernel 'triton' takes {most}")
     tiles_y, tiles_x = _tiles(height, dilation, chosen.tile_y), _tiles(width, dilation, chosen.tile_x)
     return heads * dilation * tiles_x, dilation * tiles_y, batch
+
+
+def _count(q: Tensor, window: Window, chosen: Configuration) -> tuple[int, int, int]:
+    """Tiles of a head in all images, and tiles along each axis of a dilation group."""
+    batch, height, width, *_ = q.shape
+    tiles_y, tiles_x = (_tiles(height, window.dilation, chosen.tile_y), _tiles(width, window.dilation, chosen.tile_x))
+    return batch * window.dilation**2 * tiles_y * tiles_x, tiles_y, tiles_x
 
 
 def _tiles(length: int, dilation: int, tile: int) -> int:

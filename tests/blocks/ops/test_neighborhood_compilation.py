@@ -13,7 +13,7 @@ from tests.budget import only_in_full
 
 pytest.importorskip("triton")
 FLOATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-KERNELS = ("forward", "queries", "keys", "bias")
+KERNELS = ("forward", "queries", "keys")
 SLOW = pytest.mark.slow
 INPUTS = ("q", "k", "v", "g", "y", "dq", "dk", "dv")
 TENSORS = (*INPUTS, "table", "sums", "delta", "partial")
@@ -30,7 +30,9 @@ def resources(kernel: str, dtype: torch.dtype, head_dim: int, kernel_size: int, 
 
     plan = triton_launch.plan(kernel_size, head_dim, dtype, True)
     align = triton_launch.WIDEST_ACCESS // dtype.itemsize
-    function, constants, chosen = triton_launch.specialized(kernel, kernel_size, head_dim, True, align, True, plan)
+    function, constants, chosen = triton_launch.specialized(
+        kernel, kernel_size, head_dim, True, align, True, plan, True
+    )
     kinds = {each.name: each.annotation_type or "i32" for each in function.params if each.name not in constants}
     pointers = dict.fromkeys(INPUTS, dtype) | {"table": triton_launch.table_dtype(dtype)}
     kinds |= {name: "*" + FLOATS[pointers.get(name, torch.float32)] for name in TENSORS if name in kinds}

@@ -136,6 +136,18 @@ def test_results_and_gradients_have_the_same_bits_each_time():
 
 
 @RUNS
+def test_programs_that_sum_the_gradient_of_the_bias_over_many_tiles_agree_with_float64(monkeypatch):
+    from blocks.ops.neighborhood_attention import triton_launch
+
+    monkeypatch.setattr(triton_launch, "PROGRAMS", 3)  # of 8 tiles in each of 4 dilation groups
+    tensors = leaves((1, 29, 13, 1, 4), 3, True, "parts of one tensor", torch.float32)
+    exact = [x.detach().double().requires_grad_() for x in tensors]
+    expected = values(neighborhood_attention.reference, exact, kernel_size=3, dilation=2)[-1]
+    gradient = values(KERNEL, tensors, kernel_size=3, dilation=2)[-1]
+    assert (gradient - expected).abs().max() < LARGEST_ERROR[torch.float32] * expected.abs().max()
+
+
+@RUNS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str)
 def test_other_default_dtypes_and_devices_change_nothing(dtype):
     tensors = leaves((1, 8, 8, 1, 4), 3, True, "parts of one tensor", torch.float32)
