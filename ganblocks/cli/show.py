@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,12 +11,16 @@ import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, SpecArgument, examples
+from ganblocks.cli.options import Json, Settings, SourceArgument, SpecArgument, examples
+from ganblocks.listing import cached
+from ganblocks.networks import DOCUMENTS, MODEL_SUFFIX
 from ganblocks.precision import Precision
 from registry import Spec, SpecError
 
 if TYPE_CHECKING:
     from assemblies import Step
+
+SUMMARIES = 64  # in the cache
 
 
 @examples(
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     "ganblocks show mini-stylenat --set generator.z_dim=128 --set batch_size=32 --json",
 )
 def show(
-    spec: SpecArgument,
+    spec: SourceArgument,
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Side of the images of a single discriminator.", metavar="N")
     ] = None,
@@ -31,10 +36,21 @@ def show(
         int, typer.Option(min=1, help="Channels of the images of a single discriminator.", metavar="N")
     ] = 3,
     settings: Settings = None,
+    allow_external: Annotated[
+        bool, typer.Option("--allow-external", help="Open other files and downloads that a model file names.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check a spec and show its steps: shapes, style vectors, parameters, multiply-adds."""
-    summary = describe_spec(spec, resolution, channels, settings or ())
+    from registry.external_files import external_files
+
+    def describe() -> dict[str, Any]:
+        with external_files(allowed=allow_external or not spec.endswith(MODEL_SUFFIX)):
+            return describe_spec(spec, resolution, channels, settings or ())
+
+    state = [spec, files_of(spec), resolution, channels, settings, allow_external]
+    place = hashlib.sha256(repr(state[:2]).encode()).digest()[0] % SUMMARIES  # another spec in this place replaces it
+    summary = cached(f"show-{place}", describe, state=state)
     tables.print_json(summary) if json else tables.print_steps(summary)
 
 
@@ -65,19 +81,33 @@ def estimate(
 ) -> None:
     """Estimate memory, communication and time of a training, and what to change where it does not fit."""
     from assemblies import GAN, read
+    from assemblies.multi_stage import MultiStage
     from ganblocks.training.estimate.estimate import estimate, measured_rate
 
-    changes = [*(settings or ()), *([] if batch_size is None else [f"batch_size={batch_size}"])]
-    result = estimate(
-        read(spec, GAN, settings=changes),
-        processes=processes,
-        strategy=strategy,
-        precision=precision,
-        micro_batch=micro_batch,
-        gpu=gpu,
-        flops_per_second=measured_rate(like) if like is not None and flops is None else flops,
-    ).to_dict()
-    tables.print_json(result) if json else tables.print_estimate(result)
+    document = read(spec, GAN, MultiStage, settings=settings or ())
+    stages = {stage.name: stage.gan for stage in document.stages} if issubclass(document.block, MultiStage) else {}
+    rate = measured_rate(like) if like is not None and flops is None else flops
+    results = {}
+    for name, gan in (stages or {"": document}).items():
+        results[name] = estimate(
+            gan if batch_size is None else type(gan).model_validate(gan.to_dict() | {"batch_size": batch_size}),
+            processes=processes,
+            strategy=strategy,
+            precision=precision,
+            micro_batch=micro_batch,
+            gpu=gpu,
+            flops_per_second=rate,
+        ).to_dict()
+        if not json:
+            tables.print_estimate(results[name], f"stage {name}" if name else "")
+    if json:
+        tables.print_json({"stages": results} if stages else results[""])
+
+
+def files_of(source: str) -> list[tuple[str, int, int]]:
+    """The files that a source is read from, with sizes and times; none if it is a preset."""
+    paths = [path for path in (Path(source), *(Path(source) / name for name in DOCUMENTS)) if path.is_file()]
+    return [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def describe_spec(
@@ -86,7 +116,7 @@ def describe_spec(
     """Steps, totals and training options of a GAN, generator or discriminator.
 
     Args:
-        source: A file or a preset's name.
+        source: A file, a preset's name, a run folder or a model file.
         resolution: Side of the images of a single discriminator, in pixels.
         image_channels: Channels of the images of a single discriminator.
         settings: Changes of the document, each `path=value`.
@@ -94,9 +124,10 @@ def describe_spec(
     Raises:
         SpecError: The spec is not valid; all problems are listed.
     """
-    from assemblies import check, read
+    from assemblies import check
+    from ganblocks.networks import read_source
 
-    spec = read(source, settings=settings)
+    spec = read_source(source, settings)
     side = None if resolution is None else (resolution, resolution)
     try:
         traces = check(spec, resolution=side, image_channels=image_channels)

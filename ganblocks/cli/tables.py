@@ -166,9 +166,9 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BARS[round((value - low) / (high - low) * steps) if high > low else steps // 2] for value in values)
 
 
-def print_estimate(estimate: Mapping[str, Any]) -> None:
+def print_estimate(estimate: Mapping[str, Any], stage: str = "") -> None:
     out = console()
-    table = _table("memory of a process", right=("GB",))
+    table = _table(f"{stage}: memory of a process" if stage else "memory of a process", right=("GB",))
     for name, num_bytes in estimate["memory"].items():
         count = f" (G {estimate['parameters']['generator']:,}, D {estimate['parameters']['discriminator']:,})"
         table.add_row(_strong(name + (count if name == "parameters" else "")), f"{num_bytes / 1e9:.3f}")
@@ -185,7 +185,8 @@ def print_estimate(estimate: Mapping[str, Any]) -> None:
         lines.append(f"{rate}, {estimate['hours']:.4g} hours in all, without time for data")
     if estimate["fits"] is not None:
         fits = "fits" if estimate["fits"] else "does not fit"
-        lines.append(f"{fits} {estimate['gpu']} with {estimate['gpu_memory'] / 1e9:g} GB")
+        instead = "; with one of these it does:" if estimate["advice"] else ""
+        lines.append(f"{fits} {estimate['gpu']} with {estimate['gpu_memory'] / 1e9:g} GB{instead}")
     for line in (*lines, *(f"  {advice}" for advice in estimate["advice"])):
         out.print(_text(line))
 

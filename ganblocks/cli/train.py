@@ -104,7 +104,8 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     typer.echo(printable(to_yaml(document)))
     device: torch.device = inference_device(options.device)
     rate = EFFICIENCY * matmul_rate(device)
-    for gan in [stage.gan for stage in document.stages] if issubclass(document.block, MultiStage) else [document]:
+    stages = {stage.name: stage.gan for stage in document.stages} if issubclass(document.block, MultiStage) else {}
+    for name, gan in (stages or {"": document}).items():
         result = estimate(
             gan,
             processes=int(os.environ.get("WORLD_SIZE", 1)),
@@ -113,7 +114,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
             micro_batch=options.micro_batch,
             flops_per_second=rate,
         )
-        tables.print_estimate(result.to_dict())
+        tables.print_estimate(result.to_dict(), f"stage {name}" if name else "")
 
 
 @examples(

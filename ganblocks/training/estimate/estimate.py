@@ -8,7 +8,6 @@ https://arxiv.org/abs/1910.02054, section 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,8 +17,10 @@ import torch
 from torch import nn
 
 from assemblies import GAN, check, read
+from blocks.common.pretrained.frozen_module import FrozenModule
 from ganblocks.errors import RunError, UsageError
 from ganblocks.precision import Precision
+from ganblocks.training.estimate.fitting import changes_that_fit
 from ganblocks.training.estimate.gpus import gpu_named
 from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
 from ganblocks.training.run.folder import RunFolder
@@ -35,14 +36,14 @@ class Estimate:
     """What a training needs. Memory in bytes and operations are those of one process.
 
     Args:
-        parameters: Number of parameters by network, frozen ones included.
+        parameters: Number of parameters by network, without frozen networks such as backbones.
         batch_size: Images in a step, over all processes.
         processes: Number of processes.
         strategy: replicate or fsdp.
         precision: Of the forward passes.
         micro_batch: Images of a process in one pass; None for all.
-        memory: Parameters and buffers, optimizer (Adam's moments), averages, gradients, activations (with temporary
-            tensors), total.
+        memory: Parameters and buffers (frozen networks included), optimizer (Adam's moments), averages, gradients,
+            activations (with temporary tensors), total.
         communication: Bytes that a process sends in a step.
         flops: Floating-point operations of a step.
         flops_per_second: The rate that the time follows from; None without a GPU or a measured rate.
@@ -51,7 +52,7 @@ class Estimate:
         gpu: Name of the GPU.
         gpu_memory: Its memory.
         fits: Whether the total fits 92 % of that.
-        advice: What to change where it does not fit.
+        advice: What to change where it does not fit; the first change costs least.
     """
 
     parameters: dict[str, int]
@@ -117,12 +118,20 @@ def estimate(
         mixed = costs.flops - costs.float32_flops
         seconds = (mixed / peak[precision] + costs.float32_flops / peak["fp32"]) / EFFICIENCY
     kimg_per_hour = None if seconds is None else 3.6 * int(spec.batch_size) / seconds
-
-    def activations(size: int) -> int:
-        return max(0, peak_bytes(spec, local, precision, size) - costs.gradient_bytes)
-
     room = None if device is None else device.memory * FREE
     fits = None if room is None else memory["total"] <= room
+    advice: tuple[str, ...] = ()
+    if fits is False and room is not None:
+        fixed = memory["total"] - memory["activations"]
+        sharded = None
+        if strategy == "replicate" and processes > 1:
+            total = _memory(spec, gan, costs, processes)
+            sharded = total["total"] - total["activations"]
+
+        def activations(changed: Spec, changed_precision: Precision, size: int) -> int:
+            return max(0, peak_bytes(changed, local, changed_precision, size) - costs.gradient_bytes)
+
+        advice = changes_that_fit(spec, precision, micro_batch or local, room, fixed, sharded, activations)
     return Estimate(
         {name: sum(p.numel() for p in getattr(gan, name).parameters()) for name in ("generator", "discriminator")},
         int(spec.batch_size),
@@ -139,9 +148,7 @@ def estimate(
         gpu,
         None if device is None else device.memory,
         fits,
-        ()
-        if fits is not False or room is None
-        else _advice(memory, room, micro_batch or local, strategy, precision, activations),
+        advice,
     )
 
 
@@ -175,10 +182,19 @@ def _memory(spec: Spec, gan: GAN, costs: StepCosts, shards: int) -> dict[str, in
         gathered = 2 * max(sum(p.nbytes for p in unit.parameters()) for unit in _units(gan))  # one, and the next
         parts = [part // shards for part in parts]
         parts[0] += gathered
-    parts[0] += sum(each.nbytes for each in gan.buffers())
+    parts[0] += sum(each.nbytes for each in gan.buffers()) + _frozen(spec, gan)
     names = ("parameters", "optimizer", "averages", "gradients")
     memory = dict(zip(names, parts, strict=True)) | {"activations": max(0, costs.peak_bytes - costs.gradient_bytes)}
     return memory | {"total": sum(memory.values())}
+
+
+def _frozen(spec: Spec, gan: GAN) -> int:
+    """Bytes of networks that are used and not trained, which no process shards."""
+    networks = [each.network for each in gan.modules() if isinstance(each, FrozenModule)]
+    if spec.trainable.condition and gan.generator.condition is not None:
+        networks.append(gan.generator.condition)  # its untrained copy, for the discriminator
+    tensors = {each for network in networks for each in (*network.parameters(), *network.buffers())}
+    return sum(each.nbytes for each in tensors)
 
 
 def _units(gan: GAN) -> list[nn.Module]:
@@ -195,36 +211,3 @@ def _communication(gan: GAN, costs: StepCosts, processes: int, strategy: Strateg
         trained = sum(each.nbytes for each in getattr(gan, name).parameters() if each.requires_grad)
         total += steps * rounds * trained * (processes - 1) / processes
     return round(total)
-
-
-def _advice(
-    memory: dict[str, int],
-    room: float,
-    images: int,
-    strategy: Strategy,
-    precision: Precision,
-    activations: Callable[[int], int],
-) -> tuple[str, ...]:
-    """Changes by which a training needs less memory; passes of fewer images only where these fit.
-
-    Args:
-        memory: Bytes by use.
-        room: Bytes that there are.
-        images: Images of a pass.
-        strategy: replicate or fsdp.
-        precision: Of the forward passes.
-        activations: Bytes of activations of a step with passes of so many images.
-    """
-    fixed, advice, size = memory["total"] - memory["activations"], [], images // 2
-    while size and fixed + activations(size) > room:
-        size //= 2
-    if size:
-        advice.append(f"--micro-batch {size}: activations of {size} images fit, and gradients are the same")
-    if precision in ("fp32", "tf32"):
-        advice.append("--precision bf16: activations in 16 bits")
-    advice.append("checkpoint: true: the backward pass computes activations again")
-    if strategy == "replicate":
-        advice.append(
-            f"--strategy fsdp: divides the {fixed / 1e9:.3g} GB that do not depend on the batch by the processes"
-        )
-    return tuple(advice)

@@ -6,6 +6,7 @@ included, on tensors without data. Every storage is counted while it lives.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from assemblies import Generator
 from assemblies.condition import cond_dim_of
 from blocks.families import Batch
 from ganblocks.precision import DTYPES, Precision
@@ -33,6 +35,9 @@ IN_16_BITS = {
     *(torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, torch.einsum, Tensor.matmul, Tensor.__matmul__),
     *(F.linear, F.conv1d, F.conv2d, F.conv_transpose2d, torch.conv2d, F.scaled_dot_product_attention),
 }
+
+
+COPIES = 3  # of a batch of images: real ones, generated ones, and those that are presented
 
 
 class StepCosts(NamedTuple):
@@ -74,8 +79,15 @@ def step_costs(spec: Spec, batch_size: int, precision: Precision = "fp32", micro
 
 
 def peak_bytes(spec: Spec, batch_size: int, precision: Precision = "fp32", micro_batch: int | None = None) -> int:
-    """Largest memory of activations, gradients and temporary tensors; arguments are those of `step_costs`."""
-    return _run(spec, batch_size, precision, micro_batch).observer.peak
+    """Largest memory of activations, gradients and temporary tensors; arguments are those of `step_costs`.
+
+    Of many passes only the first two are traced; of the other images, only the batch itself takes memory.
+    """
+    traced = batch_size if micro_batch is None else min(batch_size, 2 * micro_batch)
+    trainer = _run(spec, traced, precision, micro_batch)
+    image: int = 4 * math.prod((trainer.generator.image_channels, *trainer.generator.resolution))
+    peak: int = trainer.observer.peak
+    return peak + COPIES * image * (batch_size - traced)
 
 
 class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -159,7 +171,8 @@ class MetaTrainer(Trainer):
     """A trainer on the meta device whose optimizer steps only free the gradients."""
 
     def __init__(self, spec: Spec, precision: Precision, micro_batch: int | None) -> None:
-        super().__init__(spec, MetaContext(precision), micro_batch=micro_batch)
+        with torch.device("meta"):
+            super().__init__(spec, MetaContext(precision), micro_batch=micro_batch)
         self.observer = Observer()
         self.lazy: list[tuple[float, float, int]] = []  # of each lazy regularizer: operations, in float32, `every`
         every_step = (each for optimizer in self.optimizers.values() for each in (*optimizer.main, *optimizer.lazy))
@@ -190,9 +203,20 @@ def _run(spec: Spec, batch_size: int, precision: Precision, micro_batch: int | N
     spec = type(spec).model_validate(spec.to_dict() | {"batch_size": batch_size})
     trainer = MetaTrainer(spec, precision, micro_batch)
     size, generator = trainer.batch_size, trainer.generator
-    real = torch.empty(size, *generator.picture_shape, device="meta")
+    real = torch.empty(size, generator.image_channels, *generator.resolution, device="meta")
     cond_dim = cond_dim_of(spec.generator)
     c = torch.empty(size, cond_dim, device="meta") if cond_dim else None
+    needs_pixels = any(each.needs_pixels for each in trainer.gan.regularizers)
+    pixels = torch.empty(size, *generator.picture_shape, device="meta") if needs_pixels else None
+    tokens = _tokens(generator, size) if spec.trainable.condition else None
     with trainer.observer, Functions():
-        trainer.optimize(real, c, None, None)
+        trainer.optimize(real, c, tokens, pixels)
     return trainer
+
+
+def _tokens(generator: Generator, count: int) -> Tensor | None:
+    """What a trained condition encodes: class indices [B], or token ids of captions [B,n]."""
+    if (condition := generator.condition) is None:
+        return None
+    label = "" if condition.condition_input == "captions" else 0
+    return torch.empty(count, *condition.read([label]).shape[1:], dtype=torch.int64, device="meta")

@@ -14,9 +14,11 @@ from ganblocks.randomness import seed_step
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.estimate import estimate as estimate_module
 from ganblocks.training.estimate.estimate import estimate, measured_rate
+from ganblocks.training.estimate.fitting import changes_that_fit
 from ganblocks.training.estimate.gpus import GPUS
 from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
 from ganblocks.training.trainer import Trainer
+from plugins.open_clip import TINY
 from registry.kernels import counting
 from tests import tiny
 from tests.cli.conftest import gan_file, ganblocks  # noqa: F401 (fixtures)
@@ -144,19 +146,58 @@ def test_time_follows_from_the_rate_of_a_gpu_or_a_measured_one():
 
 
 @pytest.mark.usefixtures("fixed_costs")
-def test_what_does_not_fit_gets_advice(monkeypatch):
+def test_what_does_not_fit_gets_changes_with_which_it_does(monkeypatch):
     spec = parse(tiny.gan(batch_size=32))
-    size = (estimate(spec).memory["total"] - 20e6) / 0.92
-    monkeypatch.setitem(GPUS, "h100", GPUS["h100"]._replace(memory=size))
+    fixed = estimate(spec).memory["total"] - 32e6
+
+    def with_room_for(images):
+        monkeypatch.setitem(GPUS, "h100", GPUS["h100"]._replace(memory=(fixed + images * 1e6) / 0.92))
+
+    with_room_for(12)
     result = estimate(spec, gpu="h100")
     assert result.fits is False
     assert [line.partition(":")[0] for line in result.advice] == [
         "--micro-batch 8",
-        "--precision bf16",
-        "checkpoint",
-        "--strategy fsdp",
+        "--set checkpoint=true --micro-batch 8",
+        "--precision bf16 --micro-batch 8",
     ]
+    assert {line.partition(": ")[2] for line in result.advice} == {f"{(fixed + 8e6) / 1e9:.3g} GB"}
     assert estimate(spec, gpu="h100", micro_batch=8).fits
+    with_room_for(3)
+    sharded = estimate(spec, gpu="h100", processes=8, precision="bf16").advice[-1]
+    assert sharded.startswith("--strategy fsdp --micro-batch 2: ")
+    with_room_for(0.5)
+    nothing = "a pass of one image does not fit with any option; take a GPU with more memory"
+    assert estimate(spec, gpu="h100").advice == (nothing,)
+
+
+def test_what_cannot_be_checkpointed_is_not_advised():
+    spec = read("mini-vitgan")  # its discriminator has a spectral norm, which moves in each pass
+
+    def activations(changed, precision, size):
+        assert not changed.checkpoint.discriminator
+        return 10**6 * size // (2 if changed.checkpoint.generator else 1)
+
+    options = changes_that_fit(spec, "bf16", 4, 2e6, 0, None, activations)
+    assert options == ("--micro-batch 2: 0.002 GB", "--set checkpoint.generator=true: 0.002 GB")
+
+
+def test_frozen_networks_and_stages_are_estimated_without_their_weights(ganblocks, tmp_path):  # noqa: F811
+    condition = {"kind": "open-clip-text", "model": TINY, "weights": "absent.pt"}
+    low = tiny.gan(generator=tiny.GENERATOR | {"condition": condition}, regularizers=[], batch_size=4)
+    embedded = tiny.GENERATOR | {"condition": condition | {"embed_weights": True}}
+    tuned = low | {"generator": embedded, "trainable": {"mapping": False, "synthesis": False, "condition": True}}
+    stages = [{"name": "low", "gan": low}, {"name": "text-encoder", "gan": tuned, "init_from_previous": "nothing"}]
+    document = tmp_path / "stages.json"
+    document.write_text(json.dumps({"kind": "stages", "stages": stages}))
+    code, out, error = ganblocks("estimate", document, "--json")
+    assert code == 0, error
+    first, second = json.loads(out)["stages"].values()
+    tower = second["parameters"]["generator"] - first["parameters"]["generator"]
+    buffers = first["memory"]["parameters"] - 4 * (sum(first["parameters"].values()) + tower)
+    assert 0 <= buffers < tower  # a frozen tower is memory, and no parameter
+    assert 2 * 4 * tower <= second["memory"]["parameters"] - 4 * sum(first["parameters"].values())  # with its copy
+    assert second["memory"]["optimizer"] == 8 * (tower + first["parameters"]["discriminator"])
 
 
 @pytest.mark.usefixtures("fixed_costs")
