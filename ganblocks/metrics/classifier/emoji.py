@@ -61,13 +61,14 @@ class EmojiScore(ClassifierScore):
         train: Images | str | Path = "emoji",
         held_out: Images | str | Path = "emoji?split=held-out",
     ) -> None:
-        opened = [open_data(each, resolution=resolution, cond_dim=GROUPS) for each in (train, held_out)]
+        size = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+        opened = [open_data(each, resolution=size, cond_dim=GROUPS) for each in (train, held_out)]
         real, unseen = (from_bytes(torch.stack([*map(each.read, range(len(each)))]), "symmetric") for each in opened)
         labels, unseen_labels = (each.labels for each in opened)
         assert labels is not None
         assert unseen_labels is not None
         network = Classifier(3, SIDE, WIDTHS, FEATURES, GROUPS, batch_norm=True)
-        settings = [opened[0].fingerprint, resolution, seed, SIDE, WIDTHS, FEATURES, EPOCHS]
+        settings = [opened[0].fingerprint, size, seed, SIDE, WIDTHS, FEATURES, EPOCHS]
         name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         file = folder() / "metrics" / f"emoji-classifier-{name}.safetensors"
         if file.exists():
