@@ -1,15 +1,42 @@
-"""Networks from documents: read, check, build."""
+"""Documents of presets, files, runs and models, and networks from them: read, check, build. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from registry import SpecError
 
-from assemblies import check, parse, read
-from registry import Spec, SpecError
+if TYPE_CHECKING:
+    from torch import nn
+
+    from registry import Spec
+
+DOCUMENTS = ("gan.yaml", "multi_stage.yaml")  # of a run folder
+MODEL_SUFFIX = ".safetensors"
+
+
+def read_source(source: str | Path, settings: Sequence[str] = ()) -> Spec:
+    """The document in a file or a run folder, the preset of that name, or the generator of a model file.
+
+    Args:
+        source: A path, or the name of a preset.
+        settings: Changes of the document, each `path=value`.
+
+    Raises:
+        SpecValidationError: The document is not valid, there is none, or a setting does not fit.
+        CheckpointError: The model file is damaged.
+    """
+    from assemblies import parse, read
+    from assemblies.document_paths import with_settings
+    from assemblies.model_file import read_metadata
+
+    path = Path(source)
+    if path.suffix == MODEL_SUFFIX and path.is_file():
+        metadata = read_metadata(path)
+        return parse(with_settings(metadata["spec"], settings), subject=str(path), plugins=metadata.get("plugins"))
+    return read(next((path / name for name in DOCUMENTS if (path / name).is_file()), source), settings=settings)
 
 
 def build(spec: Spec | Mapping[str, Any] | str | Path, **context: Any) -> nn.Module:
@@ -22,6 +49,8 @@ def build(spec: Spec | Mapping[str, Any] | str | Path, **context: Any) -> nn.Mod
     Raises:
         SpecError: The spec is not valid or does not fit together; all problems are listed.
     """
+    from assemblies import check, parse, read
+
     document = read(spec) if isinstance(spec, str | Path) else parse(spec)
     try:
         check(document, **{name: value for name, value in context.items() if name != "cond_dim"})

@@ -130,9 +130,9 @@ class BoundOp:
         self.candidates = tuple(each for each in selected if each.compiles or each.unavailable() is None)
         _compiling.update({(op.name, each.name): each for each in selected if each.compiles})
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
-        import torch  # here, since the registry is imported without it
+        from torch.autograd import forward_ad  # here, since the registry is imported without torch
 
-        self.dual_numbers = torch.autograd.forward_ad
+        self.dual_numbers = forward_ad
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -222,15 +222,12 @@ class BoundOp:
         return f"{self.op.name}[{self.kernel}]"
 
 
-_compiling: dict[tuple[str, str], Kernel] = {}
-
-
 def _compiled_here(op: str, kernel: str) -> bool:
     """Whether a kernel with `compiles` can run. Its arguments are strings, so that torch.compile can evaluate it."""
     return _compiling[op, kernel].unavailable() is None
 
 
-# As by torch.compiler.assume_constant_result, without its import of torch._dynamo, which takes a second.
+# as torch.compiler.assume_constant_result, which imports torch._dynamo: a second
 _compiled_here._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -244,6 +241,7 @@ _recordings: list[list[tuple[str, str]]] = []
 _references: list[None] = []
 _countings: list[None] = []
 _exports: list[None] = []
+_compiling: dict[tuple[str, str], Kernel] = {}
 
 
 @contextmanager

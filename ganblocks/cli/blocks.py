@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, SpecArgument, examples
+from ganblocks.cli.options import Json, Settings, SourceArgument, examples
 from ganblocks.errors import UsageError
 
 
@@ -75,13 +75,13 @@ def presets(json: Json = False) -> None:
     "ganblocks init mini-stylenat > mine.yaml",
     "ganblocks init stylenat-ffhq-256 --set batch_size=32 --set kimg=5000 > mine.yaml",
 )
-def init(spec: SpecArgument, settings: Settings = None) -> None:
+def init(spec: SourceArgument, settings: Settings = None) -> None:
     """Print a preset as a document to edit: options that differ from their defaults, with comments."""
-    from assemblies import read
     from ganblocks import describe
     from ganblocks.commented import commented_yaml
+    from ganblocks.networks import read_source
 
-    document = read(spec, settings=settings or ())
+    document = read_source(spec, settings or ())
     summary = next((row["summary"] for row in describe.presets() if row["preset"] == spec), "")
     command = shlex.join(["ganblocks", "init", spec, *(f"--set={each}" for each in settings or ())])
     header = f"""{spec}{": " if summary else ""}{summary}

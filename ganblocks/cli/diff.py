@@ -16,11 +16,11 @@ IGNORED = ("spec", "command", "fingerprint", "versions", "step", "images")  # of
 
 @examples("ganblocks diff stylenat-ffhq-256 stylenat-church-256", "ganblocks diff runs/first runs/second")
 def diff(
-    first: Annotated[str, typer.Argument(help="A file, a preset's name or a run folder.", metavar="A")],
+    first: Annotated[str, typer.Argument(help="A file, a preset's name, a run folder or a model file.", metavar="A")],
     second: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
     json: Json = False,
 ) -> None:
-    """Compare two documents, presets or runs: each path with the values of both."""
+    """Compare two documents, presets, runs or models: each path with the values of both."""
     from assemblies.document_paths import differences
 
     rows = list(differences(document_of(first), document_of(second)))
@@ -33,18 +33,15 @@ def diff(
 
 
 def document_of(source: str) -> dict[str, Any]:
-    """The document of a file, preset or run in plain data; that of a run contains its options as `run`.
+    """The document of a file, preset, run or model in plain data; that of a run contains its options as `run`.
 
     Raises:
         SpecError: There is no such document, or it is not valid.
     """
-    from assemblies import read
+    from ganblocks.networks import read_source
 
-    folder = Path(source)
-    if not (folder / "gan.yaml").is_file():
-        return read(source).to_dict()
-    document = read(folder / "gan.yaml").to_dict()
-    record = folder / "run.json"
+    document = read_source(source).to_dict()
+    record = Path(source) / "run.json"
     if record.is_file():
         options: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         document["run"] = {name: value for name, value in options.items() if name not in IGNORED}

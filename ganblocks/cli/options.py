@@ -23,6 +23,10 @@ ModelArgument: TypeAlias = Annotated[
 SpecArgument: TypeAlias = Annotated[
     str, typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC")
 ]
+SourceArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(help="A YAML or JSON file, a preset's name, a run folder or a model file.", metavar="SOURCE"),
+]
 Settings: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a value, such as batch_size=8; repeat.", metavar="PATH=VALUE"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from assemblies import parse
+from assemblies import parse, read, save_model
+from ganblocks import listing
+from ganblocks.cli import show as command
+from registry.catalogue import Catalogue
 from tests import tiny
 
 
@@ -68,3 +71,42 @@ def test_show_takes_a_single_network(ganblocks, tmp_path):
     code, _, err = ganblocks("show", tmp_path / "discriminator.json")
     assert code == 2
     assert "--resolution" in err
+
+
+def test_show_and_init_read_runs_and_models(ganblocks, gan_file, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "gan.yaml").write_text(gan_file.read_text())
+    model = tmp_path / "model.safetensors"
+    save_model(model, parse(tiny.GENERATOR).build())
+    of_file, of_run = (json.loads(ganblocks("show", source, "--json")[1]) for source in (gan_file, run))
+    assert of_run["steps"] == of_file["steps"]
+    of_model = json.loads(ganblocks("show", model, "--json", "--set", "w_dim=12")[1])
+    assert of_model["family"] == "generator"
+    assert of_model["totals"]["parameters"] == sum(
+        p.numel() for p in parse(tiny.GENERATOR | {"w_dim": 12}).build().parameters()
+    )
+    (tmp_path / "mine.yaml").write_text(ganblocks("init", model)[1])
+    assert read(tmp_path / "mine.yaml") == parse(tiny.GENERATOR)
+    assert ganblocks("diff", model, tmp_path / "mine.yaml")[1] == "no differences\n"
+
+
+def test_a_damaged_model_is_an_error_in_one_line(ganblocks, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no model")
+    code, out, err = ganblocks("show", tmp_path / "model.safetensors")
+    assert (code, out) == (2, "")
+    assert "model.safetensors" in err
+
+
+def test_show_describes_a_spec_again_when_its_file_or_the_options_change(ganblocks, gan_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(listing, "catalogue", Catalogue())  # nothing is loaded
+    described = []
+    summary = {"steps": [], "totals": {}}
+    monkeypatch.setattr(command, "describe_spec", lambda *arguments: described.append(arguments) or summary)
+    for arguments, count in (((), 1), ((), 1), (("--set", "kimg=3"), 2), (("--resolution", 8), 3)):
+        assert ganblocks("show", gan_file, *arguments)[0] == 0
+        assert len(described) == count
+    gan_file.write_text(gan_file.read_text() + "kimg: 3\n")
+    ganblocks("show", gan_file)
+    assert len(described) == 4
