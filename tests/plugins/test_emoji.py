@@ -94,6 +94,8 @@ def test_captions_name_skin_tones_and_directions():
     captions = {drawing.code: drawing.captions for drawing in drawings()}
     assert captions["1F44D-1F3FD"] == ("thumbs up medium skin tone",)
     assert captions["2B07-FE0F"][0] == "down arrow"
+    assert captions["1F1EE-1F1F9"][0] == "flag Italy"
+    assert captions["1F3C1"][0] == "chequered flag"
     assert captions["1F600"] == ("grinning face", "grinning")
     assert all(captions.values())
 
