@@ -15,12 +15,12 @@ there implements `register_commands` and imports torch only inside its commands:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from registry.kernels import Kernel
@@ -45,16 +45,41 @@ class CheckpointImporter(Protocol):
     def roles(self) -> tuple[str, ...]: ...
 
 
+class StoredImage(Protocol):
+    """An image file in a store that a plugin reads. It can be pickled; its string is a unique name for messages."""
+
+    @property
+    def inner(self) -> str:
+        """Path inside the data set, with `/`."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def open(self) -> IO[bytes]: ...
+
+
 class DataSet(NamedTuple):
-    """A data set that a plugin has prepared.
+    """A data set that a plugin has prepared: a path, or images that the plugin reads.
 
     Args:
-        path: A folder or an archive that `--data` accepts, with its classes and captions.
+        path: A folder or an archive that `--data` accepts, with its classes and captions; where the plugin reads the
+            images itself, the store.
         license: Licence and attribution in one line, for the log and the model card; empty if there is none.
+        images: The images, in a fixed order; None for those of `path`.
+        classes: The class of each image, from 0; None without classes.
+        class_names: Names of the classes.
+        captions: The captions of each image; None without captions.
     """
 
     path: Path
     license: str = ""
+    images: Sequence[StoredImage] | None = None
+    classes: Sequence[int] | None = None
+    class_names: tuple[str, ...] = ()
+    captions: Sequence[tuple[str, ...]] | None = None
 
 
 class PrepareDataSet(Protocol):

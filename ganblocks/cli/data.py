@@ -42,21 +42,21 @@ def check(
     json: Json = False,
 ) -> None:
     """Decode all images of a data set and report files that cannot be read, sizes, duplicates and labels."""
+    import torch
+
+    from ganblocks.data.decode import decode
     from ganblocks.data.preparation.check import check_data
     from ganblocks.data.skipped import counted
-    from ganblocks.data.sources import open_data, progress_bar
+    from ganblocks.data.sources import progress_bar
     from ganblocks.sampling.grids import save_grid
 
     with progress_bar("checking images") as progress:
         report = check_data(source, progress)
     if sheet is not None and report.images:
         side = min(64, max(max(size) for size in report.sizes))
-        images = open_data(source, resolution=side, in_memory=0)
-        shown = min(CHECKED, len(images))
-        indices = [index * len(images) // shown for index in range(shown)]
-        unreadable = {each.path for each in report.unreadable}
-        pictures = [None if images.name_of(index) in unreadable else images.read(index) for index in indices]
-        save_grid(pictures, sheet)
+        shown = min(CHECKED, report.images)
+        locations = [report.locations[index * report.images // shown] for index in range(shown)]
+        save_grid([torch.from_numpy(decode(each, (side, side), 3, "lanczos")) for each in locations], sheet)
     if json:
         tables.print_json(report.to_dict())
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ from ganblocks.data.labels import (
     unused_labels,
 )
 from ganblocks.data.locations import Location, list_folder
-from ganblocks.data.parquet import read_parquet
+from ganblocks.data.parquet import read_labels, read_parquet
 from ganblocks.data.skipped import Skipped, UnreadableError, counted
 from ganblocks.errors import DataError
+from registry import DataSet
 
 NO_FILES: Mapping[str, Location] = {}
 MAX_SUFFIXES = 3  # in a message
@@ -51,13 +52,23 @@ class DatasetIndex(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The files of a data set: images with the files that belong to each, and files that are no images."""
+    """The files of a data set.
+
+    Args:
+        source: What messages call it.
+        samples: Images with the files that belong to each.
+        others: Files that are no images.
+        skipped: Files that are not used, with the reasons.
+        notes: Sentences about the files.
+        table: Labels by full paths, where they are not in files; by default a table among `others` is used.
+    """
 
     source: str
     samples: list[Sample]
     others: list[Location]
     skipped: list[Skipped]
     notes: list[str]
+    table: Callable[[ConditionInput], LabelTable] | None = None
 
 
 def scan(source: Path, condition_input: ConditionInput | None, num_classes: int = 0) -> DatasetIndex:
@@ -71,23 +82,54 @@ def scan(source: Path, condition_input: ConditionInput | None, num_classes: int 
     Raises:
         DataError: There are no images, or labels are missing, contradictory or outside of the classes.
     """
+    return labelled(list_images(source), condition_input, num_classes)
+
+
+def list_images(source: Path) -> Listing:
+    """The files of a folder, a zip, tar shards or parquet files, in a fixed order.
+
+    Raises:
+        DataError: There are no images.
+    """
     suffix = suffix_of(source.name)
     if not source.exists():
         raise DataError(f"there is no folder or file {source}; {ACCEPTED}")
     if source.is_dir():
-        return _scan_folder(source, condition_input, num_classes)
+        return _list_folder(source)
     if suffix == ".zip":
-        return _index(_listing(str(source), *list_zip(source)), condition_input, num_classes)
+        return _listing(str(source), *list_zip(source))
     if suffix == ".tar":
-        return _scan_shards([source], source, condition_input, num_classes)
+        return _list_shards([source], source)
     if suffix == ".parquet":
-        return _scan_parquet([source], source, condition_input, num_classes)
+        return _list_parquet([source], source)
     if suffix in UNPACK:
         raise DataError(compressed(source, suffix))
     raise DataError(f"{source} is a file of another type; {ACCEPTED}")
 
 
-def _scan_folder(folder: Path, condition_input: ConditionInput | None, num_classes: int) -> DatasetIndex:
+def list_prepared(data_set: DataSet, source: str) -> Listing:
+    """The images of a data set that a plugin has prepared.
+
+    Raises:
+        DataError: There are no images.
+    """
+    if data_set.images is None:
+        return list_images(data_set.path)
+    if not data_set.images:
+        raise DataError(f"{source} has no images")
+    names = [str(image) for image in data_set.images]
+
+    def table(condition_input: ConditionInput) -> LabelTable:
+        labels: Sequence[Any] | None = data_set.captions if condition_input == "captions" else data_set.classes
+        if labels is None:
+            raise DataError(f"{source} has no {condition_input}, which the generator takes")
+        class_names = data_set.class_names if condition_input == "classes" else ()
+        return LabelTable(source, dict(zip(names, labels, strict=True)), class_names)
+
+    return Listing(source, [Sample(image, NO_FILES) for image in data_set.images], [], [], [], table)
+
+
+def _list_folder(folder: Path) -> Listing:
     files, skipped = list_folder(folder)
     counts = Counter(suffix_of(file.inner) or "no suffix" for file in files)
     archives = [suffix for suffix in (".tar", ".parquet", ".zip", *UNPACK) if counts[suffix]]
@@ -96,16 +138,18 @@ def _scan_folder(folder: Path, condition_input: ConditionInput | None, num_class
         if archives:
             kinds = ", ".join(f"{counts[suffix]} x {suffix}" for suffix in archives)
             listing.notes.append(f"archives beside the images are not read: {kinds}")
-        return _index(listing, condition_input, num_classes)
+        return listing
     of_type = {suffix: [Path(str(file)) for file in files if suffix_of(file.inner) == suffix] for suffix in archives}
     if shards := of_type.get(".tar"):
-        return _scan_shards(sorted(shards), folder, condition_input, num_classes)
+        return _list_shards(sorted(shards), folder)
     if parts := of_type.get(".parquet"):
-        return _scan_parquet(parts, folder, condition_input, num_classes)
+        return _list_parquet(parts, folder)
     if zips := of_type.get(".zip"):
         raise DataError(f"{folder} has no image files but {len(zips)} .zip; pass one of them: --data {zips[0]}")
     if archives:
         raise DataError(compressed(of_type[archives[0]][0], archives[0]))
+    if counts[".mdb"]:
+        raise DataError(f"{folder} is an LMDB; pass it as --data 'lmdb?path={folder}'")
     kinds = ", ".join(f"{count} x {suffix}" for suffix, count in counts.most_common(MAX_SUFFIXES)) or "it is empty"
     raise DataError(f"{folder} has no image files ({NAMES}): {kinds}")
 
@@ -143,9 +187,7 @@ def _files_beside(image: Location, by_name: Mapping[str, Location]) -> Mapping[s
     return {suffix: by_name[name] for suffix, name in names.items() if name in by_name} or NO_FILES
 
 
-def _scan_shards(
-    shards: list[Path], source: Path, condition_input: ConditionInput | None, num_classes: int
-) -> DatasetIndex:
+def _list_shards(shards: list[Path], source: Path) -> Listing:
     """Samples in the order of the shards and of their members."""
     listing = Listing(str(source), [], [], [], split_notes(shard.stem for shard in shards))
     several: list[tuple[str, int]] = []
@@ -164,41 +206,42 @@ def _scan_shards(
         listing.notes.append(
             f"{counted(len(several), 'sample')} with more than one image, such as {name} with {count}; each is used"
         )
-    return _index(listing, condition_input, num_classes)
+    return listing
 
 
-def _scan_parquet(
-    files: list[Path], source: Path, condition_input: ConditionInput | None, num_classes: int
-) -> DatasetIndex:
-    listing = Listing(str(source), [], [], [], split_notes(file.stem for file in files))
-    columns = COLUMNS[condition_input] if condition_input else ()
-    labels: dict[str, Any] = {}
-    class_names: tuple[str, ...] = ()
-    for file in files:
-        content = read_parquet(file, columns)
-        listing.samples.extend(Sample(cell, NO_FILES) for cell in content.cells)
-        class_names = class_names or content.class_names
-        if content.labels is not None:
-            labels.update((str(cell), label) for cell, label in zip(content.cells, content.labels, strict=True))
-    if not listing.samples:
+def _list_parquet(files: list[Path], source: Path) -> Listing:
+    tables = [read_parquet(file) for file in files]
+
+    def table(condition_input: ConditionInput) -> LabelTable:
+        columns = COLUMNS[condition_input]
+        labels: dict[str, Any] = {}
+        class_names: tuple[str, ...] = ()
+        for file, content in zip(files, tables, strict=True):
+            if (column := read_labels(file, columns)) is not None:
+                class_names = class_names or column.class_names
+                labels.update((str(cell), label) for cell, label in zip(content, column.labels, strict=True))
+        if not labels:
+            raise DataError(
+                f"{source} has no column of {condition_input}, which the generator takes; it may be called "
+                f"{', '.join(columns)}"
+            )
+        found = LabelTable(str(source), labels, class_names)
+        return numbered(found) if condition_input == "classes" else found
+
+    samples = [Sample(cell, NO_FILES) for cells in tables for cell in cells]
+    if not samples:
         raise DataError(f"{source} has no rows")
-    if condition_input and not labels:
-        raise DataError(
-            f"{source} has no column of {condition_input}, which the generator takes; it may be called "
-            f"{', '.join(columns)}"
-        )
-    table = LabelTable(str(source), labels, class_names)
-    return _index(listing, condition_input, num_classes, numbered(table) if condition_input == "classes" else table)
+    return Listing(str(source), samples, [], [], split_notes(file.stem for file in files), table)
 
 
-def _index(
-    listing: Listing, condition_input: ConditionInput | None, num_classes: int, table: LabelTable | None = None
-) -> DatasetIndex:
-    """The images of a listing with their labels; images with labels that cannot be read are skipped.
+def labelled(listing: Listing, condition_input: ConditionInput | None, num_classes: int = 0) -> DatasetIndex:
+    """The images of a listing with the labels that are needed; images with labels that cannot be read are skipped.
 
-    `table` has labels by full paths; by default a table of the listing is used, which has paths inside the data set.
+    Raises:
+        DataError: Labels are missing, contradictory or outside of the classes.
     """
-    samples, source, notes = listing.samples, listing.source, listing.notes
+    samples, source, notes = listing.samples, listing.source, [*listing.notes]
+    table = listing.table(condition_input) if listing.table and condition_input else None
     images = [sample.image for sample in samples]
     if condition_input is None:
         notes += unused_labels(samples, listing.others, None, "")

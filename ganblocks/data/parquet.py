@@ -61,16 +61,15 @@ class Cell(NamedTuple):
         return io.BytesIO(data)
 
 
-class ParquetTable(NamedTuple):
-    """The images of a parquet file, one of its columns with labels or captions, and class names if it has them."""
+class LabelColumn(NamedTuple):
+    """A column of a parquet file with labels or captions, and class names if it has them."""
 
-    cells: list[Cell]
-    labels: list[Any] | None
+    labels: list[Any]
     class_names: tuple[str, ...]
 
 
-def read_parquet(path: Path, label_columns: Sequence[str]) -> ParquetTable:
-    """The images of a parquet file and the first of `label_columns` that it has.
+def read_parquet(path: Path) -> list[Cell]:
+    """The images of a parquet file.
 
     Raises:
         DataError: pyarrow is not installed, the file cannot be read, or it has no column of images.
@@ -91,10 +90,18 @@ def read_parquet(path: Path, label_columns: Sequence[str]) -> ParquetTable:
                 f"{MAX_ROW_GROUP:,}: write the file with smaller row groups (row_group_size=100)"
             )
         cells += [Cell(str(path), column, group, row) for row in range(rows.num_rows)]
-    labels = next((name for name in label_columns if name in names), None)
-    values = None if labels is None else file.read(columns=[labels]).column(labels).to_pylist()
-    class_names = features.get(labels, {}).get("names") if labels else None
-    return ParquetTable(cells, values, tuple(map(str, class_names)) if isinstance(class_names, list) else ())
+    return cells
+
+
+def read_labels(path: Path, columns: Sequence[str]) -> LabelColumn | None:
+    """The first of `columns` that a parquet file has; None if it has none of them."""
+    file = _open(path)
+    column = next((name for name in columns if name in file.schema_arrow.names), None)
+    if column is None:
+        return None
+    names = _features(file.schema_arrow.metadata).get(column, {}).get("names")
+    values = file.read(columns=[column]).column(column).to_pylist()
+    return LabelColumn(values, tuple(map(str, names)) if isinstance(names, list) else ())
 
 
 def _open(path: Path) -> Any:

@@ -23,7 +23,7 @@ from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
-from ganblocks.data.index import scan
+from ganblocks.data.index import Listing, labelled, list_images, list_prepared
 from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.preparation.download import download, is_url
@@ -116,15 +116,9 @@ def open_data(
             assert images.labels is not None
             images.captions = [digit_captions(digit) for digit in images.labels.tolist()]
     else:
-        license = ""
-        path = Path(source)
-        if is_url(str(source)):
-            with progress_bar("copying bytes", shown=progress) as bar:
-                path = download(str(source), bar)
-        elif named:
-            path, license = _prepared(named, resolution, image_channels)
+        listing, license = list_source(source, resolution, image_channels, progress=progress)
         condition_input: ConditionInput | None = "captions" if captions else "classes" if cond_dim else None
-        index = scan(path, condition_input, num_classes)
+        index = labelled(listing, condition_input, num_classes)
         images = ImagesInFiles(
             index.locations,
             resolution,
@@ -144,6 +138,29 @@ def open_data(
     if captions and images.captions is None:
         raise DataError(f"{images.name} has no captions, which the generator takes")
     return images
+
+
+def list_source(
+    source: str | Path, resolution: tuple[int, int] = (256, 256), image_channels: int = 3, *, progress: bool = True
+) -> tuple[Listing, str]:
+    """The files of a folder, an archive, a URL or a named data set of a plugin, and its license.
+
+    Args:
+        source: As in `open_data`.
+        resolution: Height and width of the images that are needed, for data sets that are rendered.
+        image_channels: Their channels.
+        progress: Whether a progress bar is shown while files are copied.
+
+    Raises:
+        DataError: There is no such data set, or it has no images.
+    """
+    if is_url(str(source)):
+        with progress_bar("copying bytes", shown=progress) as bar:
+            return list_images(download(str(source), bar)), ""
+    if named := data_name(str(source)):
+        data_set = _prepared(named, resolution, image_channels)
+        return list_prepared(data_set, str(source)), data_set.license
+    return list_images(Path(source)), ""
 
 
 def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:

@@ -10,11 +10,14 @@ import pytest
 from PIL import Image
 
 from ganblocks import open_data
+from ganblocks.data import index
+from ganblocks.data.archives import Member
 from ganblocks.data.preparation import prepare as preparation
 from ganblocks.data.preparation.check import check_data
 from ganblocks.data.preparation.prepare import prepare_data
 from ganblocks.data.preparation.shards import make_shard
 from ganblocks.errors import DataError, UsageError
+from tests.data.files import png, write_zip
 
 
 class InThisProcess:
@@ -168,3 +171,21 @@ def test_images_of_which_none_can_be_read_are_an_error(tmp_path):
     (tmp_path / "in" / "a.png").write_bytes(b"text")
     with pytest.raises(DataError, match="none of the 1 image files"):
         prepare_data(tmp_path / "in", tmp_path / "out", resolution=16)
+
+
+def test_an_archive_is_listed_once_and_its_images_are_read_once(tmp_path, monkeypatch):
+    files = {f"{name}/{number}.png": png(40 * number) for name in ("a", "b") for number in range(3)}
+    archive = write_zip(tmp_path / "images.zip", [*files.items(), ("a/0.txt", "a caption")])
+    listed, opened = [], []
+    list_zip, open_member = index.list_zip, Member.open
+    monkeypatch.setattr(index, "list_zip", lambda path: listed.append(path) or list_zip(path))
+    monkeypatch.setattr(Member, "open", lambda member: opened.append(member.inner) or open_member(member))
+    report = check_data(archive)
+    assert (report.images, report.classes, report.captions) == (6, {"a": 3, "b": 3}, None)
+    assert listed == [archive]
+    assert sorted(name for name in opened if name.endswith(".png")) == sorted(files)
+    listed.clear()
+    opened.clear()
+    prepare_data(archive, tmp_path / "out", resolution=8, num_shards=2)
+    assert listed == [archive]
+    assert sorted(name for name in opened if name.endswith(".png")) == sorted(files)

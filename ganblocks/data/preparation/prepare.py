@@ -19,12 +19,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ganblocks.data.index import scan
+from ganblocks.data.index import labelled
 from ganblocks.data.locations import Location
 from ganblocks.data.preparation.check import labels_of
 from ganblocks.data.preparation.options import PrepareOptions
 from ganblocks.data.preparation.shards import Sample, ShardRecord, make_shard, record_of
 from ganblocks.data.skipped import Skipped
+from ganblocks.data.sources import list_source
 from ganblocks.errors import DataError
 from ganblocks.options import accepts
 from registry.spec_file import write_atomically
@@ -78,7 +79,7 @@ def prepare_data(
     A conversion that was interrupted continues: shards appear under their names when they are complete.
 
     Args:
-        source: A folder, a .zip, tar shards or parquet files.
+        source: A folder, a .zip, tar shards, parquet files, a URL, or the name of a plugin's data set.
         out: The folder to write.
         progress: Called with the number of images done and their total.
 
@@ -87,9 +88,10 @@ def prepare_data(
         OSError: A file cannot be written.
     """
     folder = Path(out)
-    locations = scan(Path(source), None).locations
-    classes, _ = labels_of(Path(source), "classes")
-    captions, _ = labels_of(Path(source), "captions")
+    listing, _ = list_source(source, (options.resolution, options.resolution), options.image_channels)
+    locations = labelled(listing, None).locations
+    classes, _ = labels_of(listing, "classes")
+    captions, _ = labels_of(listing, "captions")
     manifest = Manifest(
         source=str(source),
         num_files=len(locations),
