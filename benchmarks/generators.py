@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies import GAN, check, read
 from assemblies.inference import Precision
@@ -262,6 +261,8 @@ def clear_gradients(network: nn.Module) -> None:
 
 def count(spec: Spec, case: Case) -> int:
     """Multiply-adds of one image in matrix products, convolutions and attention, counted on meta tensors."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, because it imports Triton: 70 MB
+
     with torch.device("meta"), counting():
         run = make_run(
             build(spec, case._replace(device="meta", precision="float32")), case._replace(precision="float32"), "meta"
