@@ -1,18 +1,12 @@
-"""The calls inside a step of a trace.
-
-Those of blocks, so that an error names the innermost slot: `synthesis.1.attention`; and those of operators that can
-multiply tensors, so that multiplications can be counted.
-"""
+"""The calls of the blocks inside a step, so that an error names the innermost slot: `synthesis.1.attention`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from registry import Block, IncompatibleError, Problem
 
@@ -82,37 +76,3 @@ def _advice(family: str, x: Tensor, output: Tensor) -> str:
     if x.ndim == output.ndim == 4 and x.shape[:3] == output.shape[:3]:
         return f"returns {output.shape[3]} channels; {family} must keep the {x.shape[3]} it was given"
     return f"returns a map {list(output.shape)}; {family} must keep the shape {list(x.shape)} that it was given"
-
-
-class OpCall(NamedTuple):
-    """A call of a PyTorch operator, with shapes in place of tensors."""
-
-    op: Any
-    args: Any
-    kwargs: Any
-    output: Any
-
-
-class Products(TorchDispatchMode):
-    """Records the calls of operators with at least two tensors, those that can multiply them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[OpCall] = []
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = op(*args, **(kwargs or {}))
-        if sum(isinstance(each, Tensor) for each in args) > 1:
-            self.calls.append(OpCall(op, *tree_map_only(Tensor, lambda x: x.shape, (args, kwargs or {}, output))))
-        return output
-
-
-def multiply_adds(calls: Sequence[OpCall]) -> int:
-    """Multiply-adds of matrix products, convolutions and attention."""
-    from torch.utils.flop_counter import flop_registry  # here, because it imports Triton: 70 MB of memory
-
-    total = 0
-    for op, args, kwargs, output in calls:
-        if formula := flop_registry.get(op.overloadpacket):
-            total += formula(*args, **kwargs, out_val=output)
-    return total // 2

@@ -270,4 +270,4 @@ def _mapping_context(z_dim: int, w_dim: int, cond_dim: int, num_ws: int) -> dict
 
 def _step(name: str, spec: Spec, context: dict[str, Any], parameters: int) -> Step:
     """A part of the generator outside its list of steps."""
-    return Step((name,), spec, context, 0, False, None, None, None, parameters, (), parameters)
+    return Step((name,), spec, context, 0, False, None, None, None, parameters, parameters)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
-from assemblies.calls_inside import OpCall, Products, ShapeChangedError, calls_inside, multiply_adds
+from assemblies.calls_inside import ShapeChangedError, calls_inside
 from assemblies.limits import check_parameters, check_shapes
 from blocks.families import Layer
 from registry import (
@@ -37,7 +38,6 @@ class Step(NamedTuple):
     """One step of a network: the path of its spec, its context, and what it outputs.
 
     `features`, `image` and `logits` are shapes without the batch axis after this step, None where there is none.
-    `products` are the calls that can multiply tensors.
     """
 
     path: tuple[str | int, ...]
@@ -49,13 +49,7 @@ class Step(NamedTuple):
     image: Shape | None
     logits: Shape | None
     parameters: int
-    products: tuple[OpCall, ...]
-    other_multiply_adds: int = 0
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds for one image, in matrix products, convolutions and attention."""
-        return multiply_adds(self.products) + self.other_multiply_adds
+    multiply_adds: int
 
 
 class Trace(NamedTuple):
@@ -188,7 +182,7 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any],
         IncompatibleError: The block does not fit its context or fails to run.
     """
     block = build_on_meta(path, spec, context)
-    _, products = run_on_meta(path, block, lambda: state.advance(block))
+    _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
     features, image, logits = _shape(state.features), _shape(state.image), _shape(state.logits)
     check_shapes(path, features=features, image=image, logits=logits)
     return Step(
@@ -201,7 +195,7 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any],
         image,
         logits,
         sum(parameter.numel() for parameter in block.parameters()),
-        products,
+        multiply_adds,
     )
 
 
@@ -222,15 +216,14 @@ def build_on_meta(path: tuple[str | int, ...], spec: Spec, context: dict[str, An
         raise IncompatibleError([Problem(path, fact)]) from error
 
 
-def run_on_meta(
-    path: tuple[str | int, ...], block: nn.Module, run: Callable[[], Any]
-) -> tuple[Any, tuple[OpCall, ...]]:
-    """The output of `run`, which calls `block`, and the calls with at least two tensors.
+def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
+    """The output of `run`, which calls `block`, and its multiply-adds.
 
     Raises:
         IncompatibleError: `block` failed.
     """
-    with Products() as products, calls_inside(block) as calls:
+    block.requires_grad_(False)  # the counter's hooks fail at an output that is a parameter itself
+    with FlopCounterMode(display=False) as counter, calls_inside(block) as calls:
         try:
             output = run()
         except ShapeChangedError as error:
@@ -239,7 +232,7 @@ def run_on_meta(
             slot, innermost = calls.innermost() or ((), block)
             fact = f"{type(innermost).__name__} cannot run here: {_reason(error)}"
             raise IncompatibleError([Problem((*path, *slot), fact)]) from error
-    return output, tuple(products.calls)
+    return output, counter.get_total_flops() // 2
 
 
 def count_parameters(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any]) -> int:

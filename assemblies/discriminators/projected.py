@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assemblies.calls_inside import OpCall
 from assemblies.discriminator import Discriminator
 from assemblies.generator import ValueRange
 from assemblies.limits import MAX_STEPS, check_parameters
@@ -248,10 +247,10 @@ def _trace_network(
 ) -> list[Step]:
     context: dict[str, Any] = {"image_channels": image.shape[1], "resolution": tuple(image.shape[2:])}
     network = build_on_meta(path, spec, context)
-    tokens, products = run_on_meta(path, network, lambda: network(image))
+    tokens, multiply_adds = run_on_meta(path, network, lambda: network(image))
     maps = [as_map(each, layout, network.input_size) for each in tokens]
     last = tuple(maps[-1].shape[1:])
-    steps = [_step(path, spec, context, last, None, network.num_parameters, products)]
+    steps = [_step(path, spec, context, last, None, network.num_parameters, multiply_adds)]
     depths: dict[torch.Size, list[Step]] = {}  # layers and heads of equal features are equal
     for features in maps:
         if features.shape not in depths:
@@ -272,11 +271,11 @@ def _trace_depth(blocks: tuple[Any, ...], features: Tensor, c: Tensor | None) ->
             context |= {"cond_dim": 0 if c is None else c.shape[1]}
             block = build_on_meta(path, spec, context).eval()
             call = partial(block, features, c) if is_head else partial(block, features)
-            output, products = run_on_meta(path, block, call)
+            output, multiply_adds = run_on_meta(path, block, call)
             parameters = sum(parameter.numel() for parameter in block.parameters())
             features = features if is_head else output
             outputs = tuple(output.flatten(1).shape[1:]) if is_head else None
-            steps.append(_step(path, spec, context, tuple(features.shape[1:]), outputs, parameters, products))
+            steps.append(_step(path, spec, context, tuple(features.shape[1:]), outputs, parameters, multiply_adds))
     return steps
 
 
@@ -287,6 +286,6 @@ def _step(
     features: Shape | None,
     logits: Shape | None,
     parameters: int,
-    products: tuple[OpCall, ...],
+    multiply_adds: int,
 ) -> Step:
-    return Step(path, spec, context, 0, False, features, None, logits, parameters, products)
+    return Step(path, spec, context, 0, False, features, None, logits, parameters, multiply_adds)
