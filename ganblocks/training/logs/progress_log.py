@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.columns import Columns
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.run.folder import RunFolder
@@ -30,6 +33,49 @@ class Screen(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True  # rich would end the process
+
+
+SHORT = {"generator": "G", "discriminator": "D", "logits/real": "real"}
+"""The means that have a place in the bar, and their names there."""
+TABLE_WIDTH, TABLE_HEIGHT = 120, 20  # columns and lines of a terminal that has room for all means
+
+
+class Speed(ProgressColumn):
+    """Images per second, of the last seconds."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g} images/s", "dim")
+
+
+class Bar(Progress):
+    """One line: bar, images, speed, time left and some means, cut at the end; all means below it where there is room.
+
+    Args:
+        screen: The terminal; where it is none, nothing is shown.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self.means: dict[str, float] = {}
+        super().__init__(
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[kimg]}"),
+            Speed(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            console=screen,
+            disable=not screen.is_terminal,
+            transient=True,
+            expand=True,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.means and self.console.width >= TABLE_WIDTH and self.console.height >= TABLE_HEIGHT:
+            yield Columns([Text(_number(name, value), "dim") for name, value in self.means.items()], padding=(0, 3))
+
+
+def _number(name: str, value: float) -> str:
+    return f"{name} {value:.3g}"
 
 
 class ProgressLog:
@@ -58,19 +104,9 @@ class ProgressLog:
         self.trackers = trackers
         self.active = active
         self.screen = Screen(quiet=quiet or not active)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[kimg]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            console=self.screen,
-            disable=not self.screen.is_terminal,
-            transient=True,
-        )
+        self.bar = Bar(self.screen)
         self.target = target
-        self.task = self.bar.add_task("training", total=target, completed=images, kimg="", numbers="")
+        self.task = self.bar.add_task("", total=target, completed=images, kimg="", numbers="")
         self.alarms: tuple[str, ...] = ()
         self._last_tick = (time.perf_counter(), images)
 
@@ -111,14 +147,15 @@ class ProgressLog:
         seconds, num_images = now - self._last_tick[0], images - self._last_tick[1]
         self._last_tick = (now, images)
         speed = num_images / seconds if seconds > 0 else 0.0
-        means = "  ".join(f"{name} {value:.3g}" for name, value in {**losses, **signals}.items())
-        numbers = f"{speed:.0f} images/s  {means}"
-        if alarms:
-            numbers = f"COLLAPSE ALARM ({', '.join(alarms)})  {numbers}"
-        self.bar.update(self.task, numbers=numbers)
+        means = {**losses, **signals}
+        alarm = f"COLLAPSE ALARM ({', '.join(alarms)})  " if alarms else ""
+        self.bar.means = means
+        short = "  ".join(_number(label, means[name]) for name, label in SHORT.items() if name in means)
+        self.bar.update(self.task, numbers=alarm + short)
+        numbers = "  ".join([f"{speed:.0f} images/s", *(_number(*each) for each in means.items())])
         self.write(
             "tick",
-            "" if self.screen.is_terminal else f"{images / 1000:8.2f} kimg  {numbers}",
+            "" if self.screen.is_terminal else f"{images / 1000:8.2f} kimg  {alarm}{numbers}",
             kimg=images / 1000,
             images=images,
             step=step,
