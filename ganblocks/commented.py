@@ -46,6 +46,10 @@ class _Writer:
             elif isinstance(option, tuple) and any(isinstance(each, BaseModel) for each in option):
                 yield f"{indent}{name}:"
                 yield from self._items(option, data[name], indent + INDENT)
+            elif isinstance(option, Mapping):  # plain data, such as the configuration of a text encoder
+                yield f"{indent}{name}:"
+                lines = yaml.safe_dump(data[name], sort_keys=False, width=float("inf"), default_flow_style=None)
+                yield from textwrap.indent(lines, indent + INDENT).splitlines()
             else:
                 yield f"{indent}{name}: {text}"
 
