@@ -15,6 +15,8 @@ CAN_MAKE_VENV := $(NEW_ENOUGH); import ensurepip, venv
 first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	if $$name -c '$(1)' 2> /dev/null; then echo $$name; break; fi; done)
 PYTHON ?= $(or $(call first_python,$(CAN_MAKE_VENV)),$(call first_python,$(NEW_ENOUGH)),python3)
+# bytecode is written wherever the environment says not to: each process would compile the rewritten assertions again
+TEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test slow-test gpu-test gpu-bench lint docs extras build clean
@@ -36,11 +38,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "== Running the default tests in $(JOBS) processes"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n $(JOBS)
+	@$(TEST) "not slow" -n $(JOBS)
 
 slow-test: $(STAMP)
 	@echo "== Running the slow tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
+	@$(TEST) slow -n $(JOBS)
 
 gpu-test: $(STAMP)
 	@echo "== Running the tests that need or can use a GPU there, in $(GPU_JOBS) processes"

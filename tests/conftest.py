@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("gpu") and absent("cuda" if name == "cpu" else name):
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
     items.sort(key=lambda item: getattr(item, "originalname", "") not in LONGEST)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave out the rendering of loss curves, most of a short training; one is rendered in test_train.py."""
+    if loss_curves := sys.modules.get("ganblocks.training.logs.loss_curves"):
+        loss_curves.save_figure = lambda figure, path, metadata=None: Path(path).touch()
 
 
 @pytest.fixture

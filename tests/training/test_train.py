@@ -9,13 +9,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from assemblies import load_model, parse, read
 from ganblocks.data.digits import digits
 from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError, RunError, UsageError
+from ganblocks.sampling.pictures import save_figure
 from ganblocks.training import loop
+from ganblocks.training.logs import loss_curves
+from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.run.identity import document_differences
 from ganblocks.training.trainer import Trainer
 from registry import IncompatibleError, SpecValidationError
@@ -39,6 +43,14 @@ def test_a_run_folder_holds_all_files_of_a_run(finished):
     with torch.no_grad():
         assert torch.equal(model(z), finished.generator(z))
     assert not finished.generator.training
+
+
+def test_loss_curves_are_drawn(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss_curves, "save_figure", save_figure)
+    loss_curves.save_losses(RunFolder(finished.folder).ticks(), tmp_path / "losses.png")
+    with Image.open(tmp_path / "losses.png") as picture:
+        colours = [colour for _, colour in picture.convert("RGB").getcolors(2**24)]
+    assert sum(max(colour) - min(colour) > 100 for colour in colours) >= 3  # one of each curve
 
 
 def test_the_log_holds_options_kernels_losses_and_speed(finished):

@@ -1,18 +1,15 @@
 """Hostile files are refused quickly: nested and colliding keys, endless containers, copies, integers and archives.
 
-They are read in another process with a memory limit, which a crash would end.
+They are read in a forked process with a memory limit, which a crash would end.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import pickletools
-import resource
 import struct
-import subprocess
-import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,44 +18,35 @@ import numpy as np
 import pytest
 import torch
 
-from assemblies.unpickling.files import LEGACY, read_file
-
-ROOT = Path(__file__).parents[3]
-READ = """
-import json, sys, time
 from assemblies import CheckpointError
 from assemblies.conversion.read import import_network
-for path in sys.argv[1:]:
-    start = time.process_time()
-    try:
-        import_network(path)
-    except CheckpointError as error:
-        print(json.dumps([path, time.process_time() - start, str(error)]), flush=True)
-"""
-MEMORY = 3 * 2**30
+from assemblies.unpickling.files import LEGACY, read_file
+from ganblocks.worker import run_in_worker
+
+MEMORY, SECONDS = 5 * 2**29, 300
 PRIME = 2**61 - 1  # Python's hash of an integer is its remainder
+
+
+def read(*paths: Path) -> list[tuple[float, str]]:
+    """The seconds of the processor and the error that converting each file takes."""
+    results = []
+    for path in paths:
+        start = time.process_time()
+        with pytest.raises(CheckpointError) as error:
+            import_network(path)
+        results.append((time.process_time() - start, str(error.value)))
+    return results
 
 
 def complaints(*paths: Path) -> list[str]:
     """The errors that converting the files raises; each within 10 seconds."""
-    run = subprocess.run(
-        [sys.executable, "-c", READ, *map(str, paths)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
-    )
-    results = [json.loads(line) for line in run.stdout.splitlines()]
-    assert run.returncode == 0, (len(results), run.returncode, run.stderr[-2000:])
-    assert [path for path, _, _ in results] == list(map(str, paths))
-    for path, seconds, message in results:
+    results = run_in_worker(read, paths, "a hostile file ended the process", seconds=SECONDS, memory=MEMORY)
+    for path, (seconds, message) in zip(paths, results, strict=True):
         assert seconds < 10, (path, message)
-        assert Path(path).name in message
+        assert path.name in message
         assert len(message) < 2000
         assert message.replace("\n", "").isprintable()
-    return [message for _, _, message in results]
+    return [message for _, message in results]
 
 
 def text(value: str) -> bytes:
