@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from typing import Annotated, Any, NoReturn
@@ -12,6 +13,7 @@ from ganblocks.listing import cached
 from registry import catalogue
 from registry.text import printable
 
+COMPLETION = "_GANBLOCKS_COMPLETE"  # set while a shell completes a command line
 LISTED = ("help", "short_help", "hidden", "deprecated", "rich_help_panel")
 
 
@@ -61,7 +63,6 @@ def _empty_app() -> typer.Typer:
     app = typer.Typer(
         name="ganblocks",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -75,8 +76,9 @@ def main() -> None:
 
     tune_malloc()
     try:
-        build = build_app if any(not word.startswith("-") for word in sys.argv[1:]) else build_listing
-        build()()
+        named = any(not word.startswith("-") for word in sys.argv[1:])
+        build = build_app if named or COMPLETION in os.environ else build_listing
+        build()(prog_name="ganblocks")
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise

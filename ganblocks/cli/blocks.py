@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, SourceArgument, examples
+from ganblocks.cli.options import Json, Settings, SourceArgument, complete_families, complete_kinds, examples
 from ganblocks.errors import UsageError
 
 
@@ -23,10 +23,16 @@ from ganblocks.errors import UsageError
 )
 def blocks(
     kind: Annotated[
-        str | None, typer.Argument(help="A kind or a family to show in full.", metavar="KIND_OR_FAMILY")
+        str | None,
+        typer.Argument(
+            help="A kind or a family to show in full.", metavar="KIND_OR_FAMILY", autocompletion=complete_kinds
+        ),
     ] = None,
     family: Annotated[
-        list[str] | None, typer.Option(help="List this family only; repeat for more.", metavar="FAMILY")
+        list[str] | None,
+        typer.Option(
+            help="List this family only; repeat for more.", metavar="FAMILY", autocompletion=complete_families
+        ),
     ] = None,
     search: Annotated[
         str, typer.Option(help="List blocks with this text in kind, description, paper or options.", metavar="TEXT")
@@ -106,7 +112,14 @@ def new_plugin(
     name: Annotated[
         str, typer.Argument(help="Name of the package: lower-case words joined by hyphens.", metavar="NAME")
     ],
-    family: Annotated[str, typer.Option(help="Family of its block; of a GAN or network, a preset.", metavar="FAMILY")],
+    family: Annotated[
+        str,
+        typer.Option(
+            help="Family of its block; of a GAN or network, a preset.",
+            metavar="FAMILY",
+            autocompletion=complete_families,
+        ),
+    ],
     kernel: Annotated[bool, typer.Option("--kernel", help="Add a kernel of the op attention.")] = False,
     out: Annotated[Path, typer.Option(help="Folder in which the package's folder is made.", metavar="PATH")] = Path(),
 ) -> None:

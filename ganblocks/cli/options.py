@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
+import os
 import re
 import shlex
 import sys
@@ -16,16 +18,54 @@ from annotated_types import Ge, Le
 
 from ganblocks.options import Flag, Options
 
+
+def complete_presets(incomplete: str) -> list[tuple[str, str]]:
+    """The presets that begin like that, with their summaries, then files and folders."""
+    from ganblocks import describe
+
+    presets = [(row["preset"], row["summary"]) for row in describe.presets()]
+    return [each for each in presets if each[0].startswith(incomplete)] + complete_files(incomplete)
+
+
+def complete_files(incomplete: str) -> list[tuple[str, str]]:
+    """Folders, and files of documents and models."""
+    paths = sorted(glob.glob(f"{glob.escape(incomplete)}*"))
+    return [(path, "") for path in paths if os.path.isdir(path) or path.endswith(SOURCES)]
+
+
+def complete_kinds(incomplete: str) -> list[tuple[str, str]]:
+    """The families and kinds of blocks that begin like that, with their summaries."""
+    from ganblocks import describe
+
+    rows = describe.families()
+    named = [(row["family"], row["summary"]) for row in rows]
+    named += [(block["kind"], block["summary"]) for row in rows for block in row["kinds"]]
+    return [each for each in dict(named).items() if each[0].startswith(incomplete)]
+
+
+def complete_families(incomplete: str) -> list[tuple[str, str]]:
+    """The families of blocks that begin like that, with their summaries."""
+    from ganblocks import describe
+
+    return [(row["family"], row["summary"]) for row in describe.families() if row["family"].startswith(incomplete)]
+
+
+SOURCES = (".yaml", ".yml", ".json", ".safetensors")
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
 ModelArgument: TypeAlias = Annotated[
     str, typer.Argument(help="A run folder or a model's .safetensors file.", metavar="RUN_OR_MODEL")
 ]
 SpecArgument: TypeAlias = Annotated[
-    str, typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC")
+    str,
+    typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC", autocompletion=complete_presets),
 ]
 SourceArgument: TypeAlias = Annotated[
     str,
-    typer.Argument(help="A YAML or JSON file, a preset's name, a run folder or a model file.", metavar="SOURCE"),
+    typer.Argument(
+        help="A YAML or JSON file, a preset's name, a run folder or a model file.",
+        metavar="SOURCE",
+        autocompletion=complete_presets,
+    ),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, examples, takes_options
+from ganblocks.cli.options import Json, Settings, complete_presets, examples, takes_options
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 from registry.text import printable
 
@@ -35,7 +35,9 @@ class ResumesIfPossible(TyperCommand):
 def train(
     spec: Annotated[
         str | None,
-        typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC"),
+        typer.Argument(
+            help="A YAML or JSON file, or a preset's name.", metavar="SPEC", autocompletion=complete_presets
+        ),
     ] = None,
     data: Annotated[
         str | None,

@@ -42,6 +42,32 @@ def test_help_lists_the_commands_from_the_cache_as_from_the_plugins(tmp_path, mo
     assert (tmp_path / "commands.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tr", {"train", "truncation"}),
+        ("show mini-style", {"mini-styleformer", "mini-stylegan-t", "mini-stylenat"}),
+        ("train mini-vi", {"mini-vitgan"}),
+        ("init mine", {"mine.yaml", "mine-too"}),
+        ("blocks hydra", {"hydra-na"}),
+        ("blocks --family feature", {"feature-extractor"}),
+        ("new-plugin mine --family attent", {"attention"}),
+        ("train --resize", {"--resize-filter"}),
+    ],
+)
+def test_a_shell_completes_commands_options_presets_kinds_and_files(ganblocks, monkeypatch, tmp_path, words, expected):
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / "mine-too").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_GANBLOCKS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"ganblocks {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    code, out, _ = ganblocks()
+    assert code == 0
+    assert set(out.split()) == expected
+
+
 @pytest.mark.slow
 def test_start_up_is_fast():
     """Seconds of processor time of commands that read a cached list, which they have written before."""
