@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -122,10 +123,22 @@ def largest_file(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """The folder of a run of two steps, to copy."""
+    return run(LAZY, tmp_path_factory.mktemp("two") / "run", steps=2).folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of an uninterrupted run of four steps."""
+    return run(LAZY, tmp_path_factory.mktemp("four") / "run", steps=4).folder
+
+
 @pytest.mark.parametrize("num_bytes", [300_000, 60_000, 5_000, 600, 0])
-def test_a_write_that_fails_leaves_the_last_state(tmp_path, num_bytes):
+def test_a_write_that_fails_leaves_the_last_state(tmp_path, two_steps, whole, num_bytes):
     """The limit lets through: the model only, the sample images, the documents, the first log lines, nothing."""
-    folder = run(LAZY, tmp_path / "run", steps=2).folder
+    folder = shutil.copytree(two_steps, tmp_path / "run")
     files = [folder / name for name in ("checkpoint.safetensors", "model.safetensors", "gan.yaml")]
     before = [path.read_bytes() for path in files[:2]]
     with largest_file(num_bytes), pytest.raises(RunError, match=r"needed, .* free; the file is as it was. Free some"):
@@ -133,8 +146,7 @@ def test_a_write_that_fails_leaves_the_last_state(tmp_path, num_bytes):
     assert [path.read_bytes() for path in files[:2]] == before
     assert not list(folder.glob(".*"))
     run(None, folder, steps=4, resume=True)
-    run(LAZY, tmp_path / "whole", steps=4)
-    assert different_tensors(folder, tmp_path / "whole") == []
+    assert different_tensors(folder, whole) == []
     assert [record["images"] for record in log_records(folder) if record["event"] == "tick"] == [16, 32]
 
 

@@ -97,15 +97,14 @@ def test_a_process_started_by_nohup_ignores_the_closed_terminal():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_saves_its_state_and_prints_how_to_continue(tmp_path, long_run, signum):
+def test_an_interrupted_training_saves_its_state_and_prints_how_to_continue(tmp_path, long_run):
     options = ["--log-every-kimg", "0.016", "--save-every-seconds", "1e9"]
     process = start_command(long_run, "--data", "digits", "--out", "my run", *options, cwd=tmp_path)
     folder = tmp_path / "my run"
     wait_until(logged_a_tick(folder), process)
-    process.send_signal(signum)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
-    assert process.returncode == 128 + signum, errors
+    assert process.returncode == 128 + signal.SIGINT, errors
     assert "Traceback" not in errors
     assert re.search(r"stopped at \S+ of 1000 kimg; the state is saved", errors)
     assert "ganblocks train --resume --out 'my run' --log-every-kimg 0.016 --save-every-seconds 1000000000.0" in errors
@@ -151,7 +150,7 @@ def test_a_signal_to_all_processes_saves_the_state(tmp_path, long_run):
     assert checkpoint_metadata(tmp_path / "run")["step"] >= 2
 
 
-def test_a_killed_worker_ends_the_training_after_it_saved_its_state(tmp_path, long_run):
+def test_a_killed_worker_ends_the_training_after_it_saved_its_state(tmp_path, long_run, monkeypatch):
     process, workers = start_on_files(tmp_path, long_run)
     os.kill(workers[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=600)
@@ -162,8 +161,8 @@ def test_a_killed_worker_ends_the_training_after_it_saved_its_state(tmp_path, lo
     step = checkpoint_metadata(tmp_path / "run")["step"]
     assert step >= 2
     assert log_records(tmp_path / "run")[-1]["event"] == "data-error"
-    resumed = start_command("--resume", "--out", "run", "--kimg", (step + 1) * 0.008, cwd=tmp_path)
-    assert resumed.wait(timeout=600) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(None, tmp_path / "run", steps=step + 1, resume=True, data=None).log
 
 
 def test_a_read_that_never_ends_does_not_keep_the_process():

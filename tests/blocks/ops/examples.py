@@ -1,11 +1,12 @@
 """Example calls of every op, and the comparison with a float64 reference that the kernel tests share.
 
-`python -m tests.blocks.ops.examples DTYPE [DEFAULT_DEVICE [DEVICE]]` compares every kernel in a process with other
+`python -m tests.blocks.ops.examples DEVICE "DTYPE DEFAULT_DEVICE" ...` compares every kernel in processes with other
 defaults of torch, with tensors on DEVICE.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Iterator
 
@@ -71,7 +72,7 @@ def compare(kernel: Kernel, example: Call) -> None:
         assert close.all(), f"gradient of {name}: {(~close).sum()} of {close.numel()} values differ"
 
 
-def main(dtype: str, default_device: str = "cpu", device: str = "cpu") -> None:
+def compare_all(dtype: str, default_device: str, device: str) -> None:
     torch.set_default_dtype(getattr(torch, dtype))
     torch.set_default_device(default_device)
     torch.backends.cudnn.allow_tf32 = False
@@ -79,6 +80,15 @@ def main(dtype: str, default_device: str = "cpu", device: str = "cpu") -> None:
         for _ in range(5):  # a buffer that is too small corrupts the heap, which a later call notices
             compare(kernel, example)
         print(f"{kernel.op} {kernel.name}: ok", flush=True)
+
+
+def main(device: str, *defaults: str) -> None:
+    for default in defaults:  # each in a process of its own, which finds no table that another one has cached
+        process = multiprocessing.get_context("fork").Process(target=compare_all, args=(*default.split(), device))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,10 @@ from blocks.ops.attention import attention
 from blocks.ops.neighborhood_attention import neighborhood_attention
 from blocks.ops.neighborhood_attention.compiled import SOURCE, Compiled
 from blocks.ops.neighborhood_attention.lane_layout import lane_layout
+from ganblocks.worker import run_in_worker
 from registry import recording
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
-ROOT = Path(__file__).parents[3]
 TWICE = 'extern "C" int twice(int x) { return 2 * x; }\n'
 
 
@@ -131,26 +129,19 @@ def test_a_library_that_others_can_write_to_is_compiled_again(source, tmp_path):
     assert kept.stat().st_mode & 0o777 == 0o700
 
 
-LOAD = """
-import sys
-from pathlib import Path
-from blocks.ops import native
-print(native.library(Path(sys.argv[1])).twice(4))
-"""
+def load(source: Path) -> int:
+    return native.library(source).twice(4)
 
 
 @needs_compiler
 @pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: b"", lambda content: content[::-1]])
 def test_a_damaged_library_is_compiled_again(source, tmp_path, damage):
-    native.library(source)
+    assert run_in_worker(load, (source,), "loading ended the process") == 8
     (kept,) = (tmp_path / "cache" / "compiled").iterdir()
     whole = kept.read_bytes()
     kept.unlink()
     kept.write_bytes(damage(whole))
-    process = subprocess.run(  # that a truncated library would end by SIGBUS
-        [sys.executable, "-c", LOAD, source], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert (process.stdout, process.returncode) == ("8\n", 0), process.stderr
+    assert run_in_worker(load, (source,), "loading ended the process") == 8  # a truncated library would: SIGBUS
     assert kept.read_bytes() == whole
 
 
@@ -193,18 +184,18 @@ def test_the_keys_of_every_lane_are_in_one_load(width, kernel_size, dilation):
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_result_does_not_depend_on_the_number_of_threads(threads):
+def test_the_result_does_not_depend_on_the_number_of_threads():
     q, k, v = torch.randn(3, 2, 15, 19, 3, 12, generator=torch.Generator().manual_seed(0)).unbind()
     bias = torch.randn(3, 13, 13, generator=torch.Generator().manual_seed(1))
     expected = neighborhood_attention.reference.run(q, k, v, kernel_size=7, dilation=2, bias=bias)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        y = Compiled().run(q, k, v, kernel_size=7, dilation=2, bias=bias)
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = Compiled().run(q, k, v, kernel_size=7, dilation=2, bias=bias)
+            torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6)
     finally:
         torch.set_num_threads(before)
-    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_source_is_part_of_the_package():
