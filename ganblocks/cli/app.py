@@ -73,8 +73,10 @@ def _empty_app() -> typer.Typer:
 def main() -> None:
     """Run the command line. Errors that a user can fix end in one message, without a traceback."""
     from ganblocks.malloc import tune_malloc
+    from ganblocks.openmp import tune_waiting
 
     tune_malloc()
+    tune_waiting()
     try:
         named = any(not word.startswith("-") for word in sys.argv[1:])
         build = build_app if named or COMPLETION in os.environ else build_listing

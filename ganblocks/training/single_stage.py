@@ -10,6 +10,7 @@ from assemblies import GAN, Trace, check, parse, plugins_of
 from assemblies.condition import cond_dim_of, condition_input
 from assemblies.model_file import CheckpointError, read_metadata
 from blocks.weight_norm.converge import converge_weight_norms
+from ganblocks import openmp
 from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import check_latents
 from ganblocks.data.sources import can_be_opened, open_data
@@ -118,6 +119,7 @@ def train_gan(
             sources = (chosen["init_generator"], chosen["init_discriminator"])
             WarmStart(*(None if source is None else Path(source) for source in sources)).apply(trainer)
         warnings = [] if record is None else environment_changes(record, identity)
+        warnings += [openmp.message] if openmp.message and distributed.device.type == "cpu" else []
         loop = TrainingLoop(folder, trainer, identity, images, options, resume_out=resume_out, warnings=warnings)
         return loop.run()
 
