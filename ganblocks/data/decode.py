@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Condition
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,11 @@ from ganblocks.data.formats import readable_formats
 from ganblocks.data.locations import Location, SizedReader
 from ganblocks.data.skipped import UnreadableError, reason_for
 from ganblocks.malloc import trim_malloc
+
+try:
+    import simplejpeg
+except ImportError:  # the extra `jpeg`
+    simplejpeg = None
 
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
@@ -93,13 +98,38 @@ def decode(
             with SizedReader(str(location)) if isinstance(location, Path) else location.open() as file:
                 with Image.open(file, formats=readable_formats()) as image:
                     with pixel_budget.reserve(image.width * image.height):
-                        return _fitted(image, resolution, image_channels, FILTERS[resize_filter], crop)
+                        decoded = decode_jpeg(image, file) or image
+                        return _fitted(decoded, resolution, image_channels, FILTERS[resize_filter], crop)
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise UnreadableError(reason_for(error)) from error
 
 
+def decode_jpeg(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image | None:
+    """A JPEG in colour, decoded by simplejpeg if that is installed; it takes two thirds of Pillow's time.
+
+    Both are libjpeg-turbo with the same options: the values are equal.
+
+    Args:
+        image: The image, of which Pillow has read the header.
+        file: Its file.
+
+    Returns:
+        The image with its metadata; None for other images, and for damaged ones, which Pillow describes.
+    """
+    if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB":
+        return None
+    file.seek(0)
+    try:
+        pixels = simplejpeg.decode_jpeg(file.read(), "RGB", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    decoded = Image.fromarray(pixels)
+    decoded.info = image.info  # with its orientation
+    return decoded if decoded.size == image.size else None
+
+
 def _fitted(
-    image: ImageFile.ImageFile,
+    image: Image.Image,
     resolution: tuple[int, int],
     image_channels: int,
     resampling: Image.Resampling,
@@ -178,10 +208,11 @@ def _grey_format(image: Image.Image) -> GreyFormat:
     return GreyFormat(bits if 8 < bits < 16 else 16, tags.get(PHOTOMETRIC_INTERPRETATION) == 0)
 
 
-def _scale_transparency(image: ImageFile.ImageFile) -> None:
+def _scale_transparency(image: Image.Image) -> None:
     """Bring a PNG's transparent colour to the depth to which Pillow decodes the pixels."""
     colour = image.info.get("transparency")
-    depth = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    tile = getattr(image, "tile", None)
+    depth = tile[0][3] if image.format == "PNG" and tile else None
     if colour is None:
         return
     if depth in GREY_SCALES:

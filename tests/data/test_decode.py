@@ -297,3 +297,38 @@ def test_a_file_without_content_is_not_an_image(tmp_path):
         decode(written(tmp_path / "a.png", b""), (8, 8), 3, "box")
     with pytest.raises(UnreadableError, match="No such file"):
         decode(tmp_path / "missing.png", (8, 8), 3, "box")
+
+
+@pytest.mark.parametrize("side", [(64, 48), (37, 53), (1, 9)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"subsampling": "4:2:0"}, {"subsampling": "4:2:2"}, {"subsampling": "4:4:4"}, {"progressive": True},
+     {"keep_rgb": True}, {"quality": 30}, {"restart_marker_rows": 1}],
+    ids=str,
+)  # fmt: skip
+def test_simplejpeg_decodes_the_values_that_pillow_decodes(tmp_path, monkeypatch, side, options):
+    pytest.importorskip("simplejpeg")
+    noise = np.random.default_rng(0).integers(0, 256, (*side, 3), np.uint8)
+    path = tmp_path / "image.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be rotated by a quarter turn
+    Image.fromarray(noise).save(path, exif=exif, **options)
+    with Image.open(path) as image, path.open("rb") as file:
+        assert decoding.decode_jpeg(image, file) is not None
+    fast = decode(path, side[::-1], 3, "lanczos")
+    monkeypatch.setattr(decoding, "simplejpeg", None)
+    assert (fast == decode(path, side[::-1], 3, "lanczos")).all()
+
+
+def test_pillow_decodes_what_simplejpeg_does_not(tmp_path):
+    path = tmp_path / "image.jpg"
+    Image.new("RGB", (64, 64), (9, 8, 7)).save(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with Image.open(path) as image, path.open("rb") as file:
+        assert decoding.decode_jpeg(image, file) is None
+    with pytest.raises(UnreadableError, match="image file is truncated"):
+        decode(path, (8, 8), 3, "lanczos")
+    for mode in ("L", "CMYK"):
+        Image.new(mode, (8, 8)).save(path)
+        with Image.open(path) as image, path.open("rb") as file:
+            assert decoding.decode_jpeg(image, file) is None

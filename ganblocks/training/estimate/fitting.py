@@ -11,6 +11,8 @@ from assemblies.training_options import Checkpoint
 from ganblocks.precision import Precision
 from registry import Spec
 
+SLACK = 1.25  # how far activations are from proportional to the images of a pass
+
 
 def changes_that_fit(
     spec: Spec,
@@ -38,11 +40,16 @@ def changes_that_fit(
     changes = []
 
     def consider(option: str, changed: Spec, changed_precision: Precision, bytes_fixed: int) -> None:
+        limit = float(images)
         for size in (size for size in range(images, 0, -1) if images % size == 0):
-            if (needed := bytes_fixed + activations(changed, changed_precision, size)) <= room:
+            if size > limit:
+                continue
+            needed = activations(changed, changed_precision, size)
+            if bytes_fixed + needed <= room:
                 passes = f"--micro-batch {size}" if size < images else ""
-                changes.append(f"{' '.join(filter(None, (option, passes)))}: {needed / 1e9:.3g} GB")
+                changes.append(f"{' '.join(filter(None, (option, passes)))}: {(bytes_fixed + needed) / 1e9:.3g} GB")
                 return
+            limit = SLACK * size * (room - bytes_fixed) / needed  # larger passes do not fit either
 
     consider("", spec, precision, fixed)
     if lists := _not_checkpointed(spec):
