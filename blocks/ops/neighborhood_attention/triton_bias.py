@@ -1,4 +1,4 @@
-"""Relative position bias in Triton: the expanded table, and the last sum of the bias gradient.
+"""Relative position bias in Triton: the expanded table, and the last step of the bias gradient.
 
 Swin-style relative position bias of NAT, Hassani et al. 2022, https://arxiv.org/abs/2204.07143, section 3.1.
 
@@ -56,15 +56,12 @@ def expand(
     tl.store(table + head * TABLE_SIZE + cell, values.to(table.dtype.element_ty), mask=cell < TABLE_SIZE)
 
 
-@triton.jit(do_not_specialize=["heads", "chunks"])
-def sum_bias_gradients(
-    partial, dbias, heads, chunks, K: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, CHUNKS: tl.constexpr, SIDE: tl.constexpr,
+@triton.jit
+def gather_bias_gradients(
+    pairs, dbias, K: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
-    """One row of the bias gradient of a head: the partial sums of its relative positions, in a fixed order.
-
-    `triton_backward.query_gradients` writes partial[chunk, head, block, query, key].
-    """
+    """One row of the bias gradient of a head: the sums of pairs[head, block, query, key] with equal positions."""
     BLOCKS_X: tl.constexpr = (TILE_X + K - 1 + COLUMNS - 1) // COLUMNS
     BLOCKS_Y: tl.constexpr = (TILE_Y + K - 1 + ROWS - 1) // ROWS
     head, bias_row = tl.program_id(0), tl.program_id(1)
@@ -73,13 +70,7 @@ def sum_bias_gradients(
     column = (bias_column - (K - 1) + K // 2)[None, :] + (pixel % TILE_X)[:, None]
     defined = (row >= 0) & (row < BLOCKS_Y * ROWS) & (column >= 0) & (column < BLOCKS_X * COLUMNS)
     block = (head * BLOCKS_Y + row // ROWS) * BLOCKS_X + column // COLUMNS
-    cell = (block * (TILE_Y * TILE_X) + pixel[:, None]) * (ROWS * COLUMNS) + row % ROWS * COLUMNS + column % COLUMNS
-    size = heads * (BLOCKS_Y * BLOCKS_X * TILE_Y * TILE_X * ROWS * COLUMNS)
-    result = tl.zeros([TILE_Y * TILE_X, SIDE], tl.float32)
-    for first in range(0, chunks, CHUNKS):
-        chunk = first + tl.arange(0, CHUNKS)
-        pointers = partial + chunk[:, None, None].to(tl.int64) * size + cell[None, :, :]
-        mask = (chunk < chunks)[:, None, None] & defined[None, :, :]
-        result += tl.sum(tl.load(pointers, mask=mask, other=0.0), 0)
+    pair = (block * (TILE_Y * TILE_X) + pixel[:, None]) * (ROWS * COLUMNS) + row % ROWS * COLUMNS + column % COLUMNS
+    result = tl.sum(tl.load(pairs + pair, mask=defined, other=0.0), 0)
     dbias += (head * (2 * K - 1) + bias_row) * (2 * K - 1) + bias_column
-    tl.store(dbias, tl.sum(result, 0).to(dbias.dtype.element_ty), mask=bias_column < 2 * K - 1)
+    tl.store(dbias, result.to(dbias.dtype.element_ty), mask=bias_column < 2 * K - 1)

@@ -21,9 +21,8 @@ FUNCTIONS = {
     "keys": triton_backward.key_gradients,
 }
 WIDEST_ACCESS = 16  # bytes that a thread loads at once
-PARTIAL_BYTES, PROGRAMS = 2**25, 1056  # of the partial sums of the bias gradient, and of programs that write them
+PARTIAL_BYTES, PROGRAMS = 2**25, 528  # of the partial sums of the bias gradient, and of programs that write them
 CELLS = 1024  # of the expanded bias per program
-LOADED = 2**14  # partial sums that a program adds at once
 TILE_X = 8  # columns of a tile
 MOST_IMAGES = 65535  # of CUDA's third grid axis
 
@@ -50,8 +49,8 @@ class Plan(NamedTuple):
 # Rows of a tile, pixels of a block, warps and stages of each kernel, by largest head size and 16-bit dtype: the fastest
 # of those that were measured on an H200 with windows of 7 at 256 px; heads of 64 and 128 are not measured yet.
 MEASURED = {
-    (32, False): ((4, 32, 4, 2), (4, 32, 4, 2), (4, 32, 2, 2)),
-    (32, True): ((4, 32, 1, 3), (4, 32, 2, 3), (4, 32, 1, 2)),
+    (32, False): ((4, 32, 1, 2), (4, 32, 2, 2), (4, 32, 2, 2)),
+    (32, True): ((4, 32, 1, 3), (4, 32, 1, 3), (4, 32, 1, 2)),
     (64, False): ((8, 16, 4, 1), (8, 16, 4, 1), (8, 16, 4, 1)),
     (64, True): ((8, 32, 4, 2), (8, 32, 4, 2), (8, 32, 4, 1)),
     (128, False): ((8, 16, 8, 1), (8, 16, 8, 1), (8, 16, 8, 1)),
@@ -69,7 +68,8 @@ def plan(kernel_size: int, head_dim: int, dtype: torch.dtype, bias: bool) -> Pla
     key, kernels = (size, dtype != torch.float32), {}
     measured = MEASURED[key] if bias else WITHOUT_BIAS.get(key, MEASURED[key])
     for name, (tile_y, pixels, warps, stages) in zip(Plan._fields, measured, strict=True):
-        tile_y = tile_y if name == "keys" else max(tile_y, least)
+        if name != "keys" and tile_y < least:
+            tile_y, warps = least, max(warps, 4)
         kernels[name] = Configuration(tile_y, TILE_X, pixels // columns, columns, warps, stages)
     return Plan(**kernels)
 
@@ -174,16 +174,14 @@ def new_partial(q: Tensor, window: Window, plan: Plan) -> Tensor:
 
 def bias_gradient(partial: Tensor, window: Window, plan: Plan, dtype: torch.dtype) -> Tensor:
     """The gradient of the bias [heads,2K-1,2K-1]."""
-    chunks, heads, _ = partial.shape
-    kernel_size, side, tile = window.kernel_size, 2 * window.kernel_size - 1, plan.queries
+    kernel_size, side, heads = window.kernel_size, 2 * window.kernel_size - 1, partial.shape[1]
     dbias = torch.empty((heads, side, side), dtype=dtype, device=partial.device)
 
     def call() -> Call:
-        columns = _power_of_two(side)
-        constants = (kernel_size, *tile[:4], max(1, LOADED // (tile.tile_y * tile.tile_x * columns)), columns)
-        return Call(triton_bias.sum_bias_gradients, (heads, side, 1), (heads, chunks), constants, warps=16)
+        constants = (kernel_size, *plan.queries[:4], _power_of_two(side))
+        return Call(triton_bias.gather_bias_gradients, (heads, side, 1), (), constants, warps=4)
 
-    launch(("sum", kernel_size, plan, heads, chunks, dtype), (partial, dbias), call)
+    launch(("gather", kernel_size, plan, heads, dtype), (partial.sum(0), dbias), call)
     return dbias
 
 

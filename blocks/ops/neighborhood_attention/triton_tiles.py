@@ -23,7 +23,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # logits are computed in units of log
 STRIDES = [f"{tensor}_{axis}" for tensor in "qkvg" for axis in ("batch", "row", "column", "head", "channel")]
 AT_RUN_TIME = ["heads", "height", "width", "dilation", *STRIDES]
 """Integers that nothing is compiled for, also if they are 1 or multiples of 16."""
-PRECISION = tl.constexpr("ieee")  # float32 factors are not rounded to TF32
+PRECISION = tl.constexpr("tf32x3")  # float32 factors as sums of two TF32 numbers: three products, errors of float32
 HIDDEN = tl.constexpr(-1e30)  # a logit outside the window; finite, so that the difference of two is defined
 
 
