@@ -38,11 +38,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "== Running the default tests in $(JOBS) processes"
-	@$(TEST) "not slow" -n $(JOBS)
+	@$(TEST) "not slow" --dist worksteal -n $(JOBS)
 
 slow-test: $(STAMP)
 	@echo "== Running the slow tests"
-	@$(TEST) slow -n $(JOBS)
+	@$(TEST) slow --dist worksteal -n $(JOBS)
 
 gpu-test: $(STAMP)
 	@echo "== Running the tests that need or can use a GPU there, in $(GPU_JOBS) processes"

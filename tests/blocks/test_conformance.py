@@ -20,8 +20,10 @@ QUICK = (  # compiled to machine code in the default tests; the rest takes minut
 )
 COMPILED = [check for entry in ENTRIES for check in checks(entry.block, slow=True)]
 FIRST = {tuple(str(check).split("/")[:2]): check for check in reversed(COMPILED)}  # one set of options of each block
-NETWORKS = ("autoencoder/", "discriminator/", "generator/")  # a minute each; made of blocks that are compiled here
-SLOW = COMPILED if FULL else [check for check in FIRST.values() if not str(check).startswith(NETWORKS)]
+COMPOSED = (  # a third of the time together; made of blocks that are compiled here, or networks of other packages
+    *("attention/mixed-heads/", "autoencoder/", "backbone/", "discriminator/", "generator/", "mapping/text-mapping/"),
+)
+SLOW = COMPILED if FULL else [check for check in FIRST.values() if not str(check).startswith(COMPOSED)]
 
 
 def test_all_plugins_load() -> None:

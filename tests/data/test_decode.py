@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -247,8 +248,10 @@ print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.slow
 def test_six_large_images_are_decoded_within_two_gigabytes(tmp_path):
-    for index, mode in enumerate(("RGB", "RGBA", "LA", "L", "RGB", "RGBA")):
+    for index, mode in enumerate(("RGB", "RGBA", "LA", "L")):
         Image.new(mode, (12_000, 12_000)).save(tmp_path / f"{index}.png", compress_level=1)
+    for index in (0, 1):
+        shutil.copy(tmp_path / f"{index}.png", tmp_path / f"{index + 4}.png")
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, str(tmp_path)]
     count, kibibytes = map(int, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
     assert count == 6
