@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from registry import DataSet, RegisterDataSet, cache_folder, hookimpl
+from registry import DataSet, RegisterDataSet, RegisterPreset, cache_folder, hookimpl
 from registry.spec_file import replacing
 
 HELD_OUT = 26  # of 256 hash values: a tenth of the motifs
@@ -160,3 +160,12 @@ def _write(target: Path, drawings: list[Drawing], pngs: Iterator[bytes], classes
 def register_data_sets(register: RegisterDataSet) -> None:
     """Add OpenMoji."""
     register("emoji", prepare_emoji)
+
+
+@hookimpl
+def register_presets(register: RegisterPreset) -> None:
+    """Add the presets for OpenMoji."""
+    from plugins import emoji_presets
+
+    for function in emoji_presets.PRESETS:
+        register(function.__name__.replace("_", "-"), function)

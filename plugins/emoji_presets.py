@@ -1,0 +1,177 @@
+"""Presets for the data set `emoji` at 32 px, ours: one of each family of models, and a hybrid of several.
+
+Their sizes and training values were chosen for an hour of two CPU cores, or minutes of a GPU. docs/emoji.md has the
+search that led to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assemblies.gan import GAN
+from assemblies.models.styleformer.architecture import generator as styleformer_generator
+from assemblies.models.stylegan2.architecture import discriminator as convolutional_discriminator
+from assemblies.models.stylegan_t.architecture import generator as stylegan_t_generator
+from assemblies.models.stylenat.architecture import discriminator_spec as wavelet_discriminator
+from assemblies.models.stylenat.architecture import generator_spec as stylenat_generator
+from assemblies.models.vitgan.architecture import discriminator as vitgan_discriminator
+from assemblies.models.vitgan.architecture import generator as vitgan_generator
+from registry import Spec
+
+Step = dict[str, Any]
+
+MAPPING: Step = {"kind": "mapping", "num_layers": 2}
+DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"], "color_probability": 0.5}
+R1: Step = {"kind": "r1", "gamma": 0.5, "every": 8}
+# a CLIP for captions of at most 14 words, in open_clip's terms; images of 32 px are 64 patches
+CLIP: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "patch_size": 4, "width": 96, "head_width": 32, "layers": 3},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+
+
+def gan_spec(
+    generator: Spec | Step,
+    discriminator: Spec | Step | None = None,
+    *,
+    lr: float = 0.003,
+    discriminator_lr: float | None = None,
+    loss: str = "non-saturating",
+    regularizers: tuple[Step | str, ...] = (R1,),
+    augment: Step | None = DIFF_AUGMENT,
+    kimg: float = 200.0,
+) -> Spec:
+    """A GAN with the training that the presets share.
+
+    Args:
+        generator: The generator.
+        discriminator: The discriminator; None for StyleGAN2's.
+        lr: Learning rate of the generator; both rates fall to zero over the second half of the training.
+        discriminator_lr: That of the discriminator; None for the same.
+        loss: Kind of the loss.
+        regularizers: The regularizers.
+        augment: The augmentation; None for none.
+        kimg: Length, in thousands of images.
+    """
+    if discriminator is None:
+        discriminator = convolutional_discriminator(32, channel_base=1024, channel_max=128, group_size=8)
+    adam = {"betas": (0.0, 0.99), "decay_kimg": kimg / 2}
+    return GAN.Spec(
+        generator=generator,
+        discriminator=discriminator,
+        loss=loss,
+        regularizers=regularizers,
+        augment=augment,
+        generator_optimizer=adam | {"lr": lr},
+        discriminator_optimizer=adam | {"lr": discriminator_lr or lr},
+        ema={"half_life_kimg": 5.0, "ramp_up": 0.1},
+        batch_size=64,
+        kimg=kimg,
+    )
+
+
+def emoji_stylenat_32() -> Spec:
+    """A small StyleNAT for emoji at 32 px: Hydra attention from 8 px on, wavelet discriminator."""
+    dilations = [[1], [1, 2], [1, 4], [1, 8]]
+    small = {"style_dim": 64, "n_mlp": 2, "in_channels": [128, 128, 64, 32], "min_heads": 2, "mlp_ratio": 2}
+    return gan_spec(
+        stylenat_generator({"size": 32, "kernels": [[3]] * 4, "dilations": dilations, **small}),
+        wavelet_discriminator({"size": 32, "channels": {4: 128, 8: 128, 16: 64, 32: 32}, "sn": True}),
+        lr=0.002,
+        kimg=160.0,
+    )
+
+
+def emoji_styleformer_32() -> Spec:
+    """A small Styleformer for emoji at 32 px: attention to all pixels up to 32x32."""
+    return gan_spec(
+        styleformer_generator(8, (128, 96, 64), (1, 2, 1)) | {"z_dim": 64, "mapping": MAPPING},
+        kimg=140.0,
+    )
+
+
+def emoji_vitgan_32() -> Spec:
+    """A small ViTGAN for emoji at 32 px: transformers over patches of 4 px on both sides."""
+    augment = DIFF_AUGMENT | {"policy": ["translation", "color"], "translation_probability": 0.8}
+    return gan_spec(
+        vitgan_generator(
+            32,
+            patch_size=4,
+            depth=3,
+            dim=128,
+            num_heads=4,
+            mapping_layers=2,
+            hidden_dims=(64, 64),
+            head_mapping_layers=0,
+            noise=False,
+            weight_init=0.3,
+        ),
+        vitgan_discriminator(
+            patch_size=4,
+            depth=3,
+            overlap=2,
+            dim=128,
+            num_heads=4,
+            scale=1 / 32,  # of heads of 32 features
+            pos_init=0.5,  # as mini-vitgan's
+        ),
+        regularizers=({"kind": "bcr", "lambda_real": 5.0, "lambda_fake": 5.0, "augment": augment},),
+        augment=augment,
+        discriminator_lr=0.006,
+        kimg=180.0,
+    )
+
+
+def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> Spec:
+    """A small StyleGAN-T for captions of emoji at 32 px; its text tower has random weights, which need no download.
+
+    Args:
+        condition: The text encoder, of 64 features; None for a tower of random weights, which is part of the model.
+        kimg: Length, in thousands of images.
+    """
+    condition = condition or {"kind": "open-clip-text", "model": CLIP, "embed_weights": True}
+    size = {"z_dim": 64, "channel_base": 1024, "channel_max": 96, "num_pairs": 1, "num_groups": 8}
+    pool: Step = {"kind": "downsample", "method": "average"}
+    convs: list[Step] = [{"kind": "conv", "dim": dim} for dim in (48, 64, 96, 128, 128)]
+    steps: list[Step] = [
+        {"kind": "from-rgb", "dim": 32},
+        *(convs[0], pool, convs[1], convs[2], pool, convs[3], pool),
+        {"kind": "minibatch-std", "group_size": 8},
+        convs[4],
+        {"kind": "linear", "hidden_dim": 128, "mapping": None},
+    ]
+    return gan_spec(
+        stylegan_t_generator(32, condition=condition, cond_dim=CLIP["embed_dim"], **size),
+        {"kind": "layered", "steps": steps},
+        regularizers=(R1, "matching-aware"),
+        kimg=kimg,
+    )
+
+
+def emoji_hybrid_32() -> Spec:
+    """A hybrid for emoji at 32 px: StyleGAN2's convolutions at 4 and 8 px, StyleNAT's Hydra attention above."""
+    conv: Step = {"kind": "modulated-conv", "dim": 128}
+    sln: Step = {"kind": "sln", "gain_init": 1.0}  # ViTGAN's norm
+    to_rgb: Step = {"kind": "to-rgb", "modulation": "modulate", "weight_init": 0.2}
+    hydra: Step = {"kind": "hydra-na", "num_heads": 4, "kernel_sizes": [3], "equalized": True}
+    block: Step = {
+        "kind": "transformer",
+        "norm": sln,
+        "feed_forward": {"kind": "mlp", "mlp_ratio": 2, "equalized": True},
+        "layer_scale": 0.3,
+    }
+    synthesis: list[Step] = [
+        *({"kind": "constant", "resolution": 4, "dim": 128}, conv, to_rgb),
+        *(conv | {"up": 2}, conv, to_rgb),
+        {"kind": "upsample-linear", "dim": 96, "equalized": True},
+        block | {"attention": hydra | {"dilations": [1, 2]}, "repeat": 2},
+        *({"kind": "norm", "norm": sln}, to_rgb),
+        {"kind": "upsample-linear", "dim": 48, "equalized": True},
+        block | {"attention": hydra | {"dilations": [1, 4]}},
+        *({"kind": "norm", "norm": sln}, to_rgb),
+    ]
+    return gan_spec({"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis})
+
+
+PRESETS = (emoji_hybrid_32, emoji_stylegan_t_32, emoji_styleformer_32, emoji_stylenat_32, emoji_vitgan_32)

@@ -1,0 +1,57 @@
+"""The presets for emoji: their networks, their training values, and a step of each."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from assemblies import check, read
+from assemblies.gan import GAN
+from ganblocks.randomness import seed_step
+from ganblocks.training.distributed import DistributedContext
+from ganblocks.training.trainer import Trainer
+
+# learning rates of G and D, loss, regularizers with their intervals, thousands of images
+TRAINING = {
+    "emoji-hybrid-32": (0.003, 0.003, "non-saturating", [("r1", 8)], 200.0),
+    "emoji-stylegan-t-32": (0.003, 0.003, "non-saturating", [("r1", 8), ("matching-aware", 1)], 200.0),
+    "emoji-styleformer-32": (0.003, 0.003, "non-saturating", [("r1", 8)], 140.0),
+    "emoji-stylenat-32": (0.002, 0.002, "non-saturating", [("r1", 8)], 160.0),
+    "emoji-vitgan-32": (0.003, 0.006, "non-saturating", [("bcr", 1)], 180.0),
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_presets_make_small_colour_images_with_these_training_values(name):
+    spec = read(name, GAN)
+    traces = check(spec)
+    assert traces["generator"].image == (3, 32, 32)
+    assert traces["generator"].parameters < (1e6 if spec.generator.condition is None else 5e6)  # with its text tower
+    assert traces["discriminator"].parameters < 1e6
+    rates, adam = (spec.generator_optimizer, spec.discriminator_optimizer), spec.generator_optimizer
+    regularizers = [(each.kind, each.every) for each in spec.regularizers]
+    assert (rates[0].lr, rates[1].lr, spec.loss.kind, regularizers, spec.kimg) == TRAINING[name]
+    assert [each.decay_kimg for each in rates] == [spec.kimg / 2] * 2
+    assert (adam.betas, spec.batch_size, spec.style_mixing, spec.flip) == ((0.0, 0.99), 64, 0.0, False)
+    assert (spec.ema.half_life_kimg, spec.ema.ramp_up) == (5.0, 0.1)
+    assert (spec.augment.kind, set(spec.augment.policy)) == ("diffaugment", {"color", "translation"})
+    assert spec.augment.color_probability == 0.5
+
+
+def test_the_text_preset_encodes_captions_without_a_download():
+    condition = read("emoji-stylegan-t-32", GAN).generator.condition
+    assert (condition.kind, condition.weights, condition.embed_weights) == ("open-clip-text", None, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["emoji-hybrid-32", "emoji-stylegan-t-32"])
+def test_a_training_step_has_finite_losses(name):
+    document = read(name, GAN).to_dict() | {"batch_size": 8}
+    seed_step(0, -1)
+    trainer = Trainer(GAN.Spec.model_validate(document), DistributedContext("cpu", "fp32"))
+    c = torch.randn(8, trainer.generator.cond_dim) if trainer.generator.cond_dim else None
+    seed_step(0, 0)
+    trainer.train_step(torch.rand(8, 3, 32, 32) * 2 - 1, c)
+    assert all(math.isfinite(value) for value in trainer.losses.read().values())
