@@ -9,6 +9,7 @@ import torch
 from assemblies import Generator, parse, read
 from assemblies.models.gat import architecture as gat
 from assemblies.models.r3gan import architecture as r3gan
+from registry import Spec
 
 MINI = ("mini-stylenat", "mini-styleformer", "mini-vitgan", "mini-stylegan-t")
 R3GAN: dict[str, Any] = {
@@ -50,12 +51,20 @@ STYLEGAN2 = {
 MODELS = (*MINI, "stylegan2", "r3gan", "gat")
 
 
+def once(spec: Spec) -> Spec:
+    """The same without repetitions of layers."""
+    document = spec.to_dict()
+    return parse(
+        document | {"synthesis": [step | {"repeat": 1} if "repeat" in step else step for step in document["synthesis"]]}
+    )
+
+
 def small_generator(name: str) -> Generator:
-    """A generator in eval mode: a small preset, or one of a few channels."""
+    """A generator in eval mode: a small preset, whose layers are not repeated, or one of a few channels."""
     torch.manual_seed(0)
     specs = {"r3gan": lambda: r3gan.generator_spec(R3GAN), "gat": lambda: gat.generator_spec(GAT)}
     specs |= {"stylegan2": lambda: parse(STYLEGAN2)}
-    generator: Generator = (specs[name]() if name in specs else read(name).generator).build()
+    generator: Generator = (specs[name]() if name in specs else once(read(name).generator)).build()
     with torch.no_grad():
         for parameter in generator.parameters():  # some are zero at first
             parameter.add_(torch.randn_like(parameter), alpha=0.02 if name in MINI else 0.3)

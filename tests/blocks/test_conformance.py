@@ -7,6 +7,7 @@ import torch
 
 from registry import catalogue
 from registry.testing import Check, checks
+from registry.testing.checks import FEW_OPTIONS
 from tests.budget import FULL
 
 ENTRIES = list(catalogue.entries())
@@ -18,6 +19,13 @@ QUICK = (  # compiled to machine code in the default tests; the rest takes minut
     "synthesis-input/constant/",
     "weight-norm/spectral-norm/",
 )
+CHECKS = [check for entry in ENTRIES for check in checks(entry.block)]
+EXPORTS = [check for check in CHECKS if check.function.__name__.startswith("exports")]
+FURTHER = {  # exports of further sets of options than two of each block
+    str(check)
+    for number, check in enumerate(EXPORTS)
+    if number >= FEW_OPTIONS and EXPORTS[number - FEW_OPTIONS].case.block is check.case.block
+}
 COMPILED = [check for entry in ENTRIES for check in checks(entry.block, slow=True)]
 FIRST = {tuple(str(check).split("/")[:2]): check for check in reversed(COMPILED)}  # one set of options of each block
 COMPOSED = (  # a third of the time together; made of blocks that are compiled here, or networks of other packages
@@ -30,8 +38,14 @@ def test_all_plugins_load() -> None:
     assert not catalogue.failures
 
 
-@pytest.mark.parametrize("check", [check for entry in ENTRIES for check in checks(entry.block)], ids=str)
+@pytest.mark.parametrize("check", [check for check in CHECKS if str(check) not in FURTHER], ids=str)
 def test_every_block_conforms(check: Check, device: torch.device) -> None:
+    check(str(device))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [check for check in EXPORTS if str(check) in FURTHER], ids=str)
+def test_every_set_of_options_can_be_exported(check: Check, device: torch.device) -> None:
     check(str(device))
 
 
