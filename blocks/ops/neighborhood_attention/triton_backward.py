@@ -59,7 +59,6 @@ def query_gradients(
     if SUMMED:
         steps = (tiles - chunk + chunks - 1) // chunks
         partial += (chunk * heads + head).to(tl.int64) * (BLOCKS * CELLS)
-    cells = pixel[:, None] * (ROWS * COLUMNS) + block_pixel[None, :]
     for step in range(steps):
         tile = chunk + step * chunks
         tile_x, rest = tile % tiles_x, tile // tiles_x
@@ -96,7 +95,7 @@ def query_gradients(
             result = tl.zeros([TILE_Y * TILE_X, PADDED], tl.float32)
             for column in range(BLOCKS_X):
                 key_x = origin_x + column * COLUMNS + block_x
-                in_columns = in_window(key_x[None, :], start_x[:, None], K)
+                in_columns = in_window(key_x[None, :], start_x[:, None], K) & stored[:, None]
                 inside_x = (key_x >= 0) & (key_x < length_x)
                 for row in range(row_begin, row_end):
                     key_y = origin_y + row * ROWS + block_y
@@ -105,17 +104,18 @@ def query_gradients(
                     v_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, v_row * ALIGN, v_column * ALIGN)
                     keys = load_pixels(k + k_first, k_offsets, k_channel, key_inside, D, PADDED, UNIT)
                     values = load_pixels(v + v_first, v_offsets, v_channel, key_inside, D, PADDED, UNIT)
-                    logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
+                    logits = product(queries, tl.trans(keys), PADDED) * (scale * LOG2_E)
                     if HAS_BIAS:
                         block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
                         logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
                     visible = in_columns & in_window(key_y[None, :], start_y[:, None], K)
                     weights = tl.where(visible, tl.exp2(logits - query_sums[:, None]), 0.0)
-                    dlogits = weights * (product(grads, tl.trans(values)) - query_delta[:, None])
-                    result = product_add(dlogits.to(keys.dtype), keys, result)
+                    dlogits = weights * (product(grads, tl.trans(values), PADDED) - query_delta[:, None])
+                    result = product_add(dlogits.to(keys.dtype), keys, result, PADDED)
                     if SUMMED:
-                        block_sums = partial + (row * BLOCKS_X + column) * CELLS + cells
-                        tl.store(block_sums, tl.load(block_sums) + tl.where(stored[:, None], dlogits, 0.0))
+                        block_sums = partial + (row * BLOCKS_X + column) * CELLS
+                        block_sums += pixel[:, None] * (ROWS * COLUMNS) + block_pixel[None, :]
+                        tl.store(block_sums, tl.load(block_sums) + dlogits)
             store_pixels(dq, y_offsets, result * scale, stored, D, PADDED)
         if SUMMED:
             tl.debug_barrier()  # another thread may add to the same sum in the next step
@@ -182,16 +182,16 @@ def key_gradients(
             grads = load_pixels(g, g_offsets, g_channel, query_inside, D, PADDED, UNIT)
             query_sums = tl.load(sums + sum_offsets, mask=query_inside, other=0.0)
             query_delta = tl.load(delta + sum_offsets, mask=query_inside, other=0.0)
-            logits = product(keys, tl.trans(queries)) * (scale * LOG2_E)
+            logits = product(keys, tl.trans(queries), PADDED) * (scale * LOG2_E)
             if HAS_BIAS:
                 table_row = query_first + row * ROWS - first_y + TILE_Y + K - 2
                 logits += tl.load(table + table_row * (TILE_X * TABLE_COLUMNS) + index).to(tl.float32)
             visible = in_columns & in_window(key_y[:, None], window_start(query_y, length_y, K)[None, :], K)
             visible = visible & query_inside[None, :]
             weights = tl.where(visible, tl.exp2(logits - query_sums[None, :]), 0.0)
-            dvalues = product_add(weights.to(grads.dtype), grads, dvalues)
-            dlogits = weights * (product(values, tl.trans(grads)) - query_delta[None, :])
-            dkeys = product_add(dlogits.to(queries.dtype), queries, dkeys)
+            dvalues = product_add(weights.to(grads.dtype), grads, dvalues, PADDED)
+            dlogits = weights * (product(values, tl.trans(grads), PADDED) - query_delta[None, :])
+            dkeys = product_add(dlogits.to(queries.dtype), queries, dkeys, PADDED)
     y_row = (width * heads * D).to(tl.int64)
     y_offsets = batch * (height * y_row) + head * D
     y_offsets += pixel_offsets(key_y, key_x, group_y, group_x, dilation, y_row, heads * D)

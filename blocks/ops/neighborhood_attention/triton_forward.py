@@ -75,7 +75,7 @@ def forward(
             key_inside = inside_x & (key_y >= 0) & (key_y < length_y)
             key_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, k_row * ALIGN, k_column * ALIGN)
             keys = load_pixels(k, key_offsets, k_channel, key_inside, D, PADDED, UNIT)
-            logits = product(queries, tl.trans(keys)) * (scale * LOG2_E)
+            logits = product(queries, tl.trans(keys), PADDED) * (scale * LOG2_E)
             if HAS_BIAS:
                 block = head * TABLE_SIZE + (column * TABLE_ROWS + row * ROWS) * (TILE_Y * TILE_X * COLUMNS)
                 logits += load_bias(table + block, TILE_Y * TILE_X, ROWS * COLUMNS)
@@ -87,7 +87,7 @@ def forward(
             total = total * shrink + tl.sum(weights, 1)
             value_offsets = pixel_offsets(key_y, key_x, group_y, group_x, dilation, v_row * ALIGN, v_column * ALIGN)
             values = load_pixels(v, value_offsets, v_channel, key_inside, D, PADDED, UNIT)
-            result = product_add(weights.to(values.dtype), values, result * shrink[:, None])
+            result = product_add(weights.to(values.dtype), values, result * shrink[:, None], PADDED)
             maximum = larger
 
     stored = inside & (query_y >= tile_y * TILE_Y) & (query_x >= tile_x * TILE_X)

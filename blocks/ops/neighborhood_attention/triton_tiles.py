@@ -23,7 +23,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # logits are computed in units of log
 STRIDES = [f"{tensor}_{axis}" for tensor in "qkvg" for axis in ("batch", "row", "column", "head", "channel")]
 AT_RUN_TIME = ["heads", "height", "width", "dilation", *STRIDES]
 """Integers that nothing is compiled for, also if they are 1 or multiples of 16."""
-PRECISION = tl.constexpr("tf32x3")  # float32 factors as sums of two TF32 numbers: three products, errors of float32
+SPLIT = tl.constexpr(64)
+"""Up to so many channels, float32 factors are sums of two TF32 numbers: three products, with the errors of float32."""
 HIDDEN = tl.constexpr(-1e30)  # a logit outside the window; finite, so that the difference of two is defined
 
 
@@ -94,15 +95,15 @@ def store_pixels(pointer, offsets, values, inside, D: tl.constexpr, PADDED: tl.c
 
 
 @triton.jit
-def product(a, b):
-    """Matrix product with float32 sums."""
-    return tl.dot(a, b, input_precision=PRECISION)
+def product(a, b, PADDED: tl.constexpr):
+    """Matrix product of factors whose pixels have PADDED channels, with float32 sums."""
+    return tl.dot(a, b, input_precision="tf32x3" if PADDED <= SPLIT else "ieee")
 
 
 @triton.jit
-def product_add(a, b, total):
+def product_add(a, b, total, PADDED: tl.constexpr):
     """`total` plus the matrix product."""
-    return tl.dot(a, b, total, input_precision=PRECISION)
+    return tl.dot(a, b, total, input_precision="tf32x3" if PADDED <= SPLIT else "ieee")
 
 
 @triton.jit
