@@ -23,7 +23,7 @@ from ganblocks.training.trainer import Trainer
 
 PRESETS = ("mini-vitgan", "mini-stylenat", "mini-styleformer", "mini-stylegan-t", "styleformer-cifar10-32")
 MODES = ("plain", "deterministic", "graph", "deterministic graph")
-FEWEST_STEPS, SECONDS = 8, 1.5
+FEWEST_STEPS, SECONDS = 8, 0.6
 WARM_UP = 4  # steps of each kind before a graph is captured
 COLUMNS = ("preset", "batch", "mode", "ms", "images/s", "peak MB")
 
