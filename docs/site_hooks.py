@@ -1,7 +1,8 @@
 """mkdocs hooks: pages that other files of the project hold, and pages made from the registry.
 
 README, CONTRIBUTING and other files of the top folder become pages, so that their text exists once. The catalogue and
-the table of kernels are made from the installed packages. Links to files outside `docs` lead to copies of these.
+the table of kernels are made from the installed packages, a page for each model from them and models.md. Links to files
+outside `docs` lead to copies of these.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import html
 import json
 import posixpath
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from mkdocs.structure.pages import Page
 
 from ganblocks import describe, diagnosis
 from registry import catalogue
+
+sys.path.insert(0, str(Path(__file__).parent))  # mkdocs imports this file by its path
+from model_pages import MODELS, PREFIX, model_page, page_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -40,6 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=(ROOT / path).read_text("utf-8")))
     files.append(File.generated(config, "catalogue.md", content=catalogue_page()))
     files.append(File.generated(config, "kernels.md", content=kernels_page()))
+    for package in MODELS:
+        files.append(File.generated(config, page_name(package), content=model_page(package)))
     linked = [target for file in files.documentation_pages() for target in _linked(file)]
     for target in dict.fromkeys(linked):
         name = _in_site(target)
@@ -145,7 +152,8 @@ def _linked(file: File) -> list[str]:
 
 def _in_project(page: str) -> str:
     """The path inside the project of a page of the site."""
-    return SOURCES.get(page) or (f"docs/{page}" if (ROOT / "docs" / page).exists() else page)
+    is_doc = (ROOT / "docs" / page).exists() or page.startswith(PREFIX)
+    return SOURCES.get(page) or (f"docs/{page}" if is_doc else page)
 
 
 def _in_site(path: str) -> str:
