@@ -1,0 +1,1 @@
+"""Data sets of other libraries, which `--data` opens by name."""
