@@ -193,7 +193,22 @@ def gradient_reduction() -> str:
     return markdown(columns, rows) + "\n\n" + source("gradient-reduction-cpu.json")
 
 
-CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction)
+def waiting() -> str:
+    files = sorted((path.name for path in RESULTS.glob("waiting-cpu*.json")), key=len)
+    measured = [row for name in files for row in load(name)[1]]
+    ways = [name for name in measured[0] if name.endswith("images/s")]
+    rows = [
+        [
+            f"`{row['preset']}`",
+            *(str(row[name]) for name in ("threads", "beside", "turns")),
+            *(number(row[way]) for way in ways),
+        ]
+        for row in measured
+    ]
+    return markdown(["preset", "threads", "busy processes", "turns", *ways], rows) + "\n\n" + source(*files)
+
+
+CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction, waiting)
 GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu, training_gpu)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 

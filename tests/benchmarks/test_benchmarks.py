@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from assemblies import check, parse
-from benchmarks import measure, neighborhood
+from benchmarks import measure, neighborhood, waiting
+from ganblocks.openmp import USER_SETTINGS
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,26 @@ def test_neighborhood_is_measured_with_both_allocators(tmp_path, monkeypatch):
     ((command, options),) = runs
     assert command[-1] == str(tmp_path / "rows-tuned-malloc.json")
     assert options["env"].items() >= measure.TUNED_MALLOC.items()
+
+
+def test_each_way_to_wait_is_measured_in_a_process_with_its_environment(tmp_path, monkeypatch):
+    output, environments = tmp_path / "rows.json", []
+
+    def run(command, env, **options):
+        environments.append({name: env.get(name) for name in (*USER_SETTINGS, "OMP_NUM_THREADS")})
+        return SimpleNamespace(stdout=f"{len(environments)}\n")
+
+    monkeypatch.setattr(waiting, "subprocess", SimpleNamespace(run=run))
+    arguments = ["--quick", "--only", "mini-vitgan", "--beside", "0", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["waiting", *arguments])
+    threads = torch.get_num_threads()
+    waiting.main()
+    torch.set_num_threads(threads)
+    assert [each["OMP_NUM_THREADS"] for each in environments] == ["2", "2", "2", "1"]
+    assert [each["GOMP_SPINCOUNT"] for each in environments] == [None, "10000", None, None]
+    assert [each["OMP_WAIT_POLICY"] for each in environments] == [None, None, "passive", None]
+    (row,) = json.loads(output.read_text())["rows"]
+    assert [row[f"{way}: images/s"] for way in waiting.WAYS] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
