@@ -184,6 +184,7 @@ def _record(network: str, step: Step) -> dict[str, Any]:
         "path": ".".join(str(part) for part in step.path),
         "kind": step.spec.kind,
         "family": step.spec.block.family_name,
+        "options": ", ".join(f"{name} {brief(value)}" for name, value in step.spec.__repr_args__() if name != "kind"),
         "features": step.features,
         "image": step.image,
         "logits": step.logits,

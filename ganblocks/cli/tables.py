@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from assemblies.document_paths import Difference
 
 BARS = "▁▂▃▄▅▆▇█"
+OUTPUTS = ("features", "image", "logits")
+WIDE = 110  # columns for all shapes and whole numbers
 PIPE_WIDTH = 160  # columns where standard output is not a terminal
 
 
@@ -124,20 +126,22 @@ def print_doctor(report: Mapping[str, Any]) -> None:
 
 def print_steps(summary: Mapping[str, Any]) -> None:
     out = console()
-    table = _table("step", "kind", "features", "image", "logits", right=("ws", "parameters", "multiply-adds"))
+    narrow = out.width < WIDE
+    count = compact if narrow else "{:,}".format
+    right = ("ws", "params", "mul-adds") if narrow else ("ws", "parameters", "multiply-adds")
+    table = _table("step", "kind", *(("output",) if narrow else OUTPUTS), right=right)
     image = None
     for step in summary["steps"]:
-        shown = dict(
-            step, image=None if step["image"] == image else step["image"]
-        )  # steps that do not change the image
+        shapes = {name: "x".join(map(str, step[name] or ())) for name in OUTPUTS}
+        shapes["image"] = shapes["image"] if step["image"] != image else ""  # steps that do not change the image
         image = step["image"]
-        shapes = ("x".join(map(str, shown[name])) if shown[name] else "" for name in ("features", "image", "logits"))
-        numbers = (str(step["num_styles"] or ""), f"{step['parameters']:,}", f"{step['multiply_adds']:,}")
-        table.add_row(step["path"], _strong(step["kind"]), *shapes, *numbers)
+        changed = next((f"{name} {shapes[name]}" for name in ("logits", "image") if shapes[name]), shapes["features"])
+        numbers = (str(step["num_styles"] or ""), count(step["parameters"]), count(step["multiply_adds"]))
+        table.add_row(step["path"], _strong(step["kind"]), *((changed,) if narrow else shapes.values()), *numbers)
     for name, total in summary["totals"].items():
         if isinstance(total, Mapping):
-            sums = (_text(f"{total[key]:,}", style="bold") for key in ("parameters", "multiply_adds"))
-            table.add_row(_strong(name), "", "", "", "", "", *sums)
+            sums = (_text(count(total[key]), style="bold") for key in ("parameters", "multiply_adds"))
+            table.add_row(_strong(name), *[""] * (3 if narrow else 5), *sums)
     out.print(table)
     out.print(
         _text(
@@ -145,6 +149,12 @@ def print_steps(summary: Mapping[str, Any]) -> None:
             "dim",
         )
     )
+    if chosen := {step["path"]: step["options"] for step in summary["steps"] if step["options"]}:
+        out.print()
+        options = _table("step", "options that differ from their defaults")
+        for path, text in chosen.items():
+            options.add_row(_strong(path), text)
+        out.print(options)
     if training := summary.get("training"):
         out.print()
         options = _table("training", "")
@@ -157,6 +167,14 @@ def print_steps(summary: Mapping[str, Any]) -> None:
         for name, values in schedules.items():
             curves.add_row(_strong(name), f"{values[0]:.4g}", sparkline(values), f"{values[-1]:.4g}")
         out.print(curves)
+
+
+def compact(number: int) -> str:
+    """A number in three digits: 99.5 k, 1.25 M."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+from rich.console import Console
+
 from assemblies import parse, read, save_model
 from ganblocks import listing
 from ganblocks.cli import show as command
+from ganblocks.cli import tables
 from registry.catalogue import Catalogue
 from tests import tiny
 
@@ -110,3 +113,20 @@ def test_show_describes_a_spec_again_when_its_file_or_the_options_change(ganbloc
     gan_file.write_text(gan_file.read_text() + "kimg: 3\n")
     ganblocks("show", gan_file)
     assert len(described) == 4
+
+
+def test_show_fits_80_columns_with_options_that_differ_from_their_defaults(capsys, monkeypatch):
+    monkeypatch.setattr(tables, "console", lambda: Console(width=80, highlight=False, emoji=False))
+    tables.print_steps(command.describe_spec("stylenat-ffhq-256"))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines if line.startswith(" generator.synthesis.2 ")]
+    assert rows[0][:3] == ["generator.synthesis.2", "upsample-linear", "512x8x8"]
+    assert "num_heads 16, kernel_sizes 7" in " ".join(" ".join(lines).split())
+    assert [tables.compact(number) for number in (0, 999, 8320, 1_253_376, 25 * 10**9)] == [
+        "0",
+        "999",
+        "8.32 k",
+        "1.25 M",
+        "25 G",
+    ]
