@@ -18,7 +18,7 @@ from registry.testing.cases import Case, cases
 from registry.testing.compile_checks import (
     compiles_to_machine_code,
     compiles_to_the_same_numbers,
-    exports_with_a_dynamic_batch,
+    exports,
 )
 from registry.testing.gradient_checks import (
     differentiates_twice,
@@ -94,8 +94,7 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
         if case.harness.batched:
             selected.append(Check(takes_an_empty_batch, case))
         if case.harness.traceable and fresh:
-            selected.append(Check(compiles_to_the_same_numbers, case))
-            selected += [Check(exports_with_a_dynamic_batch, case)] if case.harness.batched else []
+            selected += [Check(compiles_to_the_same_numbers, case), Check(exports, case)]
         if case.harness.smooth and block.twice_differentiable:
             selected.append(Check(differentiates_twice, case))
     return selected
