@@ -281,7 +281,7 @@ def test_a_sound_block_passes_and_may_refuse_odd_sizes() -> None:
         (Counting, "trains_under_checkpointing"),
         (Tabled, "loads_after_the_meta_device"),
         (Unchecked, "refuses_inputs_that_do_not_fit"),
-        (Fixed, "exports_with_a_dynamic_batch"),
+        (Fixed, "exports"),
     ],
     ids=lambda value: value.kind if isinstance(value, type) else value,
 )
