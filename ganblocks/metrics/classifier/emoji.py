@@ -61,7 +61,7 @@ class EmojiScore(ClassifierScore):
         train: Images | str | Path = "emoji",
         held_out: Images | str | Path = "emoji?split=held-out",
     ) -> None:
-        size = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+        size = (resolution, resolution) if isinstance(resolution, int) else (resolution[0], resolution[1])
         opened = [open_data(each, resolution=size, cond_dim=GROUPS) for each in (train, held_out)]
         real, unseen = (from_bytes(torch.stack([*map(each.read, range(len(each)))]), "symmetric") for each in opened)
         labels, unseen_labels = (each.labels for each in opened)
