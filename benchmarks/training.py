@@ -67,15 +67,10 @@ def measured(preset: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def make_run(preset: str, mode: str, device: str, fewest_steps: int) -> tuple[Callable[[], None], int, int]:
     """A function that trains for some steps, their number, and the images in a batch. It has run once."""
-    torch.manual_seed(0)
     kind: Callable[[], AbstractContextManager[None]]
     kind = deterministic_algorithms if mode.startswith("deterministic") else nullcontext
     with kind():
-        trainer = Trainer(read(preset, GAN), DistributedContext(device), cuda_graphs=mode.endswith("graph"))
-    k, height, width = check(trainer.spec)["generator"].image or (3, 1, 1)
-    real = torch.rand(trainer.batch_size, k, height, width, device=device) * 2 - 1
-    classes = trainer.generator.cond_dim
-    c = torch.eye(classes, device=device)[torch.arange(trainer.batch_size) % classes] if classes else None
+        trainer, train_step = prepare(preset, device, cuda_graphs=mode.endswith("graph"))
     every = [each.every for optimizer in trainer.optimizers.values() for each in optimizer.lazy]
     period = max(every, default=1)
     steps = -(-fewest_steps // period) * period
@@ -84,15 +79,26 @@ def make_run(preset: str, mode: str, device: str, fewest_steps: int) -> tuple[Ca
         trainer.step = 0
         with kind():
             for _ in range(steps):
-                trainer.train_step(real, c)
+                train_step()
 
     with kind():
         for first in (0, 1):  # steps with lazy regularizers, and without
             for _ in range(WARM_UP):
                 trainer.step = first
-                trainer.train_step(real, c)
+                train_step()
     run()
     return run, steps, trainer.batch_size
+
+
+def prepare(preset: str, device: str, *, cuda_graphs: bool = False) -> tuple[Trainer, Callable[[], None]]:
+    """A trainer, and a function that trains for a step on random images."""
+    torch.manual_seed(0)
+    trainer = Trainer(read(preset, GAN), DistributedContext(device), cuda_graphs=cuda_graphs)
+    k, height, width = check(trainer.spec)["generator"].image or (3, 1, 1)
+    real = torch.rand(trainer.batch_size, k, height, width, device=device) * 2 - 1
+    classes = trainer.generator.cond_dim
+    c = torch.eye(classes, device=device)[torch.arange(trainer.batch_size) % classes] if classes else None
+    return trainer, lambda: trainer.train_step(real, c)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import time
 import torch
 
 from benchmarks import measure
-from benchmarks.training import make_run
+from benchmarks.training import prepare
 from ganblocks.openmp import SPINS, USER_SETTINGS
 
 WAYS: dict[str, dict[str, str]] = {
@@ -62,12 +62,13 @@ def measured(preset: str, way: str, options: argparse.Namespace) -> float:
 def train(preset: str, seconds: float) -> None:
     """Train for some seconds and print the images per second."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    run, steps, batch = make_run(preset, "plain", "cpu", fewest_steps=1)
-    start, runs = time.perf_counter(), 0
-    while not runs or time.perf_counter() - start < seconds:
-        run()
-        runs += 1
-    print(runs * steps * batch / (time.perf_counter() - start))
+    trainer, train_step = prepare(preset, "cpu")
+    train_step()
+    start, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - start < seconds:
+        train_step()
+        steps += 1
+    print(steps * trainer.batch_size / (time.perf_counter() - start))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
