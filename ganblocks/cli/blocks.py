@@ -84,8 +84,8 @@ def presets(json: Json = False) -> None:
 def init(spec: SourceArgument, settings: Settings = None) -> None:
     """Print a preset as a document to edit: options that differ from their defaults, with comments."""
     from ganblocks import describe
-    from ganblocks.commented import commented_yaml
     from ganblocks.networks import read_source
+    from ganblocks.publishing.commented import commented_yaml
 
     document = read_source(spec, settings or ())
     summary = next((row["summary"] for row in describe.presets() if row["preset"] == spec), "")
