@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -52,16 +52,21 @@ R3GAN = {"BlocksPerStage": [2, 2, 2], "ExpansionFactor": 2, "KernelSize": 3, "Re
 R3GAN |= {"ConditionDimension": None, "NoiseDimension": 64}
 NETWORKS: dict[str, dict[str, Any]] = {  # of 16 px, with similar numbers of weights
     "StyleGAN2": {
-        "generator": stylegan2.generator(16, num_mapping_layers=2, channel_base=768, channel_max=96) | {"z_dim": 64},
+        "generator": stylegan2.generator(16, num_mapping_layers=2, channel_base=768, channel_max=96)
+        | {"z_dim": 64, "image_channels": 1},
         "discriminator": stylegan2.discriminator(16, channel_base=768, channel_max=96),
     },
     "R3GAN": {
-        "generator": r3gan.generator_spec(R3GAN | {"WidthPerStage": [96, 96, 48], "CardinalityPerStage": [6, 6, 3]}),
+        "generator": r3gan.generator_spec(
+            R3GAN | {"WidthPerStage": [96, 96, 48], "CardinalityPerStage": [6, 6, 3]}
+        ).to_dict()
+        | {"image_channels": 1},
         "discriminator": r3gan.discriminator_spec(
             R3GAN | {"WidthPerStage": [48, 96, 96], "CardinalityPerStage": [3, 6, 6]}
         ),
     },
 }
+TRAINING = {"StyleGAN2": (4e-3, 0.1), "R3GAN": (2e-3, 1.0)}  # learning rate and gamma, by short runs with seed 0
 LOSSES = {  # loss and regularizers, by name
     "NS + R1": ("non-saturating", ["r1"]),
     "RP + R1 + R2": ("relativistic", ["r1", "r2"]),
@@ -79,7 +84,7 @@ def with_positions(*, kimg: float, **options: bool) -> Spec:
 
 
 def with_networks_and_loss(*, kimg: float, networks: str, loss: str) -> Spec:
-    """StyleGAN2's or R3GAN's networks of 16 px with a loss; all else is the same.
+    """StyleGAN2's or R3GAN's networks of 16 px with a loss. Learning rate and gamma depend on the networks alone.
 
     Args:
         kimg: Length, in thousands of images.
@@ -87,11 +92,12 @@ def with_networks_and_loss(*, kimg: float, networks: str, loss: str) -> Spec:
         loss: Key of `LOSSES`.
     """
     kind, penalties = LOSSES[loss]
-    optimizer = {"lr": {"kind": "cosine", "init": 2e-3, "final": 5e-4, "kimg": kimg}, "betas": [0.0, 0.99]}
+    rate, gamma = TRAINING[networks]
+    optimizer = {"lr": {"kind": "cosine", "init": rate, "final": rate / 4, "kimg": kimg}, "betas": [0.0, 0.99]}
     return GAN.Spec(
         **NETWORKS[networks],
         loss=kind,
-        regularizers=[{"kind": penalty, "gamma": 1.0} for penalty in penalties],
+        regularizers=[{"kind": penalty, "gamma": gamma} for penalty in penalties],
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
         ema={"half_life_kimg": 1.0},
@@ -151,6 +157,11 @@ def run_folder(out: Path, variant: str, seed: int, kimg: float) -> Path:
     return out / f"{'-'.join(words)}-{seed}-{kimg:g}kimg"
 
 
+@cache
+def digit_score() -> DigitScore:
+    return DigitScore(16)
+
+
 def stored_result(folder: Path) -> Result | None:
     """The result of the run in this folder, if it is complete."""
     file = folder / "result.json"
@@ -163,8 +174,10 @@ def measure(study: str, out: Path, device: str, variant: str, seed: int, kimg: f
     folder = run_folder(out, variant, seed, kimg)
     resume = (folder / "checkpoint.safetensors").exists()
     spec = STUDIES[study].variants[variant](kimg=kimg)
-    generator = train(spec, data="digits", out=folder, seed=seed, resume=resume, device=device, quiet=True).generator
-    score = DigitScore(16)
+    on_gpu = torch.device(device).type == "cuda"
+    options = {"seed": seed, "resume": resume, "device": device, "cuda_graphs": on_gpu, "workers": 0, "quiet": True}
+    generator = train(spec, data="digits", out=folder, **options).generator
+    score = digit_score()
     result = Result(variant, seed, kimg, score.score(generator), score.ceiling(generator, seed))
     save_grid(generate(generator, range(40)), folder / "grid.png", columns=20, scale=2)
     write_atomically(folder / "result.json", json.dumps(asdict(result), indent=2).encode())
@@ -275,7 +288,7 @@ def main() -> None:
     markdown = table(results)
     print(markdown)
     write_atomically(out / "table.md", (markdown + "\n").encode())
-    save_plot(results, out / "ablation.png", {"held-out digits": DigitScore(16).floor})
+    save_plot(results, out / "ablation.png", {"held-out digits": digit_score().floor})
     print(f"picture: {out / 'ablation.png'}")
 
 
