@@ -1,4 +1,4 @@
-"""The training values of R3GAN's presets: train.py of the authors' code, lengths from a reading of the paper."""
+"""The training values of R3GAN's presets: train.py of the authors' code, lengths from a reading of the paper; ours."""
 
 from __future__ import annotations
 
@@ -72,3 +72,35 @@ def test_schedules_are_half_a_cosine_over_the_burn_in(name: str) -> None:
     gammas = [gamma * part for part in (1, 0.8682, 0.55, 0.2318, 0.1)]
     assert [value_at(first.gamma, images) for images in quarters] == pytest.approx(gammas, rel=1e-3)
     assert (value_at(spec.augment.p, 0), value_at(spec.ema.half_life_kimg, 0)) == (0, 0)
+
+
+@pytest.mark.parametrize(("name", "gamma", "kimg"), [("mini-r3gan", 2.0, 40.0), ("mini-r3gan-conditional", 6.0, 20.0)])
+def test_training_values_of_the_small_presets(name: str, gamma: float, kimg: float) -> None:
+    spec: Any = read(name, GAN)
+    expected = {
+        "loss": "relativistic",
+        "value_range": "symmetric",
+        "batch_size": 32,
+        "kimg": kimg,
+        "style_mixing": 0.0,
+        "flip": False,
+        "resize_filter": "lanczos",
+        "ema": (1.0, 0.05, 0.0),
+        "augment": None,
+        "regularizers": ["r1", "r2"],
+        **{f"{kind}.at": "image" for kind in ("r1", "r2")},
+        **{f"{kind}.every": 1 for kind in ("r1", "r2")},
+        **{f"{side}.lr": 1e-3 for side in "GD"},
+        **{f"{side}.betas": (0.0, 0.99) for side in "GD"},
+        **{f"{side}.eps": 1e-8 for side in "GD"},
+        **{f"{side}.schedule": (0.0, 0.0) for side in "GD"},
+        **{f"{side}.clip_norm": None for side in "GD"},
+    }
+    scheduled = {"r1.gamma", "r2.gamma"}  # below
+    assert differences({key: value for key, value in values_of(spec).items() if key not in scheduled}, expected) == {}
+    halves = [part * kimg * 1000 / 2 for part in range(3)]
+    for adam in (spec.generator_optimizer, spec.discriminator_optimizer):
+        assert [value_at(adam.lr, images) for images in halves] == pytest.approx([1e-3, 6e-4, 2e-4])
+    for regularizer in spec.regularizers:
+        values = [value_at(regularizer.gamma, images) for images in halves]
+        assert values == pytest.approx([gamma, gamma * 2 / 3, gamma / 3])
