@@ -192,8 +192,11 @@ def mini(num_classes: int | None, *, gamma: float, kimg: float) -> Spec:
         kimg: Length of the training and of the schedules.
     """
     adam = {"lr": cosine(1e-3, 2e-4, kimg), "betas": [0.0, 0.99]}
+    document = networks([96, 64, 16], [12, 8, 2], num_classes, num_blocks=1)
+    condition = num_classes and {"kind": "class-labels", "num_classes": num_classes}
     return GAN.Spec(
-        **networks([96, 64, 16], [12, 8, 2], num_classes, num_blocks=1),
+        generator=document["generator"].to_dict() | {"condition": condition},
+        discriminator=document["discriminator"],
         loss="relativistic",
         regularizers=[{"kind": kind, "gamma": cosine(gamma, gamma / 3, kimg)} for kind in ("r1", "r2")],
         generator_optimizer=adam,
