@@ -1,7 +1,7 @@
 """Presets for the data set `emoji` at 32 px, ours: one of each family of models, and a hybrid of several.
 
-Their sizes and training values were chosen for an hour of two CPU cores, or minutes of a GPU. docs/emoji.md has the
-search that led to them.
+Their sizes were chosen for an hour of two CPU cores. docs/emoji.md has the search that led to them, and results of
+short trainings.
 """
 
 from __future__ import annotations
