@@ -66,7 +66,7 @@ NETWORKS: dict[str, dict[str, Any]] = {  # of 16 px, with similar numbers of wei
         ),
     },
 }
-TRAINING = {"StyleGAN2": (4e-3, 0.1), "R3GAN": (2e-3, 1.0)}  # learning rate and gamma, by short runs with seed 0
+TRAINING = {"StyleGAN2": (4e-3, 0.1), "R3GAN": (2e-3, 1.0)}  # learning rate and gamma
 LOSSES = {  # loss and regularizers, by name
     "NS + R1": ("non-saturating", ["r1"]),
     "RP + R1 + R2": ("relativistic", ["r1", "r2"]),
@@ -265,7 +265,7 @@ def save_plot(results: Sequence[Result], path: Path, marks: Mapping[str, float])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     kimg = next(iter(results)).kimg
     axes.set_xlabel(
-        f"digit score after {kimg:g} thousand images (Fréchet distance, no unit; lower is better)\n"
+        f"digit score after {kimg:g} thousand images\n(Fréchet distance, no unit; lower is better)\n"
         "a dot for each seed, a bar at the mean"
     )
     axes.grid(axis="x", alpha=0.25)
