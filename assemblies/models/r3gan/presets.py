@@ -36,17 +36,20 @@ AUGMENT = {
 }
 
 
-def networks(widths: list[int], groups: list[int], num_classes: int | None, *, num_blocks: int = 2) -> dict[str, Any]:
-    """Generator and discriminator of widths and groups at 4, 8, ... px, with `num_blocks` blocks a stage."""
+def networks(
+    widths: list[int], groups: list[int], num_classes: int | None, num_blocks: list[int] | None = None
+) -> dict[str, Any]:
+    """Generator and discriminator of widths, groups and numbers of blocks at 4, 8, ... px; by default two blocks."""
+    num_blocks = num_blocks or [2] * len(widths)
     args = {
-        "BlocksPerStage": [num_blocks] * len(widths),
         "ExpansionFactor": 2,
         "KernelSize": 3,
         "ResamplingFilter": [1, 2, 1],
         "ConditionDimension": num_classes,
     }
-    generator = {"WidthPerStage": widths, "CardinalityPerStage": groups, "NoiseDimension": Z_DIM}
-    discriminator = {"WidthPerStage": widths[::-1], "CardinalityPerStage": groups[::-1]}
+    stages = {"WidthPerStage": widths, "CardinalityPerStage": groups, "BlocksPerStage": num_blocks}
+    generator = stages | {"NoiseDimension": Z_DIM}
+    discriminator = {name: values[::-1] for name, values in stages.items()}
     return {
         "generator": generator_spec(args | generator | {"ConditionEmbeddingDimension": GENERATOR_EMBEDDING}),
         "discriminator": discriminator_spec(args | discriminator | {"ConditionEmbeddingDimension": widths[0]}),
@@ -175,30 +178,32 @@ def r3gan_imagenet_64() -> Spec:
 
 def mini_r3gan() -> Spec:
     """A small R3GAN, ours: handwritten digits at 16 px in minutes on two CPU cores."""
-    return mini(None, gamma=2.0, kimg=40.0)
+    # with one block at 4 px, as the conditional one, the digit score is more than twice as high after 36,000 images
+    return mini([4, 2, 1], gamma=(2.0, 0.5), kimg=36.0)
 
 
 def mini_r3gan_conditional() -> Spec:
-    """`mini-r3gan` with the classes of the digits, which it learns in half the time."""
-    return mini(10, gamma=6.0, kimg=20.0)
+    """A small R3GAN, ours, with the classes of the digits, which smaller networks learn with fewer images."""
+    return mini([1, 1, 1], num_classes=10, gamma=(6.0, 2.0), kimg=20.0)
 
 
-def mini(num_classes: int | None, *, gamma: float, kimg: float) -> Spec:
-    """A document for 16 px on a CPU: one block a stage, no augmentation, and a rate for narrow networks.
+def mini(num_blocks: list[int], *, num_classes: int | None = None, gamma: tuple[float, float], kimg: float) -> Spec:
+    """A document for 16 px on a CPU: no augmentation, and a rate for narrow networks.
 
     Args:
+        num_blocks: Number of blocks at 4, 8 and 16 px.
         num_classes: Number of classes; None for an unconditional GAN.
-        gamma: Weight of R1 and R2 at the start; a third of it at the end.
+        gamma: Weights of R1 and R2 at the start and at the end.
         kimg: Length of the training and of the schedules.
     """
     adam = {"lr": cosine(1e-3, 2e-4, kimg), "betas": [0.0, 0.99]}
-    document = networks([96, 64, 16], [12, 8, 2], num_classes, num_blocks=1)
+    document = networks([96, 64, 16], [12, 8, 2], num_classes, num_blocks)
     condition = num_classes and {"kind": "class-labels", "num_classes": num_classes}
     return GAN.Spec(
         generator=document["generator"].to_dict() | {"condition": condition},
         discriminator=document["discriminator"],
         loss="relativistic",
-        regularizers=[{"kind": kind, "gamma": cosine(gamma, gamma / 3, kimg)} for kind in ("r1", "r2")],
+        regularizers=[{"kind": kind, "gamma": cosine(*gamma, kimg)} for kind in ("r1", "r2")],
         generator_optimizer=adam,
         discriminator_optimizer=adam,
         ema={"half_life_kimg": 1.0},
