@@ -46,7 +46,7 @@ def test_the_small_conditional_preset_learns_digits(tmp_path: Path) -> None:
     assert share_of_the_untrained_score(document, tmp_path, 0) < 0.4  # measured: 13, 12 and 20 % (seeds 0, 1 and 2)
 
 
-@only_in_full("four minutes")
+@only_in_full("three to ten minutes")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["mini-r3gan", "mini-r3gan-conditional"])
