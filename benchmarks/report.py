@@ -208,7 +208,20 @@ def waiting() -> str:
     return markdown(["preset", "threads", "busy processes", "turns", *ways], rows) + "\n\n" + source(*files)
 
 
-CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction, waiting)
+def data() -> str:
+    _, measured = load("data-cpu.json")
+    others = ("torchvision", "webdataset")
+    rows = []
+    for ours in select(measured, loader="ganblocks"):
+        case = {name: ours[name] for name in ("side", "store", "images/s")}
+        found = {row["loader"]: row["times ganblocks"] for row in select(measured, **case)}
+        cells = [number(ours["rate"]), *(times(found.get(name)) for name in others)]
+        rows.append([str(ours["side"]), ours["store"], ours["images/s"], *cells])
+    columns = ["pixels of a JPEG", "store", "", "ganblocks: images/s", *(f"time of {name}" for name in others)]
+    return markdown(columns, rows, 3) + "\n\n" + source("data-cpu.json")
+
+
+CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction, waiting, data)
 GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu, training_gpu)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 

@@ -111,6 +111,8 @@ def test_the_compiled_kernel_takes_any_number_of_queries_and_keys(queries, keys,
 
 
 def test_second_order_mode_replaces_sdpa_which_has_no_second_derivative():
+    if torch.get_default_device().type != "cpu":
+        pytest.skip("on CUDA, float64 is left to sdpa's math back end, which has a second derivative")
     q, k, v, _ = (x if x is None else x.requires_grad_() for x in draw(None))
 
     def penalty(y: Tensor) -> Tensor:
