@@ -1,4 +1,4 @@
-"""How long OpenMP's threads wait actively, set before torch starts them.
+"""How OpenMP's threads wait for each other, set before torch starts them.
 
 The threads of an operation wait for the last one, by default in a loop of about 10 ms (GNU's libgomp). If another
 process runs on a core of theirs, they take away the time that it needs to end: on two cores beside one other process,
@@ -13,25 +13,23 @@ import time
 from pathlib import Path
 
 USER_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SPINS = "10000"  # about 0.4 ms, longer than the threads wait for each other on a quiet machine
 SAMPLES, PAUSE = 5, 0.004  # seconds between two samples of the running threads
 message: str | None = None
 """What was found on a busy machine, for logs; None on a quiet one."""
 
 
 def tune_waiting() -> None:
-    """Shorten the active wait, and end it where other processes leave no core for each thread.
+    """Let threads sleep while they wait, where other processes leave no core for each thread.
 
-    Does nothing if the environment says how to wait or has one thread, or outside of Linux.
+    Does nothing on a quiet machine, where threads that spin are faster, nor if the environment says how to wait or has
+    one thread, nor outside of Linux.
     """
     global message
     alone = os.environ.get("OMP_NUM_THREADS") == "1"
     if sys.platform != "linux" or alone or any(name in os.environ for name in USER_SETTINGS):
         return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
     cores, others = len(os.sched_getaffinity(0)), other_running_threads()
     if cores > 1 and others:
-        del os.environ["GOMP_SPINCOUNT"]
         os.environ["OMP_WAIT_POLICY"] = "passive"
         message = (
             f"{others} threads of other processes run on the {cores} cores, so ours wait for each other without "
