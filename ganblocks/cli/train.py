@@ -103,7 +103,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     document = read(source, GAN, MultiStage) if isinstance(source, str | Path) else source
     if not issubclass(document.block, MultiStage):
         document = parse(document.to_dict() | document_overrides(options, None), GAN)
-    typer.echo(printable(to_yaml(document)))
+    typer.echo(to_yaml(document))  # in full; safe_dump escapes what a terminal should not get
     device: torch.device = inference_device(options.device)
     rate = EFFICIENCY * matmul_rate(device)
     stages = {stage.name: stage.gan for stage in document.stages} if issubclass(document.block, MultiStage) else {}
