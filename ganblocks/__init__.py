@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ganblocks.describe import families as blocks
     from ganblocks.describe import presets as presets
     from ganblocks.diagnosis import diagnose as doctor
-    from ganblocks.metrics.compare import compare as compare
     from ganblocks.metrics.classifier.digits import DigitScore as DigitScore
+    from ganblocks.metrics.compare import compare as compare
     from ganblocks.metrics.evaluate import evaluate as evaluate
     from ganblocks.networks import build as build
     from ganblocks.publishing.export import export as export
