@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor
@@ -63,8 +62,7 @@ class DigitDistance(Metric, kind="digit"):
     def measure(self, batch: GeneratedBatch) -> Float[Tensor, "b f"]:
         images = batch.exact_images(batch.styles(batch.z))
         if self.judge is None:
-            with torch.enable_grad():  # it trains its classifier
-                self.judge = DigitScore((images.shape[2], images.shape[3]), self.seed)
+            self.judge = DigitScore((images.shape[2], images.shape[3]), self.seed)
         return self.judge.features(images / 127.5 - 1)
 
     def forward(self, generated: FeatureSet, reference: FeatureSet | None) -> dict[str, float]:

@@ -45,8 +45,6 @@ class EmojiScore(ClassifierScore):
         held_out: The images of the floor; by default those of `emoji?split=held-out`.
 
     Attributes:
-        held_out: Features of the held-out images.
-        train: Features of the training images.
         sha256: Hash of the classifier's weights.
 
     Raises:
@@ -67,24 +65,22 @@ class EmojiScore(ClassifierScore):
         labels, unseen_labels = (each.labels for each in opened)
         assert labels is not None
         assert unseen_labels is not None
-        network = Classifier(3, SIDE, WIDTHS, FEATURES, GROUPS, batch_norm=True)
         settings = [opened[0].fingerprint, size, seed, SIDE, WIDTHS, FEATURES, EPOCHS]
         name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         file = folder() / "metrics" / f"emoji-classifier-{name}.safetensors"
-        if file.exists():
-            network.load_state_dict(load_file(file))
-            network.eval().requires_grad_(False)
-        else:
-            with fork_rng(), torch.enable_grad():
-                seed_step(seed, -1)
-                network = Classifier(3, SIDE, WIDTHS, FEATURES, GROUPS, batch_norm=True)
+        with fork_rng():
+            seed_step(seed, -1)
+            network = Classifier(3, SIDE, WIDTHS, FEATURES, GROUPS, batch_norm=True)
+            if file.exists():
+                network.load_state_dict(load_file(file))
+                network.eval().requires_grad_(False)
+            else:
                 draws = np.random.default_rng(seed)
                 fit(network, network.inputs(real), labels, draws, epochs=EPOCHS, lr=2e-3, max_shift=2, flip=True)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, save(network.state_dict()))
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, save(network.state_dict()))
         self.sha256 = hashlib.sha256(save(network.state_dict())).hexdigest()
         super().__init__(network, real, unseen, unseen_labels)
-        self.train, self.held_out = self.features(real), self.features(unseen)
 
     def values(self, features: Float[Tensor, "n f"], distance: float) -> dict[str, float]:
         """All numbers of generated images.

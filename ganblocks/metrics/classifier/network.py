@@ -62,6 +62,7 @@ class Classifier(nn.Module):
         return images if images.shape[2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
+@torch.enable_grad()
 def fit(
     network: Classifier,
     images: Float[Tensor, "n k side side"],

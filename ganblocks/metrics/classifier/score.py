@@ -30,6 +30,8 @@ class ClassifierScore:
         held_out_labels: Their classes.
 
     Attributes:
+        train: Features of the training images.
+        held_out: Features of the held-out images.
         accuracy: Accuracy of the classifier on held-out images, 0 to 1.
         floor: The distance of the held-out images from the training images. The fewer they are, the larger it is.
     """
@@ -42,9 +44,10 @@ class ClassifierScore:
         held_out_labels: Int64[Tensor, " m"],
     ) -> None:
         self.network = network
-        self.real = gaussian_of(self.features(train))
-        self.accuracy = (self.classify(held_out) == held_out_labels).double().mean().item()
-        self.floor = self.distance(held_out)
+        self.train, self.held_out = self.features(train), self.features(held_out)
+        self.real = gaussian_of(self.train)
+        self.accuracy = (network.head(self.held_out).argmax(dim=1) == held_out_labels).double().mean().item()
+        self.floor = frechet_distance(*self.real, *gaussian_of(self.held_out))
 
     def score(self, generator: Generator, seed: int = 0, num_samples: int = 2000) -> float:
         """The distance of a generator's images from the training images; lower is better, `floor` is about the best.
