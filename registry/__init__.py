@@ -13,6 +13,7 @@ from registry.errors import IncompatibleError, Problem, SpecError, SpecValidatio
 from registry.hookspecs import (
     CheckpointImporter,
     DataSet,
+    Location,
     Register,
     RegisterCommand,
     RegisterDataSet,
@@ -44,6 +45,7 @@ __all__ = [
     "IncompatibleError",
     "Kernel",
     "KernelError",
+    "Location",
     "Op",
     "Origin",
     "Problem",

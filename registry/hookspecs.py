@@ -45,8 +45,8 @@ class CheckpointImporter(Protocol):
     def roles(self) -> tuple[str, ...]: ...
 
 
-class StoredImage(Protocol):
-    """An image file in a store that a plugin reads. It can be pickled; its string is a unique name for messages."""
+class Location(Protocol):
+    """A file of a data set, also in a store that a plugin reads. It can be pickled; its string is a unique name."""
 
     @property
     def inner(self) -> str:
@@ -76,7 +76,7 @@ class DataSet(NamedTuple):
 
     path: Path
     license: str = ""
-    images: Sequence[StoredImage] | None = None
+    images: Sequence[Location] | None = None
     classes: Sequence[int] | None = None
     class_names: tuple[str, ...] = ()
     captions: Sequence[tuple[str, ...]] | None = None

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ganblocks.data.formats import is_image, stem_of, suffix_of
-from ganblocks.data.locations import Location, is_visible
+from ganblocks.data.locations import is_visible
 from ganblocks.data.skipped import Skipped, UnreadableError, reason_for
 from ganblocks.errors import DataError
+from registry import Location
 
 MAX_MEMBER = 2**28  # bytes of a member, which is read whole
 UNPACK = {".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}

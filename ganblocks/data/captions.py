@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ganblocks.data.locations import Location, read_text
+from ganblocks.data.locations import read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
+from registry import Location
 
 Captions = tuple[str, ...]  # an image may have several; each pass over the data set uses one of them
 CAPTION_KEYS = ("caption", "captions", "text", "prompt")

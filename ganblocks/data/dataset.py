@@ -16,8 +16,8 @@ from torch import Tensor
 from assemblies.gan import ResizeFilter
 from ganblocks.data.captions import Captions
 from ganblocks.data.decode import decode
-from ganblocks.data.locations import Location
 from ganblocks.data.skipped import Skipped, summarize_skipped
+from registry import Location
 
 # what a fingerprint depends on
 NUM_HEADS = 1024  # files of which the first bytes are read, evenly spaced

@@ -16,9 +16,10 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from assemblies.gan import ResizeFilter
 from ganblocks.data.archives import Member
 from ganblocks.data.formats import readable_formats
-from ganblocks.data.locations import Location, SizedReader
+from ganblocks.data.locations import SizedReader
 from ganblocks.data.skipped import UnreadableError, reason_for
 from ganblocks.malloc import trim_malloc
+from registry import Location
 
 try:
     import simplejpeg

@@ -20,11 +20,11 @@ from ganblocks.data.labels import (
     split_notes,
     unused_labels,
 )
-from ganblocks.data.locations import Location, list_folder
+from ganblocks.data.locations import list_folder
 from ganblocks.data.parquet import read_labels, read_parquet
 from ganblocks.data.skipped import Skipped, UnreadableError, counted
 from ganblocks.errors import DataError
-from registry import DataSet
+from registry import DataSet, Location
 
 NO_FILES: Mapping[str, Location] = {}
 MAX_SUFFIXES = 3  # in a message

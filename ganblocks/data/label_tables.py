@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ganblocks.data.captions import CAPTION_KEYS, Captions, as_strings, parse_json
-from ganblocks.data.locations import Location, parents, read_text
+from ganblocks.data.locations import parents, read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
+from registry import Location
 
 ConditionInput = Literal["classes", "captions"]  # which labels a generator needs
 DATASET_JSON = "dataset.json"

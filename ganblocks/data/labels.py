@@ -10,9 +10,10 @@ from typing import NamedTuple
 from ganblocks.data.archives import Sample
 from ganblocks.data.captions import CAPTION_SUFFIXES, Captions, captions_beside
 from ganblocks.data.label_tables import ConditionInput, LabelTable, captions_of, classes_of, is_table
-from ganblocks.data.locations import Location, read_text
+from ganblocks.data.locations import read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
+from registry import Location
 
 CLASS_SUFFIX = ".cls"
 LABEL_SUFFIXES = (*CAPTION_SUFFIXES, CLASS_SUFFIX)

@@ -7,9 +7,10 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
 from ganblocks.data.skipped import Skipped, UnreadableError
+from registry import Location
 
 MAX_TEXT = 2**20  # bytes of a file with the captions or the class of one image
 # folders in which macOS and Synology's DSM keep resource forks and thumbnails
@@ -21,22 +22,6 @@ BYTE_ORDER_MARKS = {  # UTF-32 first, because its mark begins with that of UTF-1
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-
-
-class Location(Protocol):
-    """A file that can be read; its string is the full path for messages."""
-
-    @property
-    def inner(self) -> str:
-        """Path inside the data set, with `/`."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        ...
-
-    def open(self) -> IO[bytes]: ...
 
 
 class File(NamedTuple):

@@ -16,11 +16,11 @@ from ganblocks.data.decode import MAX_BYTES_AT_ONCE, decode, member_budget
 from ganblocks.data.formats import readable_formats
 from ganblocks.data.index import Listing, labelled
 from ganblocks.data.label_tables import ConditionInput
-from ganblocks.data.locations import Location
 from ganblocks.data.parquet import Cell
 from ganblocks.data.skipped import Skipped, UnreadableError, reason_for
 from ganblocks.data.sources import list_source
 from ganblocks.errors import DataError
+from registry import Location
 
 MAX_CLASSES = 1_000_000
 TRIAL = (16, 16)  # pixels to which each image is resized to see whether it can be decoded

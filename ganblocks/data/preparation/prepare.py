@@ -20,7 +20,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganblocks.data.index import labelled
-from ganblocks.data.locations import Location
 from ganblocks.data.preparation.check import labels_of
 from ganblocks.data.preparation.options import PrepareOptions
 from ganblocks.data.preparation.shards import Sample, ShardRecord, make_shard, record_of
@@ -28,6 +27,7 @@ from ganblocks.data.skipped import Skipped
 from ganblocks.data.sources import list_source
 from ganblocks.errors import DataError
 from ganblocks.options import accepts
+from registry import Location
 from registry.spec_file import write_atomically
 
 MANIFEST = "manifest.json"

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ganblocks.data.captions import Captions
 from ganblocks.data.decode import MODES, decode
-from ganblocks.data.locations import Location
 from ganblocks.data.preparation.options import PrepareOptions
 from ganblocks.data.skipped import UnreadableError
+from registry import Location
 from registry.spec_file import replacing, write_atomically
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
