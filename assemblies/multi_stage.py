@@ -99,6 +99,13 @@ INITIALISED: dict[InitFromPrevious, tuple[str, ...]] = {
 }
 
 
+def trainings_of(document: Spec) -> dict[str, Any]:
+    """The `GAN.Spec` of each training of a document, by stage; that of a GAN, which has no stages, by ""."""
+    if issubclass(document.block, MultiStage):
+        return {stage.name: stage.gan for stage in document.stages}
+    return {"": document}
+
+
 def initialisation_problems(stages: tuple[Stage, ...]) -> list[Problem]:
     """Stages that cannot be initialised from the networks of the one before; nothing is allocated."""
     problems = []

@@ -81,14 +81,13 @@ def estimate(
 ) -> None:
     """Estimate memory, communication and time of a training, and what to change where it does not fit."""
     from assemblies import GAN, read
-    from assemblies.multi_stage import MultiStage
+    from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.training.estimate.estimate import estimate, measured_rate
 
     document = read(spec, GAN, MultiStage, settings=settings or ())
-    stages = {stage.name: stage.gan for stage in document.stages} if issubclass(document.block, MultiStage) else {}
     rate = measured_rate(like) if like is not None and flops is None else flops
     results = {}
-    for name, gan in (stages or {"": document}).items():
+    for name, gan in trainings_of(document).items():
         results[name] = estimate(
             gan if batch_size is None else type(gan).model_validate(gan.to_dict() | {"batch_size": batch_size}),
             processes=processes,
@@ -99,9 +98,9 @@ def estimate(
             flops_per_second=rate,
         ).to_dict()
         if not json:
-            tables.print_estimate(results[name], f"stage {name}" if name else "")
+            tables.print_estimate(results[name], stage=name)
     if json:
-        tables.print_json({"stages": results} if stages else results[""])
+        tables.print_json(results[""] if "" in results else {"stages": results})
 
 
 def files_of(source: str) -> list[tuple[str, int, int]]:

@@ -186,7 +186,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 def print_estimate(estimate: Mapping[str, Any], stage: str = "") -> None:
     out = console()
-    table = _table(f"{stage}: memory of a process" if stage else "memory of a process", right=("GB",))
+    table = _table(f"stage {stage}: memory of a process" if stage else "memory of a process", right=("GB",))
     for name, num_bytes in estimate["memory"].items():
         count = f" (G {estimate['parameters']['generator']:,}, D {estimate['parameters']['discriminator']:,})"
         table.add_row(_strong(name + (count if name == "parameters" else "")), f"{num_bytes / 1e9:.3f}")

@@ -89,7 +89,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     import torch
 
     from assemblies import GAN, parse, read
-    from assemblies.multi_stage import MultiStage
+    from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.errors import UsageError
     from ganblocks.precision import default_precision
     from ganblocks.sampling.load import inference_device
@@ -106,8 +106,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     typer.echo(to_yaml(document))  # in full; safe_dump escapes what a terminal should not get
     device: torch.device = inference_device(options.device)
     rate = EFFICIENCY * matmul_rate(device)
-    stages = {stage.name: stage.gan for stage in document.stages} if issubclass(document.block, MultiStage) else {}
-    for name, gan in (stages or {"": document}).items():
+    for name, gan in trainings_of(document).items():
         result = estimate(
             gan,
             processes=int(os.environ.get("WORLD_SIZE", 1)),
@@ -116,7 +115,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
             micro_batch=options.micro_batch,
             flops_per_second=rate,
         )
-        tables.print_estimate(result.to_dict(), f"stage {name}" if name else "")
+        tables.print_estimate(result.to_dict(), stage=name)
 
 
 @examples(
