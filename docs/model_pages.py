@@ -68,12 +68,13 @@ def _sections(text: str) -> dict[str, str]:
 
 
 def _presets(package: str) -> str:
+    names = _names_of_presets(package)
     rows = [
         f"| `{row['preset']}` | {html.escape(row['summary'], quote=False)} |"
         for row in describe.presets()
-        if row["preset"] in _names_of_presets(package)
+        if row["preset"] in names
     ]
-    commands = f"    ganblocks show {_names_of_presets(package)[0]}\n    ganblocks init {_names_of_presets(package)[0]}"
+    commands = f"    ganblocks show {names[0]}\n    ganblocks init {names[0]}"
     return "\n".join(["| preset | |", "|---|---|", *rows]) + f"\n\n{commands}"
 
 
