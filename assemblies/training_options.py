@@ -60,6 +60,9 @@ class Adam(BaseModel):
     decay_kimg: Annotated[
         float, Field(ge=0, description="Thousands of images, the last ones, in which it falls linearly to 0.")
     ] = 0.0
+    decay_fraction: Annotated[
+        float, Field(ge=0, le=1, description="The same as a fraction of the training; the longer of both counts.")
+    ] = 0.0
     base_width: Annotated[
         PositiveInt | None,
         Field(description="Width of the network that `lr` is for: the rate is lr x base_width / width, as in GAT."),

@@ -66,7 +66,7 @@ class NetworkOptimizer:
         self.lazy = [each for each in regularizers if each.every > 1]
         self.options, self.intervals = adam, [each.every for each in self.lazy]
         lr, betas = corrected(adam, self.intervals)
-        self.warmup_kimg, self.decay_kimg, self.clip_norm = adam.warmup_kimg, adam.decay_kimg, adam.clip_norm
+        self.warmup_kimg, self.clip_norm = adam.warmup_kimg, adam.clip_norm
         options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": adam.eps, "fused": True}
         options["weight_decay"] = adam.weight_decay
         if capturable:
@@ -82,7 +82,7 @@ class NetworkOptimizer:
         return [each for each in self.lazy if step % each.every == 0]
 
     def set_rates(self, kimg: float, kimg_left: float, images: int = 0) -> None:
-        """Set learning rate and betas of a step: schedules, warm-up over `warmup_kimg`, decay over `decay_kimg`.
+        """Set learning rate and betas of a step: schedules, warm-up, and decay at the end of the training.
 
         Args:
             kimg: Thousands of images at the end of the step.
@@ -91,7 +91,8 @@ class NetworkOptimizer:
         """
         lr, betas = corrected(self.options, self.intervals, images)
         warmup = min(1.0, kimg / self.warmup_kimg) if self.warmup_kimg else 1.0
-        decay = min(1.0, max(0.0, kimg_left) / self.decay_kimg) if self.decay_kimg else 1.0
+        decay_kimg = max(self.options.decay_kimg, self.options.decay_fraction * (images / 1000 + kimg_left))
+        decay = min(1.0, max(0.0, kimg_left) / decay_kimg) if decay_kimg > 0 else 1.0
         for group in self.adam.param_groups:
             group["betas"] = betas
             if isinstance(group["lr"], Tensor):

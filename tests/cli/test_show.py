@@ -46,8 +46,8 @@ def test_show_prints_the_training_options(ganblocks, tmp_path):
     assert training["style_mixing"] == "0.9"
     assert (
         training["generator_optimizer"]
-        == "lr 0.002, betas 0; 0.99, eps 1e-08, weight_decay 0, warmup_kimg 0, decay_kimg 0, base_width none, "
-        "width none, clip_norm none"
+        == "lr 0.002, betas 0; 0.99, eps 1e-08, weight_decay 0, warmup_kimg 0, decay_kimg 0, decay_fraction 0, "
+        "base_width none, width none, clip_norm none"
     )
     assert "clip_norm 5" in ganblocks("show", tmp_path / "gan.json")[1]
 

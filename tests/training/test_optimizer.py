@@ -49,6 +49,15 @@ def test_the_learning_rate_falls_to_zero_over_the_last_images():
     assert rates == [0.1, 0.1, 0.05, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("images", "left", "expected"), [(0, 80, 0.1), (40e3, 40, 0.1), (60e3, 20, 0.05), (80e3, 0, 0)]
+)
+def test_the_learning_rate_falls_over_a_fraction_of_the_training(images, left, expected):
+    optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, decay_fraction=0.5))
+    optimizer.set_rates(images / 1000, left, int(images))
+    assert optimizer.rate == pytest.approx(expected)
+
+
 def test_the_learning_rate_rises_over_the_first_images():
     optimizer = optimizer_of(nn.Linear(1, 1), Adam(lr=0.1, warmup_kimg=4))
     rates = []
