@@ -39,6 +39,8 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         lr_multiplier: Learning-rate multiplier of the linear layers.
         w_avg_beta: Decay of the running mean `w_avg` per step.
         normalize_z: Whether z is scaled to unit mean square first.
+        normalize_c: Whether c is scaled to unit mean square in the styles, so that it weighs as much as the mapped z
+            from the start; StyleGAN-T appends the text embedding of norm 1 as it is.
 
     Raises:
         IncompatibleError: `style_dim` is not larger than `cond_dim`.
@@ -47,6 +49,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
     examples: ClassVar[tuple[Any, ...]] = (
         {"spec": {}},
         {"spec": {"num_layers": 3, "layer_dim": 10, "normalize_z": False}},
+        {"spec": {"normalize_c": True}},
     )
     w_avg: Tensor
 
@@ -62,13 +65,14 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         lr_multiplier: PositiveFloat = 0.01,
         w_avg_beta: Annotated[float, Field(ge=0, lt=1)] = 0.995,
         normalize_z: bool = True,
+        normalize_c: bool = False,
     ) -> None:
         super().__init__()
         if style_dim <= cond_dim:
             fact = f"styles of {style_dim} features cannot hold a condition of {cond_dim} and a mapped z"
             raise incompatible((), f"{fact}; set the generator's w_dim to {z_dim + cond_dim}")
         self.z_dim, self.num_styles, self.cond_dim = z_dim, num_styles, cond_dim
-        self.w_avg_beta, self.normalize_z = w_avg_beta, normalize_z
+        self.w_avg_beta, self.normalize_z, self.normalize_c = w_avg_beta, normalize_z, normalize_c
         widths = [z_dim, *[layer_dim or z_dim] * (num_layers - 1), style_dim - cond_dim]
         self.layers = nn.Sequential(
             *(EqualLinear(i, o, lr_multiplier=lr_multiplier, activation="lrelu") for i, o in pairwise(widths[:-1])),
@@ -105,4 +109,7 @@ class BypassMapping(Mapping, kind="bypass-mapping"):
         if self.training and update_w_avg:
             update_mean(self.w_avg, w, self.w_avg_beta)
         ws = truncate(w[:, None].expand(-1, self.num_styles, -1), self.w_avg, truncation_psi, truncation_cutoff)
-        return ws if c is None else torch.cat([ws, c[:, None].to(ws.dtype).expand(-1, self.num_styles, -1)], dim=2)
+        if c is None:
+            return ws
+        c = F.rms_norm(c, c.shape[1:], eps=1e-8) if self.normalize_c else c
+        return torch.cat([ws, c[:, None].to(ws.dtype).expand(-1, self.num_styles, -1)], dim=2)

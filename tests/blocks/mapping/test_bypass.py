@@ -18,6 +18,13 @@ def test_the_condition_is_appended_unchanged() -> None:
     assert torch.equal(ws[:, :, :6], BypassMapping.forward(mapping, z, c * 0)[:, :, :6])
 
 
+def test_a_normalized_condition_has_unit_mean_square_in_the_styles() -> None:
+    mapping = BypassMapping(6, 9, 4, 3, normalize_c=True).eval()
+    c = torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.1, 0.0]])
+    expected = c / torch.tensor([[5.0], [0.1]]) * 3**0.5
+    torch.testing.assert_close(mapping(torch.randn(2, 6), c)[:, 0, 6:], expected)
+
+
 def test_truncation_interpolates_towards_the_mean_of_each_condition() -> None:
     mapping = BypassMapping(6, 9, 4, 3).eval()
     mapping.w_avg.normal_()
