@@ -47,7 +47,7 @@ from blocks.families.networks import (
     WeightNorm,
 )
 from blocks.families.options import Count, OddInt, Pair, Probability, Resolution
-from blocks.families.schedule import Schedule, Scheduled, ScheduledIn, value_at
+from blocks.families.schedule import CurrentValue, Schedule, Scheduled, ScheduledIn, value_at
 from blocks.families.training import Augment, Batch, Loss, Networks, Regularizer
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Batch",
     "Condition",
     "Count",
+    "CurrentValue",
     "FeatureExtractor",
     "FeatureSet",
     "FeedForward",

@@ -92,6 +92,37 @@ def value_at(option: Scheduled, images: float) -> float:
     return option
 
 
+class CurrentValue:
+    """The value of an option in the current training step.
+
+    On CUDA the value of a schedule is a tensor that keeps its place, so that a CUDA graph reads each step's value.
+
+    Args:
+        option: A number or the spec of a schedule.
+    """
+
+    def __init__(self, option: Scheduled) -> None:
+        self.option = option
+        self.number = value_at(option, 0)
+        self.tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def at(self, images: int) -> None:
+        """Change it to the value after a number of images."""
+        if isinstance(self.option, Spec):
+            self.number = value_at(self.option, images)
+            for tensor in self.tensors.values():
+                tensor.fill_(self.number)
+
+    def factor(self, values: Tensor) -> float | Tensor:
+        """The value, to multiply `values` with."""
+        if not (values.is_cuda and isinstance(self.option, Spec)):
+            return self.number
+        key = values.device, values.dtype
+        if key not in self.tensors:
+            self.tensors[key] = torch.full((), self.number, device=values.device, dtype=values.dtype)
+        return self.tensors[key]
+
+
 def _is_number(value: Any) -> bool:
     """Whether a string is a number: YAML reads 1e-3, without a dot, as a string."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.families import Batch, Networks, Regularizer, Scheduled, value_at
+from blocks.families import Batch, CurrentValue, Networks, Regularizer, Scheduled
 
 
 class GammaPenalty(Regularizer):
@@ -22,14 +22,14 @@ class GammaPenalty(Regularizer):
 
     def __init__(self, gamma: Scheduled) -> None:
         super().__init__()
-        self.schedule = gamma
-        self.at(0)
+        self.gamma = CurrentValue(gamma)
 
     def at(self, images: int) -> None:
-        self.gamma = value_at(self.schedule, images)
+        self.gamma.at(images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        return self.penalties(networks, self.images(networks, batch), batch.c).mean() * (self.gamma / 2)
+        mean = self.penalties(networks, self.images(networks, batch), batch.c).mean()
+        return mean * (self.gamma.factor(mean) / 2)
 
     def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
         """The images at which the slope is penalised."""

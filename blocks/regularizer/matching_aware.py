@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
-from blocks.families import Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
+from blocks.families import Batch, CurrentValue, Networks, Regularizer, Scheduled, ScheduledIn
 from blocks.regularizer.fake_images import fake_images
 from registry import incompatible
 
@@ -39,11 +39,10 @@ class MatchingAware(Regularizer, kind="matching-aware"):
         super().__init__()
         if not cond_dim:
             raise incompatible((), "needs captions or classes, and the generator is unconditional; give it a condition")
-        self.schedule = weight
-        self.at(0)
+        self.weight = CurrentValue(weight)
 
     def at(self, images: int) -> None:
-        self.weight = value_at(self.schedule, images)
+        self.weight.at(images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         assert batch.real is not None, "the matching-aware loss needs real images"
@@ -51,7 +50,8 @@ class MatchingAware(Regularizer, kind="matching-aware"):
         others = batch.c.roll(1, dims=0)
         differ = (others != batch.c).any(dim=1)
         terms = [self.losses(networks, image, others) for image in (batch.real, fake_images(networks, batch))]
-        return (torch.stack(terms).sum(dim=0) * differ).mean() * self.weight
+        mean = (torch.stack(terms).sum(dim=0) * differ).mean()
+        return mean * self.weight.factor(mean)
 
     def losses(
         self, networks: Networks, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from blocks.common.autocast import at_least_float32
 from blocks.common.computed_buffer import filled
 from blocks.common.images.value_range import IMAGENET_MEAN, to_symmetric
-from blocks.families import Backbone, Batch, Networks, Regularizer, Scheduled, ScheduledIn, value_at
+from blocks.families import Backbone, Batch, CurrentValue, Networks, Regularizer, Scheduled, ScheduledIn
 from registry import Slot, incompatible
 
 DINOV2 = {
@@ -85,11 +85,11 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
             if width != token_dim:
                 fact = f"has tokens of {width} features, but the discriminator projects its own to {token_dim}"
                 raise incompatible("teacher", f"{fact}; set dim of token-projector to {width}")
-        self.schedule, self.teacher_policy, self.teacher_shift = proj_coeff, teacher_policy, teacher_shift
-        self.at(0)
+        self.proj_coeff = CurrentValue(proj_coeff)
+        self.teacher_policy, self.teacher_shift = teacher_policy, teacher_shift
 
     def at(self, images: int) -> None:
-        self.proj_coeff = value_at(self.schedule, images)
+        self.proj_coeff.at(images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         real = batch.real
@@ -107,7 +107,8 @@ class TokenAlignment(Regularizer, kind="token-alignment"):
         with torch.no_grad():
             targets = self.targets(self.view(pixels, augment, draws, real.shape[2:]), tokens.shape[1], real.shape[2:])
         of_class, of_patches = misalignment(tokens, targets.to(tokens.dtype))
-        return ((of_class + of_patches).mean() * self.proj_coeff).to(real.dtype)
+        mean = (of_class + of_patches).mean()
+        return (mean * self.proj_coeff.factor(mean)).to(real.dtype)
 
     def view(
         self, pixels: Float[Tensor, "b k h w"], augment: Any, draws: dict[str, Tensor] | None, side: torch.Size

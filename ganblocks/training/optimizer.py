@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from assemblies import Adam
 from blocks.families import Regularizer, value_at
+from ganblocks.training.step.adam import DeviceAdam
+from registry import Spec
 
 NetworkName = Literal["generator", "discriminator"]
 
@@ -47,7 +49,7 @@ class NetworkOptimizer:
         network: The network; parameters that do not require gradients are never trained.
         adam: Adam's options, before the correction for lazy regularizers.
         regularizers: The network's regularizers.
-        capturable: Whether CUDA graphs capture its steps: the learning rate is a tensor then.
+        capturable: Whether CUDA graphs capture its steps: learning rate, and betas that change, are tensors then.
     """
 
     def __init__(
@@ -67,15 +69,17 @@ class NetworkOptimizer:
         self.options, self.intervals = adam, [each.every for each in self.lazy]
         lr, betas = corrected(adam, self.intervals)
         self.warmup_kimg, self.clip_norm = adam.warmup_kimg, adam.clip_norm
-        options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": adam.eps, "fused": True}
-        options["weight_decay"] = adam.weight_decay
-        if capturable:
-            device = next(iter(self.parameters.values())).device
-            options |= {"lr": torch.tensor(lr, device=device), "capturable": True}
+        options: dict[str, Any] = {"betas": betas, "eps": adam.eps, "weight_decay": adam.weight_decay}
         self.sharded = {name for name, value in self.parameters.items() if hasattr(value, "to_local")}
         parts = (self.sharded, self.parameters.keys() - self.sharded)
         groups = [[value for name, value in self.parameters.items() if name in part] for part in parts]
-        self.adam = torch.optim.AdamW([{"params": group} for group in groups if group], **options)  # or Adam: no decay
+        trained = [{"params": group} for group in groups if group]
+        rate = torch.tensor(lr, device=next(iter(self.parameters.values())).device) if capturable else lr
+        self.adam: torch.optim.Optimizer
+        if isinstance(rate, Tensor) and any(isinstance(beta, Spec) for beta in adam.betas):
+            self.adam = DeviceAdam(trained, lr=rate, **options)
+        else:  # or Adam: no decay
+            self.adam = torch.optim.AdamW(trained, lr=rate, fused=True, capturable=capturable, **options)
 
     def due_at(self, step: int) -> list[NamedRegularizer]:
         """The lazy regularizers that run in a step."""
@@ -94,11 +98,8 @@ class NetworkOptimizer:
         decay_kimg = max(self.options.decay_kimg, self.options.decay_fraction * (images / 1000 + kimg_left))
         decay = min(1.0, max(0.0, kimg_left) / decay_kimg) if decay_kimg > 0 else 1.0
         for group in self.adam.param_groups:
-            group["betas"] = betas
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr * warmup * decay)
-            else:
-                group["lr"] = lr * warmup * decay
+            group["lr"] = changed(group["lr"], lr * warmup * decay)
+            group["betas"] = tuple(map(changed, group["betas"], betas))
 
     @property
     def rate(self) -> float:
@@ -154,6 +155,11 @@ class NetworkOptimizer:
                 key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")
             }
             self.adam.state[parameter] = {"step": step.to(parameter.device), **state}
+
+
+def changed(value: float | Tensor, new: float) -> float | Tensor:
+    """The new value, in the same tensor if the old one is a tensor."""
+    return value.fill_(new) if isinstance(value, Tensor) else new
 
 
 def corrected(adam: Adam, intervals: list[int], images: int = 0) -> tuple[float, tuple[float, float]]:

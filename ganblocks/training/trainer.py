@@ -143,15 +143,15 @@ class Trainer:
 
     def step_graphs(self) -> StepGraphs:
         """Graphs of `optimize`."""
-        check_capturable(self.spec, self.distributed.device, self.distributed.shard.world)
+        device, processes = self.distributed.device, self.distributed.shard.world
+        check_capturable(self.spec, self.gan, device, processes, self.micro_batches.size)
         return StepGraphs(self.optimize, self.host_state, self.distributed.device)
 
     def host_state(self) -> Hashable:
         """What the host's code of a step depends on."""
         optimizers = self.optimizers.values()
         due = tuple(each.name for optimizer in optimizers for each in optimizer.due_at(self.step))
-        betas = tuple(group["betas"] for optimizer in optimizers for group in optimizer.adam.param_groups)
-        return due, betas, host_numbers([*self.augments, *self.gan.regularizers])
+        return due, host_numbers([*self.augments, *self.gan.regularizers])
 
     def optimize(self, real: Tensor, c: Tensor | None, tokens: Tensor | None, pixels: Tensor | None) -> None:
         """The phases of a step: all optimizer steps of the discriminator, then those of the generator."""

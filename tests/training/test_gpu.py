@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ import torch
 from assemblies import GAN, check, read
 from ganblocks.data.loader import Sampler, batches
 from ganblocks.data.sources import IN_MEMORY, open_data
+from ganblocks.randomness import deterministic_algorithms, seed_step
+from ganblocks.training.step import graphs
 from ganblocks.training.trainer import Trainer
 from registry import catalogue
 from tests import tiny
@@ -20,6 +23,17 @@ from tests.training.conftest import STYLEGAN2, different_tensors, new_trainer, r
 pytestmark = pytest.mark.gpu
 
 MINI = sorted(name for name in catalogue.presets() if name.startswith("mini-"))
+BURN_IN = {"kind": "cosine", "init": 0.9, "final": 0.99, "kimg": 0.1}
+R3GAN = read("mini-r3gan", GAN).to_dict() | {
+    "augment": {"kind": "ada", "target": None, "p": {"kind": "cosine", "init": 0.5, "final": 1.0, "kimg": 0.1}},
+    "generator_optimizer": {"lr": 1e-3, "betas": [0.0, BURN_IN]},
+    "discriminator_optimizer": {"lr": 1e-3, "betas": [0.0, BURN_IN]},
+    "batch_size": 8,
+}
+GAT = read(Path(__file__).parents[2] / "examples/hybrids/gat-hydra.yaml", GAN).to_dict() | {
+    "augment": {"kind": "diffaugment", "color_probability": 0.5},
+    "batch_size": 8,
+}
 TRAINED = tiny.gan(regularizers=[{"kind": "r1", "every": 2}, {"kind": "path-length", "every": 3}])
 
 
@@ -111,6 +125,23 @@ def test_captured_steps_train_like_others(preset, precision, tmp_path):
     run(document, tmp_path / "parts", cuda_graphs=True, **options | {"steps": 9})
     run(None, tmp_path / "parts", steps=12, device="cuda", resume=True)
     assert different_tensors(tmp_path / "parts", tmp_path / "captured") == []
+
+
+@pytest.mark.parametrize("document", [R3GAN, GAT], ids=["r3gan", "gat"])
+def test_scheduled_values_and_repeated_draws_are_captured(document):
+    """Gamma, betas and probability change in each step; the discriminator of GAT draws noise."""
+    results = []
+    for warm_up in (2, 99):
+        with pytest.MonkeyPatch.context() as patch, deterministic_algorithms():
+            patch.setattr(graphs, "WARM_UP", warm_up)
+            trainer = new_trainer(document, device="cuda", precision="fp32", cuda_graphs=True)
+            for step in range(8):
+                seed_step(1, step)
+                trainer.train_step(*batch_for(trainer))
+        assert len(trainer.graphs.graphs) == (warm_up == 2)
+        results.append({name: value.clone() for name, value in trainer.gan.state_dict().items()})
+    for name, value in results[1].items():
+        torch.testing.assert_close(results[0][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_compiled_steps_are_captured(tmp_path):

@@ -13,6 +13,9 @@ from collections.abc import Callable, Hashable, Iterable
 import torch
 from torch import Tensor, nn
 
+from assemblies import GAN
+from blocks.augment.ada.warp import SMALL, Warp
+from blocks.common.replay import TwinGenerators
 from ganblocks.errors import RunError
 from registry import Spec
 
@@ -37,6 +40,7 @@ class StepGraphs:
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self.steps: Counter[Hashable] = Counter()  # uncaptured steps
         self.inputs: tuple[Tensor | None, ...] = ()
+        self.twins = TwinGenerators(device)
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
 
@@ -53,7 +57,8 @@ class StepGraphs:
                 kept.copy_(new)
         state, current = self.state(), torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
+        self.twins.seed()
+        with torch.cuda.stream(self.stream), self.twins.used():
             self.run(state)
         current.wait_stream(self.stream)
 
@@ -71,6 +76,8 @@ class StepGraphs:
 
     def capture(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
+        for twin in self.twins.twins:
+            graph.register_generator_state(twin)
         try:
             # threads that load data may use CUDA meanwhile
             with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
@@ -81,8 +88,17 @@ class StepGraphs:
         return graph
 
 
-def check_capturable(spec: Spec, device: torch.device, processes: int) -> None:
+def check_capturable(
+    spec: Spec, gan: GAN, device: torch.device, processes: int = 1, micro_batch: int | None = None
+) -> None:
     """Check that the steps of a document can be captured.
+
+    Args:
+        spec: The document.
+        gan: Its GAN.
+        device: Device of the training.
+        processes: Number of processes.
+        micro_batch: Images of this process in one pass; None for all.
 
     Raises:
         RunError: They cannot.
@@ -95,6 +111,15 @@ def check_capturable(spec: Spec, device: torch.device, processes: int) -> None:
         raise RunError("--cuda-graphs: checkpointing restores random numbers in each step; set checkpoint to false")
     if spec.style_mixing:
         raise RunError("--cuda-graphs: style mixing is drawn in each step; set style_mixing to 0")
+    height, width = gan.generator.resolution
+    if height * width > SMALL and any(isinstance(part, Warp) for part in gan.modules()):
+        fact = f"ada measures how far its geometric transforms reach out of images of {height}x{width} pixels"
+        raise RunError(f"--cuda-graphs: {fact}; remove blit and geometry from its policy, or train without graphs")
+    if micro_batch is not None and micro_batch < spec.batch_size:
+        for regularizer in spec.regularizers:
+            if regularizer.block.needs_batch_mean:
+                fact = f"{regularizer.kind} repeats its random numbers for each micro-batch"
+                raise RunError(f"--cuda-graphs: {fact}; omit --micro-batch")
 
 
 def host_numbers(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:

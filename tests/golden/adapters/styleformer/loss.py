@@ -107,7 +107,7 @@ def r1(networks: Both, fixture: Fixture) -> Outputs:
     block = R1(gamma=fixture.config["loss_kwargs"]["r1_gamma"])
     real, c = fixture.inputs["real_img"], condition(fixture, "real")
     penalties = block.penalties(Networks(networks.generator, networks.discriminator, nn.Identity()), real, c)
-    each = penalties * block.gamma / 2
+    each = penalties * block.gamma.number / 2
     logits = networks.discriminator(real, c)
     return {"real_logits": logits, "r1_penalty": penalties, "loss_Dr1": each, "total": each.mean()}
 
