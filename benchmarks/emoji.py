@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from assemblies import parse
 from assemblies.models.r3gan.architecture import discriminator_spec as r3gan_discriminator
 from assemblies.models.r3gan.architecture import generator_spec as r3gan_generator
 from assemblies.models.stylegan2.architecture import generator as stylegan2_generator
@@ -62,28 +63,52 @@ def r3gan() -> Spec:
     )
 
 
-def other_hybrid(low: list[Step]) -> Spec:
-    """The hybrid preset with other layers at low resolutions, convolutions at 32 px, and the relativistic loss.
+CONV: Step = {"kind": "modulated-conv", "dim": 128}
+TO_RGB: Step = {"kind": "to-rgb", "modulation": "modulate", "weight_init": 0.2}
+
+
+def small_hybrid(low: list[Step], *, convolutions: bool, **training: Any) -> Spec:
+    """A hybrid of other layers up to 8 px, and above of Hydra attention with ViTGAN's norm.
 
     Args:
         low: The steps up to 8 px.
+        convolutions: Whether 32 px have StyleGAN2's convolutions, in place of attention.
+        training: The training.
     """
-    high = emoji_hybrid_32().to_dict()["generator"]["synthesis"][6:10]  # of 16 px
-    top = [{"kind": "modulated-conv", "dim": 48, "up": 2}, {"kind": "modulated-conv", "dim": 48}, high[-1]]
-    generator = {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": [*low, *high, *top]}
-    return gan_spec(generator, **RELATIVISTIC)
+    norm: Step = {"kind": "norm", "norm": {"kind": "sln", "gain_init": 1.0}}
+
+    def attention(dim: int, dilations: list[int], repeat: int) -> list[Step]:
+        hydra = {"kind": "hydra-na", "num_heads": 4, "kernel_sizes": [3], "dilations": dilations, "equalized": True}
+        feed_forward = {"kind": "mlp", "mlp_ratio": 2, "equalized": True}
+        block = norm | {"kind": "transformer", "attention": hydra, "feed_forward": feed_forward, "layer_scale": 0.3}
+        return [{"kind": "upsample-linear", "dim": dim, "equalized": True}, block | {"repeat": repeat}, norm, TO_RGB]
+
+    small = CONV | {"dim": 48}
+    top = [small | {"up": 2}, small, TO_RGB] if convolutions else attention(48, [1, 4], 1)
+    synthesis = [*low, *attention(96, [1, 2], 2), *top]
+    return gan_spec({"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis}, **training)
 
 
-def convolutions() -> list[Step]:
-    """The hybrid preset's steps up to 8 px."""
-    return emoji_hybrid_32().to_dict()["generator"]["synthesis"][:6]
+CONVOLUTIONS: list[Step] = [
+    *({"kind": "constant", "resolution": 4, "dim": 128}, CONV, TO_RGB),
+    *(CONV | {"up": 2}, CONV, TO_RGB),
+]
+STYLED_ATTENTION: list[Step] = [
+    *({"kind": "constant", "resolution": 8, "dim": 128}, {"kind": "pos-embed"}),
+    {"kind": "styled-attention", "dim": 128, "num_heads": 4, "repeat": 2},
+    {"kind": "to-rgb", "modulation": "demodulate"},
+]
 
 
-def styled_attention() -> list[Step]:
-    """Two of Styleformer's layers at 8 px."""
-    layers = {"kind": "styled-attention", "dim": 128, "num_heads": 4, "repeat": 2}
-    head = {"kind": "to-rgb", "modulation": "demodulate"}
-    return [{"kind": "constant", "resolution": 8, "dim": 128}, {"kind": "pos-embed"}, layers, head]
+def changed(**changes: Any) -> Spec:
+    """The hybrid preset with another training."""
+    return parse(emoji_hybrid_32().to_dict() | changes)
+
+
+def adaptive() -> Step:
+    """Adaptive augmentation without mirror images and quarter turns, of which an emoji has none."""
+    factors = {"xflip": 0, "rotate90": 0}
+    return {"kind": "ada", "target": 0.6, "kimg": 100, "probability": factors, "magnitude": {"rotate": 0.15}}
 
 
 CANDIDATES: dict[str, Callable[[], Spec]] = {
@@ -94,9 +119,14 @@ CANDIDATES: dict[str, Callable[[], Spec]] = {
     "stylenat": emoji_stylenat_32,
     "styleformer": emoji_styleformer_32,
     "vitgan": emoji_vitgan_32,
+    "conv-hydra": lambda: small_hybrid(CONVOLUTIONS, convolutions=False),
+    "conv-hydra-conv": lambda: small_hybrid(CONVOLUTIONS, convolutions=True, **RELATIVISTIC),
+    "styleformer-hydra-conv": lambda: small_hybrid(STYLED_ATTENTION, convolutions=True, **RELATIVISTIC),
     "hybrid": emoji_hybrid_32,
-    "conv-hydra-conv": lambda: other_hybrid(convolutions()),
-    "styleformer-hydra-conv": lambda: other_hybrid(styled_attention()),
+    "hybrid-relativistic": lambda: changed(
+        loss="relativistic", regularizers=[{"kind": kind, "gamma": 0.1, "every": 4} for kind in ("r1", "r2")]
+    ),
+    "hybrid-ada": lambda: changed(augment=adaptive()),
 }
 
 

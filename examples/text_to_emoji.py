@@ -1,11 +1,15 @@
 """Text to image in colour: train a small CLIP on captioned emoji, then a small StyleGAN-T with its text tower.
 
-python examples/text_to_emoji.py [--out runs/text-to-emoji] [--kimg 60] [--guidance 0.2] [--device cuda]
+python examples/text_to_emoji.py [--out runs/text-to-emoji] [--hours 0.3] [--guidance 0 0.2] [--device cuda]
+
+Without --hours or --kimg it takes about 20 minutes of two CPU cores; more hours make better pictures. A real CLIP whose
+weights are at hand: --clip ViT-B-32 --clip-weights FILE, or their name in open_clip, which downloads them.
 
 Images are made of OpenMoji (https://openmoji.org), CC BY-SA 4.0; so are pictures of a model trained on it.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
@@ -15,9 +19,10 @@ from torch.nn import functional as F
 from assemblies import parse
 from blocks.common.pretrained.guidance import preprocess
 from ganblocks import generate, open_data, save_grid, train
-from ganblocks.metrics.classifier.emoji import EmojiScore
+from ganblocks.metrics.classifier.emoji import GROUPS, EmojiScore
 from ganblocks.pixels import from_bytes
 from ganblocks.randomness import fork_rng, seed_step
+from ganblocks.sampling.generate import styles, synthesize
 from plugins.emoji_presets import CLIP, emoji_stylegan_t_32
 from plugins.torchvision import import_beside_torchvision
 
@@ -28,34 +33,46 @@ PROMPTS = [
     *("red heart", "green circle", "grinning face", "crying face", "cat face", "red apple", "flag Italy", "flag Japan"),
     *("woman dark skin tone", "waving hand", "blue book", "bus"),
 ]
+FIRST_KIMG = 2.0  # the training whose speed gives the length that fits into --hours
+MAX_SHIFT = 2  # pixels
 
 
 class EmojiClip:
-    """A CLIP trained on captioned emoji: its text tower goes into the GAN."""
+    """A CLIP trained on captioned emoji: its text tower goes into the GAN.
+
+    Args:
+        data: Captioned images of 32 px.
+        seed: Random seed.
+        device: Where it is trained.
+        steps: Length of the training.
+        batch_size: Pairs of an image and one of its captions per step.
+    """
 
     def __init__(self, data, seed, device, steps, batch_size=128):
-        self.data, self.device = data, device
         self.tokenize = open_clip.SimpleTokenizer(context_length=CLIP["text_cfg"]["context_length"])
+        self.device = device
         with fork_rng():
             seed_step(seed, -1)
             self.clip = open_clip.model.CLIP(**CLIP).to(device)
-            self.fit(steps, batch_size)
+            self.fit(data, steps, batch_size)
 
-    def fit(self, steps, batch_size):
+    def fit(self, data, steps, batch_size):
         """Minimise open_clip's contrastive loss, which makes the matching pairs of a batch the most similar."""
-        images = preprocess(from_bytes(self.data.pixels, "symmetric"), (32, 32), MEAN, STD).to(self.device)
-        captions = sorted({caption for each in self.data.captions for caption in each})
+        images = self.inputs(data)
+        captions = sorted({caption for each in data.captions for caption in each})
         row, tokens = {caption: number for number, caption in enumerate(captions)}, self.tokenize(captions)
+        tokens, rows = tokens.to(self.device), [[row[caption] for caption in each] for each in data.captions]
+        counts = torch.tensor([len(each) for each in rows], device=self.device)
+        own = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in rows], True).to(self.device)
         loss = open_clip.loss.ClipLoss()
-        optimizer = torch.optim.AdamW(self.clip.parameters(), lr=1e-3, weight_decay=0.2)
+        optimizer = torch.optim.AdamW(self.clip.parameters(), lr=1e-3, weight_decay=0.2, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
         for _ in range(steps):
-            chosen = torch.randint(len(images), (batch_size,))
-            own = [row[self.data.caption(int(index), float(torch.rand(())))] for index in chosen]
-            shift = tuple(torch.randint(-2, 3, (2,)).tolist())
-            shifted = images[chosen.to(self.device)].roll(shift, dims=(2, 3))
-            features = self.clip.encode_image(shifted, normalize=True)
-            texts = self.clip.encode_text(tokens[own].to(self.device), normalize=True)
+            chosen = torch.randint(len(images), (batch_size,), device=self.device)
+            caption = (torch.rand(batch_size, device=self.device) * counts[chosen]).long()
+            shift = tuple(torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2,)).tolist())
+            features = self.clip.encode_image(images[chosen].roll(shift, dims=(2, 3)), normalize=True)
+            texts = self.clip.encode_text(tokens[own[chosen, caption]], normalize=True)
             value = loss(features, texts, self.clip.logit_scale.exp())
             optimizer.zero_grad()
             value.backward()
@@ -63,31 +80,58 @@ class EmojiClip:
             schedule.step()
         self.clip.eval().requires_grad_(False)
 
+    def inputs(self, data):
+        return preprocess(from_bytes(data.pixels, "symmetric"), (32, 32), MEAN, STD).to(self.device)
+
+    @torch.no_grad()
+    def recall(self, data):
+        """The share of images that are among the 5 nearest of their caption."""
+        images = self.clip.encode_image(self.inputs(data), normalize=True)
+        captions = self.tokenize([data.caption(index, 0.0) for index in range(len(data))]).to(self.device)
+        nearest = (self.clip.encode_text(captions, normalize=True) @ images.T).topk(5, dim=1).indices.cpu()
+        return (nearest == torch.arange(len(data))[:, None]).any(dim=1).double().mean().item()
+
     def save(self, path):
         save_file({name: tensor.cpu().contiguous() for name, tensor in self.clip.state_dict().items()}, path)
 
 
-def spec(weights, guidance, kimg):
-    """The preset with the CLIP's text tower, and guidance by the same CLIP."""
-    tower = {"model": CLIP, "weights": str(weights)}
+def spec(tower, guidance, kimg):
+    """The preset with a CLIP's text tower, and guidance by the same CLIP.
+
+    Args:
+        tower: Model and weights of the CLIP.
+        guidance: Weight of the guidance.
+        kimg: Length in thousands of images.
+    """
     document = emoji_stylegan_t_32({"kind": "open-clip-text", **tower}, kimg).to_dict()
     if guidance:
         document["regularizers"] += [{"kind": "clip-guidance", "weight": guidance, **tower}]
     return parse(document)
 
 
+def train_for(seconds, document, **options):
+    """A training of as many images as fit into the time, by the speed of its first images."""
+    start = time.monotonic()
+    train(parse(document.to_dict() | {"kimg": FIRST_KIMG}), **options)
+    each = (time.monotonic() - start) / FIRST_KIMG
+    left = max(0.0, seconds - (time.monotonic() - start))
+    kept = {name: options[name] for name in ("out", "device")}
+    return train(resume=True, kimg=round(FIRST_KIMG + left / each, 3), **kept)
+
+
 def group_accuracy(score, generator, source):
     """The shares of captions, and of groups in the mean, whose image a classifier puts into the caption's group."""
     captioned = open_data(source, resolution=32, captions=True)
-    groups = open_data(source, resolution=32, cond_dim=9).labels
+    groups = open_data(source, resolution=32, cond_dim=GROUPS).labels
     prompts = [captioned.caption(index, 0.0) for index in range(len(captioned))]
     right = score.classify(generate(generator, range(len(prompts)), c=generator.condition_of(prompts))) == groups
-    shares = [right[groups == group].double().mean() for group in range(9)]
+    shares = [right[groups == group].double().mean() for group in range(GROUPS)]
     return right.double().mean().item(), torch.stack(shares).mean().item()
 
 
 @torch.no_grad()
 def pictures(generator, out):
+    """Pictures of prompts, of interpolation between them, and of one prompt's coarse and another's fine styles."""
     conditions = generator.condition_of(PROMPTS)
     grid = torch.cat([generate(generator, range(10), c=c) for c in conditions])
     save_grid(grid, out / "prompts.png", columns=10, scale=2, row_labels=PROMPTS)
@@ -97,6 +141,11 @@ def pictures(generator, out):
         c = F.normalize(torch.stack([conditions[first].lerp(conditions[second], step) for step in steps]), dim=1)
         rows.append(generate(generator, [0] * len(steps), c=c))
     save_grid(torch.cat(rows), out / "interpolation.png", columns=12, scale=2)
+    ws = torch.cat([styles(generator, [0], c=c) for c in conditions])
+    half = generator.num_ws // 2
+    mixed = [torch.cat([ws[row, :half], ws[column, half:]]) for row in range(len(ws)) for column in range(len(ws))]
+    images = torch.cat(list(synthesize(generator, torch.stack(mixed))))
+    save_grid(images, out / "style-mixing.png", columns=len(ws), scale=2, row_labels=PROMPTS)
 
 
 def main() -> None:
@@ -105,30 +154,42 @@ def main() -> None:
     parser.add_argument("--data", default="emoji")
     parser.add_argument("--held-out", default="emoji?split=held-out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kimg", type=float, default=60)
-    parser.add_argument("--clip-steps", type=int, default=600)
-    parser.add_argument("--guidance", type=float, default=0.0)
+    parser.add_argument("--kimg", type=float, default=25, help="length of a GAN's training, in thousands of images")
+    parser.add_argument("--hours", type=float, help="length of a GAN's training in place of --kimg")
+    parser.add_argument(
+        "--clip", metavar="MODEL", help="one of open_clip's models, such as ViT-B-32; default: train one"
+    )
+    parser.add_argument("--clip-weights", default="openai", metavar="NAME", help="its weights: a name or a file")
+    parser.add_argument("--clip-steps", type=int, default=600, help="length of the training of the small CLIP")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[0.0], help="weights of CLIP guidance, a GAN each")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     data = open_data(args.data, resolution=32, captions=True)
     print(f"{len(data)} emoji with captions such as {', '.join(map(repr, data.captions[0]))}")
-    weights = args.out / "clip.safetensors"
-    EmojiClip(data, args.seed, args.device, args.clip_steps).save(weights)
-    graphs = {"cuda_graphs": True} if args.device.startswith("cuda") else {}
-    document = spec(weights, args.guidance, args.kimg)
-    trained = train(document, data=data, out=args.out / "gan", seed=args.seed, device=args.device, **graphs).generator
-
+    tower = {"model": args.clip, "weights": args.clip_weights}
+    if args.clip is None:
+        tower = {"model": CLIP, "weights": str(args.out / "clip.safetensors")}
+        clip = EmojiClip(data, args.seed, args.device, args.clip_steps)
+        clip.save(tower["weights"])
+        held_out = open_data(args.held_out, resolution=32, captions=True)
+        print(f"CLIP: {clip.recall(held_out):.1%} of held-out images are among the 5 nearest of their caption")
     score = EmojiScore(32, train=args.data, held_out=args.held_out)
-    for name, source in (("held-out", args.held_out), ("training", args.data)):
-        accuracy, balanced = group_accuracy(score, trained, source)
-        print(
-            f"the classifier reads the caption's group for {accuracy:.1%} of {name} captions, {balanced:.1%} by group"
-        )
-    print(f"(it reads the right group of {score.accuracy:.1%} of held-out drawings)")
-    pictures(trained, args.out)
-    print(f"pictures: prompts.png and interpolation.png in {args.out}")
+    for guidance in args.guidance:
+        out = args.out if args.guidance == [guidance] else args.out / f"guidance-{guidance:g}"
+        options = {"data": data, "out": out / "gan", "seed": args.seed, "device": args.device}
+        options |= {"cuda_graphs": True} if args.device.startswith("cuda") else {}
+        document = spec(tower, guidance, args.kimg)
+        run = train_for(3600 * args.hours, document, **options) if args.hours else train(document, **options)
+        generator, kimg = run.generator, run.log[-1]["images"] / 1000
+        for name, source in (("held-out", args.held_out), ("training", args.data)):
+            share, by_group = group_accuracy(score, generator, source)
+            shares = f"{share:.1%} of {name} captions, {by_group:.1%} by group"
+            print(f"guidance {guidance:g}, {kimg:g} kimg: the classifier reads the caption's group for {shares}")
+        pictures(generator, out)
+        print(f"pictures: prompts.png, interpolation.png and style-mixing.png in {out}")
+    print(f"(the classifier reads the right group of {score.accuracy:.1%} of held-out drawings)")
 
 
 if __name__ == "__main__":

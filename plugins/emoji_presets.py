@@ -22,6 +22,15 @@ Step = dict[str, Any]
 
 MAPPING: Step = {"kind": "mapping", "num_layers": 2}
 DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"], "color_probability": 0.5}
+STRONG_AUGMENT: Step = {
+    "kind": "diffaugment",
+    "policy": ["color", "translation", "cutout"],
+    "color_probability": 0.5,
+    "translation_probability": 0.9,
+    "translation_ratio": 0.2,
+    "cutout_probability": 0.5,
+    "cutout_ratio": 0.4,
+}
 R1: Step = {"kind": "r1", "gamma": 0.5, "every": 8}
 # a CLIP for captions of at most 14 words, in open_clip's terms; images of 32 px are 64 patches
 CLIP: dict[str, Any] = {
@@ -40,6 +49,7 @@ def gan_spec(
     loss: str = "non-saturating",
     regularizers: tuple[Step | str, ...] = (R1,),
     augment: Step | None = DIFF_AUGMENT,
+    half_life_kimg: float = 5.0,
     kimg: float = 200.0,
 ) -> Spec:
     """A GAN with the training that the presets share.
@@ -47,16 +57,17 @@ def gan_spec(
     Args:
         generator: The generator.
         discriminator: The discriminator; None for StyleGAN2's.
-        lr: Learning rate of the generator; both rates fall to zero over the second half of the training.
+        lr: Learning rate of the generator; both rates fall to zero over the second half of the training, however long.
         discriminator_lr: That of the discriminator; None for the same.
         loss: Kind of the loss.
         regularizers: The regularizers.
         augment: The augmentation; None for none.
+        half_life_kimg: Half-life of the average of the generator's weights, in thousands of images.
         kimg: Length, in thousands of images.
     """
     if discriminator is None:
         discriminator = convolutional_discriminator(32, channel_base=1024, channel_max=128, group_size=8)
-    adam = {"betas": (0.0, 0.99), "decay_kimg": kimg / 2}
+    adam = {"betas": (0.0, 0.99), "decay_fraction": 0.5}
     return GAN.Spec(
         generator=generator,
         discriminator=discriminator,
@@ -65,7 +76,7 @@ def gan_spec(
         augment=augment,
         generator_optimizer=adam | {"lr": lr},
         discriminator_optimizer=adam | {"lr": discriminator_lr or lr},
-        ema={"half_life_kimg": 5.0, "ramp_up": 0.1},
+        ema={"half_life_kimg": half_life_kimg, "ramp_up": 0.1},
         batch_size=64,
         kimg=kimg,
     )
@@ -123,55 +134,57 @@ def emoji_vitgan_32() -> Spec:
     )
 
 
-def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> Spec:
+def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 400.0) -> Spec:
     """A small StyleGAN-T for captions of emoji at 32 px; its text tower has random weights, which need no download.
 
     Args:
-        condition: The text encoder, of 64 features; None for a tower of random weights, which is part of the model.
+        condition: The text encoder; None for a tower of random weights, which is part of the model.
         kimg: Length, in thousands of images.
     """
     condition = condition or {"kind": "open-clip-text", "model": CLIP, "embed_weights": True}
-    size = {"z_dim": 64, "channel_base": 1024, "channel_max": 96, "num_pairs": 1, "num_groups": 8}
-    pool: Step = {"kind": "downsample", "method": "average"}
-    convs: list[Step] = [{"kind": "conv", "dim": dim} for dim in (48, 64, 96, 128, 128)]
-    steps: list[Step] = [
-        {"kind": "from-rgb", "dim": 32},
-        *(convs[0], pool, convs[1], convs[2], pool, convs[3], pool),
-        {"kind": "minibatch-std", "group_size": 8},
-        convs[4],
-        {"kind": "linear", "hidden_dim": 128, "mapping": None},
-    ]
+    cond_dim = condition["model"]["embed_dim"] if isinstance(condition["model"], dict) else 512  # of ViT-B-32
+    size = {"z_dim": 64, "channel_base": 2048, "channel_max": 192, "num_pairs": 1, "num_groups": 16}
+    generator = stylegan_t_generator(32, condition=condition, cond_dim=cond_dim, **size)
+    head: Step = {"mapping": {"kind": "mapping", "num_layers": 2}}
     return gan_spec(
-        stylegan_t_generator(32, condition=condition, cond_dim=CLIP["embed_dim"], **size),
-        {"kind": "layered", "steps": steps},
-        regularizers=(R1, "matching-aware"),
+        generator | {"mapping": {"kind": "bypass-mapping", "normalize_c": True}},
+        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8, head=head),
+        lr=0.0025,
+        regularizers=({"kind": "r1", "gamma": 0.1, "every": 8}, "matching-aware"),
+        augment=STRONG_AUGMENT,
+        half_life_kimg=20.0,
         kimg=kimg,
     )
 
 
 def emoji_hybrid_32() -> Spec:
-    """A hybrid for emoji at 32 px: StyleGAN2's convolutions at 4 and 8 px, StyleNAT's Hydra attention above."""
-    conv: Step = {"kind": "modulated-conv", "dim": 128}
+    """A hybrid for emoji at 32 px: StyleGAN2's convolutions at 4, 8 and 32 px, StyleNAT's Hydra attention at 16 px."""
+    conv: Step = {"kind": "modulated-conv", "dim": 192}
     sln: Step = {"kind": "sln", "gain_init": 1.0}  # ViTGAN's norm
     to_rgb: Step = {"kind": "to-rgb", "modulation": "modulate", "weight_init": 0.2}
-    hydra: Step = {"kind": "hydra-na", "num_heads": 4, "kernel_sizes": [3], "equalized": True}
     block: Step = {
         "kind": "transformer",
         "norm": sln,
+        "attention": {"kind": "hydra-na", "num_heads": 4, "kernel_sizes": [3], "dilations": [1, 2], "equalized": True},
         "feed_forward": {"kind": "mlp", "mlp_ratio": 2, "equalized": True},
         "layer_scale": 0.3,
+        "repeat": 2,
     }
     synthesis: list[Step] = [
-        *({"kind": "constant", "resolution": 4, "dim": 128}, conv, to_rgb),
+        *({"kind": "constant", "resolution": 4, "dim": 192}, conv, to_rgb),
         *(conv | {"up": 2}, conv, to_rgb),
-        {"kind": "upsample-linear", "dim": 96, "equalized": True},
-        block | {"attention": hydra | {"dilations": [1, 2]}, "repeat": 2},
-        *({"kind": "norm", "norm": sln}, to_rgb),
-        {"kind": "upsample-linear", "dim": 48, "equalized": True},
-        block | {"attention": hydra | {"dilations": [1, 4]}},
-        *({"kind": "norm", "norm": sln}, to_rgb),
+        *({"kind": "upsample-linear", "dim": 128, "equalized": True}, block, {"kind": "norm", "norm": sln}, to_rgb),
+        *(conv | {"up": 2, "dim": 64}, conv | {"dim": 64}, to_rgb),
     ]
-    return gan_spec({"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis})
+    return gan_spec(
+        {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis},
+        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
+        lr=0.0025,
+        regularizers=({"kind": "r1", "gamma": 0.1, "every": 8},),
+        augment=STRONG_AUGMENT,
+        half_life_kimg=20.0,
+        kimg=400.0,
+    )
 
 
 PRESETS = (emoji_hybrid_32, emoji_stylegan_t_32, emoji_styleformer_32, emoji_stylenat_32, emoji_vitgan_32)
