@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import nn
 
 from assemblies.discriminator import Discriminator
@@ -24,7 +23,7 @@ from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import FrozenModule, defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError, SpecValidationError, plain_data
 from registry.external_files import external_files
-from registry.spec_file import write_atomically
+from registry.spec_file import write_tensors
 from registry.text import excerpt
 
 FORMAT = "ganblocks-1"
@@ -60,6 +59,11 @@ def save_model(path: str | Path, network: Generator | Discriminator, extra: dict
         network: The model; its spec, its plugins with versions and its value range go into the metadata.
         extra: More JSON data for the metadata, such as the command that made the file.
     """
+    save_tensors(path, network.spec, network.state_dict(), network_metadata(network), extra)
+
+
+def network_metadata(network: Generator | Discriminator) -> dict[str, Any]:
+    """What the metadata of a model file says about its network, beside the spec."""
     metadata: dict[str, Any]
     if isinstance(network, Generator):
         metadata = {"value_range": network.value_range}
@@ -67,7 +71,7 @@ def save_model(path: str | Path, network: Generator | Discriminator, extra: dict
         metadata = {"context": {name: getattr(network, name) for name in type(network).Context.model_fields}}
     if frozen := list_frozen_modules(network):
         metadata["frozen"] = frozen
-    save_tensors(path, network.spec, network.state_dict(), metadata, extra)
+    return metadata
 
 
 def save_tensors(
@@ -88,8 +92,7 @@ def save_tensors(
     """
     content = {"spec": spec.to_dict(), "plugins": plugins_of(spec), **metadata}
     content |= {"torch": str(torch.__version__), "extra": extra or {}}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_atomically(path, save(tensors, metadata={"format": FORMAT, "ganblocks": json.dumps(content)}))
+    write_tensors(path, state, {"format": FORMAT, "ganblocks": json.dumps(content)})
 
 
 class Entry(NamedTuple):

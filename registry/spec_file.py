@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -23,6 +24,9 @@ from registry.plain_data import MAX_BYTES, parse
 from registry.slots import SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec
 from registry.text import excerpt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def validate(data: Any, *families: type[Block], subject: str = "", plugins: Mapping[str, str] | None = None) -> Spec:
@@ -92,6 +96,27 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of any device as a .safetensors file by replacing it, without a copy of them in memory.
+
+    Raises:
+        OSError: The file cannot be written, for example because the disk is full.
+    """
+    from safetensors import SafetensorError  # here, because it imports torch
+    from safetensors.torch import save_file
+
+    values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(Path(path)) as temporary:
+        try:
+            save_file(values, temporary, dict(metadata))
+        except SafetensorError as error:
+            if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 @contextmanager

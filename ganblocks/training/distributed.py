@@ -54,11 +54,16 @@ class DistributedContext:
         self.scaler = self.accelerator.scaler
         self.forces_float32 = False
         # its tensors are on the CPU, so that an exchange of flags does not wait for the device
-        self.host_group = distributed.new_group(backend="gloo") if self.shard.world > 1 else None
+        self.host_group = self.new_host_group() if self.shard.world > 1 else None
 
     @property
     def is_main(self) -> bool:
         return self.shard.rank == 0
+
+    def new_host_group(self) -> distributed.ProcessGroup:
+        """A group of all processes that exchanges tensors on the CPU, independent of other groups; all call it."""
+        group: distributed.ProcessGroup = distributed.new_group(backend="gloo")
+        return group
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
         """The mixed precision of the training's forward passes; `enabled=False` turns it off inside."""

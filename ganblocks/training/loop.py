@@ -14,13 +14,12 @@ from torch import Tensor
 from blocks.weight_norm.converge import converge_weight_norms
 from ganblocks.data.dataset import Images
 from ganblocks.data.encoded.pictures import training_images
-from ganblocks.data.loader import RealBatch, Sampler, batches
+from ganblocks.data.loader import RealBatch, batches, sampler_of
 from ganblocks.data.skipped import Skipped, summarize_skipped
 from ganblocks.errors import DataError, DivergedError, Interrupted
 from ganblocks.metrics.processes import Processes
 from ganblocks.randomness import seed_step
 from ganblocks.sampling.pictures import made_by
-from ganblocks.training.checkpoint import checkpoint_tensors, save_checkpoint
 from ganblocks.training.conditions import ConditionEncoder
 from ganblocks.training.logs.collapse import CollapseAlarm
 from ganblocks.training.logs.loss_curves import save_losses
@@ -29,6 +28,7 @@ from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.logs.trackers import Trackers
 from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.averages import AverageSnapshots
+from ganblocks.training.run.checkpoint_writer import CheckpointWriter
 from ganblocks.training.run.folder import Run, RunFolder, disk_errors
 from ganblocks.training.run.identity import IN_DOCUMENT, RunIdentity, describe_run, num_target_images, resume_hint
 from ganblocks.training.run.metrics import TrainingMetrics
@@ -92,6 +92,7 @@ class TrainingLoop:
         self.alarm = CollapseAlarm()
         self.snapshots = Snapshots(folder.path, self.spec.keep)
         self.averages = AverageSnapshots(folder.path, trainer, self.run_record)
+        self.writer = CheckpointWriter(folder, trainer, self.run_record, background=options.async_save)
         self.skipped: dict[str, str] = {}
         self.last_save = (time.perf_counter(), -1)  # when, and at how many images
 
@@ -107,11 +108,11 @@ class TrainingLoop:
         trainer = self.trainer
         failure: DataError | None = None
         merge_seconds = LAUNCHER_SECONDS if self.distributed.shard.world > 1 else 0.0
-        with StopSignal(merge_seconds) as stop, self.log:
+        with StopSignal(merge_seconds) as stop, self.log, self.writer:
             self.begin()
             stream = batches(
                 self.images,
-                Sampler(len(self.images), self.identity.seed, flip=self.spec.flip),
+                sampler_of(self.images, self.identity.seed, flip=self.spec.flip),
                 position=trainer.images,
                 batch_size=self.spec.batch_size,
                 shard=self.distributed.shard,
@@ -261,17 +262,13 @@ class TrainingLoop:
     def save(self, *, force: bool = False) -> None:
         """Write checkpoint, model and loss curves, if `save_every_seconds` have passed since the last time."""
         trainer = self.trainer
+        self.writer.wait() if force else self.writer.raise_failure()
         due = force or time.perf_counter() - self.last_save[0] >= self.options.save_every_seconds
         if not self.distributed.any(self.distributed.is_main and due and self.last_save[1] != trainer.images):
             return
-        with trainer.gathered():
-            state = checkpoint_tensors(trainer)
-            if not self.distributed.is_main:
-                return
-            tensors = (*state.values(), *trainer.generator_ema.state_dict().values())
-            with self.folder.replacing_state(sum(each.nbytes for each in tensors)) as (checkpoint, model):
-                save_checkpoint(checkpoint, trainer, self.run_record, state)
-                save_run_model(model, trainer, self.run_record)
+        self.writer.write(background=not force)
+        if not self.distributed.is_main:
+            return
         with disk_errors(self.folder.losses, 2**17):
             save_losses(self.folder.ticks(), self.folder.losses, made_by(trainer.generator_ema, self.options.command))
         if force:

@@ -21,6 +21,7 @@ NOT_RECORDED = (
     "strategy",
     "log_every_kimg",
     "save_every_seconds",
+    "async_save",
     "track",
     "no_alarm",
     "quiet",
@@ -74,6 +75,7 @@ class TrainOptions(Options):
     ] = "skip"
     log_every_kimg: Annotated[float, Field(gt=0, description="Log lines, samples."), Flag(OUTPUT)] = 4.0
     save_every_seconds: Annotated[float, Field(ge=0, description="Between checkpoints."), Flag(OUTPUT)] = 60.0
+    async_save: Annotated[bool, Field(description="Write them in the background."), Flag(OUTPUT)] = False
     track: Annotated[
         tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...],
         Field(description="tensorboard, wandb, trackio, mlflow."),

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from assemblies.model_file import read_tensors
 from assemblies.multi_stage import init_from
 from ganblocks.errors import RunError
+from ganblocks.training.checkpoint import read_network
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.trainer import Trainer
 
@@ -68,9 +68,7 @@ def discriminator_tensors(source: Path) -> dict[str, Tensor]:
         checkpoint, prefix = RunFolder(source).checkpoint, "gan.discriminator."
         if not checkpoint.is_file():
             raise RunError(f"{source} has no checkpoint; give a run folder or a model's .safetensors file")
-        with safe_open(checkpoint, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        return read_network(checkpoint, prefix)
     if not source.is_file():
         raise RunError(f"{source} has no discriminator; give a run folder or a model's .safetensors file")
     tensors, metadata = read_tensors(source)

@@ -17,6 +17,7 @@ from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import RunError
 from ganblocks.precision import Precision
 from ganblocks.training.options import TrainOptions, resume_command
+from ganblocks.training.run.shards import Shards
 from registry import Spec
 
 FORMAT = "ganblocks-run-1"
@@ -81,12 +82,14 @@ class RunRecord(RunIdentity):
         versions: Versions of Python and of packages.
         step: Training steps done.
         images: Real images in these steps.
+        shards: Files with the tensors, if they are not in the checkpoint.
     """
 
     spec: dict[str, Any]
     versions: dict[str, str] = {}
     step: NonNegativeInt = 0
     images: NonNegativeInt = 0
+    shards: Shards | None = None
 
     @classmethod
     def parse(cls, text: str, path: Path) -> RunRecord:

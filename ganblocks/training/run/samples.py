@@ -85,7 +85,7 @@ class Samples:
             pictures = pictures_of(self.images, self.trainer.generator_ema)
         except DataError:  # latents that nothing here decodes
             return 0.0
-        for index in torch.linspace(0, len(pictures) - 1, min(self.count, len(pictures))).long().tolist():
+        for index in pictures.spread(self.count):
             try:
                 read.append(pictures.read(index))
             except UnreadableError:

@@ -75,7 +75,12 @@ def save_run_model(
         average: The generator; by default the one with the exponential moving average.
     """
     average = trainer.generator_ema if average is None else average
-    extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
     num_bytes = sum(each.nbytes for each in average.state_dict().values())
     with disk_errors(path, num_bytes), converged_weight_norms(average):
-        save_model(path, average, {"images": trainer.images, "step": trainer.step, **extra})
+        save_model(path, average, model_extra(trainer, run_record))
+
+
+def model_extra(trainer: Trainer, run_record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the metadata of a run's model file says about the run."""
+    extra = {name: value for name, value in run_record.items() if name not in ("spec", "plugins", "versions")}
+    return {"images": trainer.images, "step": trainer.step, **extra}

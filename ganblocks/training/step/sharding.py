@@ -129,31 +129,11 @@ class Sharding:
             parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
         self.filled = False
 
-    def restore(self) -> None:
-        """Shard the parameters that were loaded into the average inside `gathered`."""
-        for parameter, value in zip(self.average.parameters(), self.shards, strict=True):
-            local(value).copy_(local(self.shard(parameter.detach())))
-
     def like(self, value: Tensor, source: Tensor) -> Tensor:
         """A whole tensor, which all processes have, sharded as another one is."""
         if not isinstance(value, DTensor):
             return source
         return distribute_tensor(source.to(value.device), self.mesh, value.placements, src_data_rank=None)
-
-    def moments(self, parameters: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Moments of Adam, named as by `NetworkOptimizer.moments`, sharded as their parameters are."""
-        names = {key: key.rpartition(".")[0] for key in moments}
-        scalar = {key for key in moments if key.endswith(".step")}
-        return {k: v if k in scalar else self.like(parameters[names[k]], v) for k, v in moments.items()}
-
-    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors on the CPU of the first process, one after the other; none in the others."""
-        gathered: dict[str, Tensor] = {}
-        for name, value in tensors.items():
-            complete = whole(value.detach())
-            if self.mesh.get_rank() == 0:
-                gathered[name] = complete.cpu()
-        return gathered
 
 
 def local(value: Tensor) -> Tensor:
