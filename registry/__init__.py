@@ -13,6 +13,7 @@ from registry.errors import IncompatibleError, Problem, SpecError, SpecValidatio
 from registry.hookspecs import (
     CheckpointImporter,
     DataSet,
+    DataShard,
     Location,
     Register,
     RegisterCommand,
@@ -20,6 +21,7 @@ from registry.hookspecs import (
     RegisterImporter,
     RegisterKernel,
     RegisterPreset,
+    ShardImage,
     hookimpl,
 )
 
@@ -40,6 +42,7 @@ __all__ = [
     "Block",
     "CheckpointImporter",
     "DataSet",
+    "DataShard",
     "DuplicateError",
     "Entry",
     "IncompatibleError",
@@ -55,6 +58,7 @@ __all__ = [
     "RegisterImporter",
     "RegisterKernel",
     "RegisterPreset",
+    "ShardImage",
     "Slot",
     "Spec",
     "SpecError",

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from registry.kernels import Kernel
@@ -61,8 +61,27 @@ class Location(Protocol):
     def open(self) -> IO[bytes]: ...
 
 
+class ShardImage(NamedTuple):
+    """An image of a shard: a unique name in it, the image file, its class from 0 or by name, and its captions."""
+
+    name: str
+    data: bytes
+    label: int | str | None = None
+    captions: tuple[str, ...] = ()
+
+
+class DataShard(Protocol):
+    """A part of a data set that can only be read from its beginning on. It can be pickled."""
+
+    @property
+    def name(self) -> str: ...
+    def read(self) -> Iterator[ShardImage]:
+        """The images, at each call the same."""
+        ...
+
+
 class DataSet(NamedTuple):
-    """A data set that a plugin has prepared: a path, or images that the plugin reads.
+    """A data set that a plugin has prepared: a path, or images that the plugin reads one by one or in shards.
 
     Args:
         path: A folder or an archive that `--data` accepts, with its classes and captions; where the plugin reads the
@@ -72,6 +91,9 @@ class DataSet(NamedTuple):
         classes: The class of each image, from 0; None without classes.
         class_names: Names of the classes.
         captions: The captions of each image; None without captions.
+        shards: The shards, which have the classes and captions of their images; None for single images.
+        version: A text that changes when the content of the shards does.
+        together: Shards whose images are shuffled together; None for the default.
     """
 
     path: Path
@@ -80,6 +102,9 @@ class DataSet(NamedTuple):
     classes: Sequence[int] | None = None
     class_names: tuple[str, ...] = ()
     captions: Sequence[tuple[str, ...]] | None = None
+    shards: Sequence[DataShard] | None = None
+    version: str = ""
+    together: int | None = None
 
 
 class PrepareDataSet(Protocol):

@@ -46,8 +46,8 @@ def check(
 
     from ganblocks.data.decode import decode
     from ganblocks.data.preparation.check import check_data
+    from ganblocks.data.preparation.progress_bar import progress_bar
     from ganblocks.data.skipped import counted
-    from ganblocks.data.sources import progress_bar
     from ganblocks.sampling.grids import save_grid
 
     with progress_bar("checking images") as progress:
@@ -92,8 +92,8 @@ def prepare(
     The same data and options give the same bytes. An interrupted conversion continues with the same command.
     """
     from ganblocks.data.preparation.prepare import prepare_data
+    from ganblocks.data.preparation.progress_bar import progress_bar
     from ganblocks.data.skipped import counted
-    from ganblocks.data.sources import progress_bar
 
     with progress_bar("converting images") as progress:
         manifest = prepare_data(source, out, progress, options=options)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -24,6 +25,14 @@ NUM_HEADS = 1024  # files of which the first bytes are read, evenly spaced
 HEAD = 4096  # bytes of each
 PIXEL_BYTES = 2**28  # of images in memory, evenly spaced
 LENGTH = 16  # of a fingerprint, in hexadecimal digits
+
+
+class ImageRequest(NamedTuple):
+    """What to read: the number of an image, whether it is mirrored, and a number in [0,1) that chooses its caption."""
+
+    number: int
+    flip: bool
+    caption_choice: float
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -80,6 +89,14 @@ class Images:
             return sentences
         return (*sentences, summarize_skipped(self.skipped, len(self) + len(self.skipped)))
 
+    @property
+    def has_classes(self) -> bool:
+        return self.labels is not None
+
+    def label(self, index: int) -> int | None:
+        """The class of an image; None without classes."""
+        return None if self.labels is None else int(self.labels[index])
+
     def caption(self, index: int, choice: float) -> str | None:
         """One of an image's captions, chosen by a number in [0,1); None without captions."""
         if self.captions is None:
@@ -91,6 +108,31 @@ class Images:
         """The first captions of `count` images, evenly spaced over the data set."""
         assert self.captions is not None
         return [self.captions[index * len(self.captions) // count][0] for index in range(count)]
+
+    def distinct_captions(self, limit: int) -> list[str] | None:
+        """All captions, sorted; None if there are more than `limit`, or no captions."""
+        if self.captions is None:
+            return None
+        captions = sorted({caption for each in self.captions for caption in each})
+        return captions if len(captions) <= limit else None
+
+    def subset(self, num: int, seed: int) -> list[int]:
+        """`num` images drawn at random, each once, in ascending order."""
+        return sorted(np.random.default_rng([seed, 2]).permutation(len(self))[:num].tolist())
+
+    def spread(self, num: int) -> list[int]:
+        """Up to `num` images from all over the data set, the same at each call."""
+        return torch.linspace(0, len(self) - 1, min(num, len(self))).long().tolist()
+
+    def draw_classes(self, num: int, draws: np.random.Generator) -> list[int]:
+        """The classes of images drawn at random, with repetitions."""
+        assert self.labels is not None
+        return self.labels[draws.integers(len(self), size=num)].tolist()
+
+    def draw_captions(self, num: int, draws: np.random.Generator) -> list[str]:
+        """A caption of each of `num` images drawn at random, with repetitions."""
+        choices = zip(draws.integers(len(self), size=num), draws.random(num), strict=True)
+        return [str(self.caption(int(index), choice)) for index, choice in choices]
 
     def _all_labels(self) -> list[Any]:
         labels = [] if self.labels is None else self.labels.tolist()

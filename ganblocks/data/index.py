@@ -71,6 +71,10 @@ class Listing(NamedTuple):
     table: Callable[[ConditionInput], LabelTable] | None = None
 
 
+class ManyImagesError(Exception):
+    """A folder of tar shards has more images than are indexed."""
+
+
 def scan(source: Path, condition_input: ConditionInput | None, num_classes: int = 0) -> DatasetIndex:
     """The images of a folder, a zip, tar shards or parquet files, in a fixed order, with the labels that are needed.
 
@@ -85,21 +89,22 @@ def scan(source: Path, condition_input: ConditionInput | None, num_classes: int 
     return labelled(list_images(source), condition_input, num_classes)
 
 
-def list_images(source: Path) -> Listing:
+def list_images(source: Path, limit: int | None = None) -> Listing:
     """The files of a folder, a zip, tar shards or parquet files, in a fixed order.
 
     Raises:
         DataError: There are no images.
+        ManyImagesError: Tar shards have more images than `limit`.
     """
     suffix = suffix_of(source.name)
     if not source.exists():
         raise DataError(f"there is no folder or file {source}; {ACCEPTED}")
     if source.is_dir():
-        return _list_folder(source)
+        return _list_folder(source, limit)
     if suffix == ".zip":
         return _listing(str(source), *list_zip(source))
     if suffix == ".tar":
-        return _list_shards([source], source)
+        return _list_shards([source], source, limit)
     if suffix == ".parquet":
         return _list_parquet([source], source)
     if suffix in UNPACK:
@@ -107,14 +112,15 @@ def list_images(source: Path) -> Listing:
     raise DataError(f"{source} is a file of another type; {ACCEPTED}")
 
 
-def list_prepared(data_set: DataSet, source: str) -> Listing:
-    """The images of a data set that a plugin has prepared.
+def list_prepared(data_set: DataSet, source: str, limit: int | None = None) -> Listing:
+    """The images of a data set that a plugin has prepared, or at a path.
 
     Raises:
         DataError: There are no images.
+        ManyImagesError: Tar shards have more images than `limit`.
     """
     if data_set.images is None:
-        return list_images(data_set.path)
+        return list_images(data_set.path, limit)
     if not data_set.images:
         raise DataError(f"{source} has no images")
     names = [str(image) for image in data_set.images]
@@ -129,7 +135,7 @@ def list_prepared(data_set: DataSet, source: str) -> Listing:
     return Listing(source, [Sample(image, NO_FILES) for image in data_set.images], [], [], [], table)
 
 
-def _list_folder(folder: Path) -> Listing:
+def _list_folder(folder: Path, limit: int | None) -> Listing:
     files, skipped = list_folder(folder)
     counts = Counter(suffix_of(file.inner) or "no suffix" for file in files)
     archives = [suffix for suffix in (".tar", ".parquet", ".zip", *UNPACK) if counts[suffix]]
@@ -141,7 +147,7 @@ def _list_folder(folder: Path) -> Listing:
         return listing
     of_type = {suffix: [Path(str(file)) for file in files if suffix_of(file.inner) == suffix] for suffix in archives}
     if shards := of_type.get(".tar"):
-        return _list_shards(sorted(shards), folder)
+        return _list_shards(sorted(shards), folder, limit)
     if parts := of_type.get(".parquet"):
         return _list_parquet(parts, folder)
     if zips := of_type.get(".zip"):
@@ -187,7 +193,7 @@ def _files_beside(image: Location, by_name: Mapping[str, Location]) -> Mapping[s
     return {suffix: by_name[name] for suffix, name in names.items() if name in by_name} or NO_FILES
 
 
-def _list_shards(shards: list[Path], source: Path) -> Listing:
+def _list_shards(shards: list[Path], source: Path, limit: int | None) -> Listing:
     """Samples in the order of the shards and of their members."""
     listing = Listing(str(source), [], [], [], split_notes(shard.stem for shard in shards))
     several: list[tuple[str, int]] = []
@@ -197,6 +203,8 @@ def _list_shards(shards: list[Path], source: Path) -> Listing:
         keys = Counter(key_of(sample.image.inner) for sample in samples)
         several += [(f"{shard}/{key}", count) for key, count in keys.items() if count > 1]
         listing.samples.extend(samples)
+        if limit is not None and len(listing.samples) > limit:
+            raise ManyImagesError
         listing.skipped.extend([*skipped, *_other_pictures(members)])
     if not listing.samples:
         reason = f"; the first: {listing.skipped[0]}" if listing.skipped else ""

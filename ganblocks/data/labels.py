@@ -49,7 +49,7 @@ def read_classes(
     elif any(CLASS_SUFFIX in sample.files for sample in samples):
         if without := [sample.image for sample in samples if CLASS_SUFFIX not in sample.files]:
             raise DataError(f"{source}: {len(without)} images have no .cls file with their class, such as {without[0]}")
-        labels = ClassLabels([_class_in(sample.files[CLASS_SUFFIX]) for sample in samples], (), ".cls files")
+        labels = ClassLabels([class_in(sample.files[CLASS_SUFFIX]) for sample in samples], (), ".cls files")
     else:
         labels = _classes_from_folders([sample.image.inner for sample in samples], num_classes, source)
     classes = labels.classes
@@ -132,7 +132,7 @@ def split_notes(names: Iterable[str]) -> list[str]:
     return [f"the splits {_listed(sorted(splits))} are used together"] if len(splits) > 1 else []
 
 
-def _class_in(location: Location) -> int | UnreadableError:
+def class_in(location: Location) -> int | UnreadableError:
     try:
         text = read_text(location).strip()
     except UnreadableError as error:

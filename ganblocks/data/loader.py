@@ -19,10 +19,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ganblocks.data.dataset import Images, ImagesInMemory
+from ganblocks.data.dataset import ImageRequest, Images, ImagesInMemory
 from ganblocks.data.decode import pixel_budget
 from ganblocks.data.decode_workers import batches_of_workers, keep_running
 from ganblocks.data.skipped import Skipped, UnreadableError
+from ganblocks.data.streaming.images import StreamedImages
+from ganblocks.data.streaming.order import ShardOrder
 from ganblocks.errors import DataError
 from ganblocks.transfer import Prefetcher, to_device
 
@@ -45,14 +47,6 @@ class RealBatch(NamedTuple):
     skipped: tuple[Skipped, ...]
     captions: tuple[str, ...] | None = None
     encoded: UInt8[Tensor, "b k i j"] | None = None
-
-
-class ImageRequest(NamedTuple):
-    """What to read: the number of an image, whether it is mirrored, and a number in [0,1) that chooses its caption."""
-
-    number: int
-    flip: bool
-    caption_choice: float
 
 
 class Sampler:
@@ -108,6 +102,13 @@ class Sampler:
         return self._current
 
 
+def sampler_of(images: Images, seed: int, *, flip: bool = False) -> Sampler | ShardOrder:
+    """The order of a training on a data set."""
+    if isinstance(images, StreamedImages):
+        return images.order(seed, flip=flip, prefetch=True)
+    return Sampler(len(images), seed, flip=flip)
+
+
 class Shard(NamedTuple):
     """The part of each batch that one process takes.
 
@@ -127,7 +128,7 @@ class Shard(NamedTuple):
 
 def batches(
     images: Images,
-    sampler: Sampler,
+    sampler: Sampler | ShardOrder,
     *,
     position: int,
     batch_size: int,
@@ -157,7 +158,7 @@ def batches(
     return _from_files(images, parts, workers, torch.device(device), stopped)
 
 
-def _parts(sampler: Sampler, position: int, batch_size: int, shard: Shard) -> Iterator[list[ImageRequest]]:
+def _parts(sampler: Sampler | ShardOrder, position: int, batch_size: int, shard: Shard) -> Iterator[list[ImageRequest]]:
     while True:
         yield sampler.requests(*shard.of(position, batch_size))
         position += batch_size
@@ -231,8 +232,8 @@ class _Decoder(Dataset):  # type: ignore[type-arg]
             if (picture := self.images.encoded_image(number)) is not None:
                 encoded.append(picture.flip(-1) if request.flip else picture)
             captions.append(self.images.caption(number, request.caption_choice))
-            if self.images.labels is not None:
-                labels.append(int(self.images.labels[number]))
+            if (label := self.images.label(number)) is not None:
+                labels.append(label)
         batch = torch.stack(pixels)
         labels_or_none = torch.tensor(labels) if labels else None
         pictures = torch.stack(encoded) if encoded else None

@@ -5,17 +5,14 @@ A name may have options: `digits?split=held-out`. Besides the built-in digits, p
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from assemblies.gan import ResizeFilter
@@ -23,18 +20,19 @@ from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
-from ganblocks.data.index import Listing, labelled, list_images, list_prepared
-from ganblocks.data.label_tables import ConditionInput
+from ganblocks.data.index import Listing, ManyImagesError, labelled, list_prepared
 from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.preparation.download import download, is_url
+from ganblocks.data.preparation.progress_bar import progress_bar
 from ganblocks.data.skipped import Skipped, UnreadableError
+from ganblocks.data.streaming.images import Reading, StreamedCaptions
+from ganblocks.data.streaming.open import SHARDS, STREAMED_FROM, are_streamed, open_rows, open_tars, shard_options
 from ganblocks.errors import DataError
 from registry import DataSet, catalogue
 from registry.text import printable
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
 CHUNK = 256  # images that are handed to the threads at once
-PATIENCE = 1.0  # seconds until the progress bar appears
 MAX_FAILURES = 1000  # unreadable files at the beginning after which the rest is not tried
 DIGITS = "digits"
 
@@ -53,7 +51,7 @@ def data_name(source: str) -> DataName | None:
         DataError: The options are no list of `name=value`.
     """
     name, _, query = source.partition("?")
-    if Path(source).exists() or name not in (DIGITS, *catalogue.data_sets()):
+    if Path(source).exists() or name not in (DIGITS, SHARDS, *catalogue.data_sets()):
         return None
     try:
         return DataName(name, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
@@ -116,28 +114,48 @@ def open_data(
             assert images.labels is not None
             images.captions = [digit_captions(digit) for digit in images.labels.tolist()]
     else:
-        listing, license = list_source(source, resolution, image_channels, progress=progress)
-        condition_input: ConditionInput | None = "captions" if captions else "classes" if cond_dim else None
-        index = labelled(listing, condition_input, num_classes)
-        images = ImagesInFiles(
-            index.locations,
-            resolution,
-            image_channels,
-            resize_filter,
-            name=str(source),
-            labels=None if index.classes is None else torch.tensor(index.classes),
-            class_names=index.class_names,
-            captions=index.captions,
-            skipped=index.skipped,
-            notes=index.notes,
-            license=license,
+        reading = Reading(
+            "captions" if captions else "classes" if cond_dim else None, resolution, image_channels, resize_filter
         )
-        if len(images) * image_channels * resolution[0] * resolution[1] <= in_memory:
+        images = _open_files(str(source), reading, num_classes, progress=progress)
+        if isinstance(images, ImagesInFiles) and len(images) * image_channels * math.prod(resolution) <= in_memory:
             images = load(images, progress=progress)
     _check(images, (image_channels, *resolution), num_classes)
     if captions and images.captions is None:
         raise DataError(f"{images.name} has no captions, which the generator takes")
     return images
+
+
+def _open_files(source: str, reading: Reading, num_classes: int, *, progress: bool) -> Images:
+    """Images that are decoded when they are read, of files that are all listed, or of shards."""
+    named = data_name(source)
+    with progress_bar("counting images of shards", shown=progress) as bar:
+        if named is not None and named.name == SHARDS:
+            chosen = shard_options(named.options)
+            return open_tars(chosen.path, source, reading, bar, together=chosen.together)
+        if named is None and are_streamed(source, reading.labels):
+            return open_tars(source, source, reading, bar)
+        data_set = _prepared(source, reading.resolution, reading.image_channels, progress=progress)
+        if data_set.shards is not None:
+            return open_rows(data_set, source, reading, bar)
+        try:
+            listing = list_prepared(data_set, source, STREAMED_FROM)
+        except ManyImagesError:
+            return open_tars(str(data_set.path), source, reading, bar)
+    index = labelled(listing, reading.labels, num_classes)
+    return ImagesInFiles(
+        index.locations,
+        reading.resolution,
+        reading.image_channels,
+        reading.resize_filter,
+        name=source,
+        labels=None if index.classes is None else torch.tensor(index.classes),
+        class_names=index.class_names,
+        captions=index.captions,
+        skipped=index.skipped,
+        notes=index.notes,
+        license=data_set.license,
+    )
 
 
 def list_source(
@@ -152,15 +170,12 @@ def list_source(
         progress: Whether a progress bar is shown while files are copied.
 
     Raises:
-        DataError: There is no such data set, or it has no images.
+        DataError: There is no such data set, it has no images, or it is streamed.
     """
-    if is_url(str(source)):
-        with progress_bar("copying bytes", shown=progress) as bar:
-            return list_images(download(str(source), bar)), ""
-    if named := data_name(str(source)):
-        data_set = _prepared(named, resolution, image_channels)
-        return list_prepared(data_set, str(source)), data_set.license
-    return list_images(Path(source)), ""
+    data_set = _prepared(str(source), resolution, image_channels, progress=progress)
+    if data_set.shards is not None:
+        raise DataError(f"{source} is streamed, and single files of it cannot be listed; omit its option streaming")
+    return list_prepared(data_set, str(source)), data_set.license
 
 
 def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
@@ -220,39 +235,21 @@ def _digits_split(options: Mapping[str, str]) -> Literal["train", "held-out"]:
     return "held-out" if split == "held-out" else "train"
 
 
-def _prepared(named: DataName, resolution: tuple[int, int], image_channels: int) -> DataSet:
-    try:
-        return catalogue.data_sets()[named.name](max(resolution), image_channels, named.options)
-    except (ValueError, ImportError, OSError) as error:
-        raise DataError(f"--data {named.name}: {error}") from error
-
-
-@contextmanager
-def progress_bar(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that appears after a second, if that is a terminal.
-
-    Args:
-        title: What is done.
-        shown: Whether there is one.
-
-    Returns:
-        A function that takes how much is done and the total.
-    """
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
-    task = bar.add_task(title, total=None)
-    begin = time.monotonic()
-
-    def update(completed: int, total: int) -> None:
-        bar.update(task, completed=completed, total=total)
-        if not bar.live.is_started and time.monotonic() - begin > PATIENCE:
-            bar.start()
-
-    try:
-        yield update
-    finally:
-        bar.stop()
+def _prepared(source: str, resolution: tuple[int, int], image_channels: int, *, progress: bool) -> DataSet:
+    """A data set of a plugin, or the path of another one, which is copied to this machine if it is elsewhere."""
+    named = data_name(source)
+    path = source
+    if named is not None and named.name == SHARDS:
+        path = shard_options(named.options).path
+    elif named is not None:
+        try:
+            return catalogue.data_sets()[named.name](max(resolution), image_channels, named.options)
+        except (ValueError, ImportError, OSError) as error:
+            raise DataError(f"--data {named.name}: {error}") from error
+    if is_url(path):
+        with progress_bar("copying bytes", shown=progress) as bar:
+            return DataSet(download(path, bar))
+    return DataSet(Path(path))
 
 
 def _check(images: Images, shape: tuple[int, int, int], num_classes: int) -> None:
@@ -270,17 +267,21 @@ def _check(images: Images, shape: tuple[int, int, int], num_classes: int) -> Non
     for kind, labels in (("labels", images.labels), ("captions", images.captions)):
         if labels is not None and len(labels) != len(images):
             raise DataError(f"{images.name} has {len(images)} images and {len(labels)} {kind}; give one for each")
+    if isinstance(images.captions, StreamedCaptions):
+        return
     if images.captions is not None and not all(images.captions):
         raise DataError(f"{images.name}: image {[*map(bool, images.captions)].index(False)} has no caption")
     if not num_classes:
         return
-    if images.labels is None:
+    if not images.has_classes:
         raise DataError(f"{images.name} has no classes; the generator takes {num_classes} (cond_dim)")
     if len(images.class_names) != num_classes:
         raise DataError(
             f"{images.name} has {class_summary(images.class_names)}, the generator's cond_dim is {num_classes}; they "
             f"have to be equal{split_hint(images.class_names, images.name)}"
         )
+    if images.labels is None:
+        return
     lowest, highest = int(images.labels.min()), int(images.labels.max())
     if lowest < 0 or highest >= num_classes:
         raise DataError(f"{images.name} has labels from {lowest} to {highest}; the {num_classes} classes begin at 0")

@@ -39,17 +39,16 @@ class Conditions:
                 raise DataError(
                     "this is a text-conditional model: give --data with captions, of which prompts are drawn"
                 )
-            choices = zip(draws.integers(len(images), size=num), draws.random(num), strict=True)
-            self.inputs = [str(images.caption(int(index), choice)) for index, choice in choices]
+            self.inputs = images.draw_captions(num, draws)
         elif generator.cond_dim:
             classes = generator.cond_dim
             if labels == "data":
-                if images is None or images.labels is None:
+                if images is None or not images.has_classes:
                     raise DataError(
                         f"the model takes {classes} classes, which the protocol draws from the data; give --data with "
                         "classes, or --labels uniform or balanced"
                     )
-                self.inputs = images.labels[draws.integers(len(images), size=num)].tolist()
+                self.inputs = images.draw_classes(num, draws)
             elif labels == "uniform":
                 self.inputs = draws.integers(classes, size=num).tolist()
             else:

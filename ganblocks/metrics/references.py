@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -72,7 +71,7 @@ class RealImages:
             )
         self.indices: Sequence[int] = range(total)
         if num is not None and num < total:
-            self.indices = sorted(np.random.default_rng([seed, 2]).permutation(total)[:num].tolist())
+            self.indices = images.subset(num, seed)
         self.record = {
             "name": images.name,
             "split": _split(images.name),

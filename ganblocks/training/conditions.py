@@ -42,9 +42,9 @@ class ConditionEncoder:
         self.generator, self.device, self.trains_condition = generator, device, trains_condition
         self.condition = _untrained_copy(generator, device) if trains_condition else _condition_of(generator)
         self.rows: dict[str, int] = {}
-        if self.takes_captions and images.captions is not None:
-            captions = sorted({caption for each in images.captions for caption in each})
-            if len(captions) <= min(MAX_EMBEDDED, MAX_VALUES // generator.cond_dim):
+        if self.takes_captions:
+            captions = images.distinct_captions(min(MAX_EMBEDDED, MAX_VALUES // generator.cond_dim))
+            if captions is not None:
                 self.rows = {caption: row for row, caption in enumerate(captions)}
                 self.table = self.embed(captions)
 

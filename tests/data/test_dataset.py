@@ -126,7 +126,7 @@ def test_images_are_decoded_later_where_memory_does_not_suffice(class_folder):
 
 
 def test_a_progress_bar_is_shown_on_a_terminal_when_reading_takes_long(class_folder, monkeypatch, capsys):
-    monkeypatch.setattr("ganblocks.data.sources.PATIENCE", 0.0)
+    monkeypatch.setattr("ganblocks.data.preparation.progress_bar.PATIENCE", 0.0)
     monkeypatch.setattr("ganblocks.data.sources.CHUNK", 2)
     for terminal, progress in (("1", True), ("1", False), ("0", True)):
         monkeypatch.setenv("TTY_COMPATIBLE", terminal)

@@ -157,7 +157,8 @@ def _readable(
         except UnreadableError as error:
             skipped.append(Skipped(images.name_of(index), str(error)))
         if pixels and (len(pixels) == shard_size or index == len(images) - 1):
-            yield torch.stack(pixels), None if images.labels is None else images.labels[indices]
+            labels = [images.label(each) for each in indices]
+            yield torch.stack(pixels), torch.tensor(labels) if images.has_classes else None
             pixels, indices = [], []
 
 

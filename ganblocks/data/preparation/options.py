@@ -9,6 +9,7 @@ from pydantic import Field
 from ganblocks.options import Flag, Options
 
 IMAGES, FILES = "Images", "Files"
+MANIFEST = "manifest.json"
 
 
 class PrepareOptions(Options):

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganblocks.data.index import labelled
 from ganblocks.data.preparation.check import labels_of
-from ganblocks.data.preparation.options import PrepareOptions
+from ganblocks.data.preparation.options import MANIFEST, PrepareOptions
 from ganblocks.data.preparation.shards import Sample, ShardRecord, make_shard, record_of
 from ganblocks.data.skipped import Skipped
 from ganblocks.data.sources import list_source
@@ -30,7 +30,6 @@ from ganblocks.options import accepts
 from registry import Location
 from registry.spec_file import write_atomically
 
-MANIFEST = "manifest.json"
 TRAIN, HELD_OUT = "train", "held-out"
 
 

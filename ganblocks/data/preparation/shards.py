@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +29,13 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class ShardRecord(BaseModel):
-    """A complete shard."""
+    """A complete shard: its file, its numbers of images in all and of each class, and what could not be read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     images: int
+    classes: dict[str, int] = {}
     sha256: str
     skipped: list[tuple[str, str]] = []
 
@@ -54,6 +56,7 @@ def make_shard(file: Path, samples: Sequence[Sample], options: PrepareOptions) -
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     skipped: list[tuple[str, str]] = []
+    classes: Counter[str] = Counter()
     with replacing(file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
             for sample in samples:
@@ -62,12 +65,17 @@ def make_shard(file: Path, samples: Sequence[Sample], options: PrepareOptions) -
                 except UnreadableError as error:
                     skipped.append((str(sample.location), str(error)))
                     continue
+                classes.update(sample.name.split("/")[:-1])
                 if sample.captions:
                     _add(archive, f"{sample.name}.txt", "\n".join(sample.captions).encode())
         with open(temporary, "rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         record = ShardRecord(
-            file=f"{file.parent.name}/{file.name}", images=len(samples) - len(skipped), sha256=digest, skipped=skipped
+            file=f"{file.parent.name}/{file.name}",
+            images=len(samples) - len(skipped),
+            classes=classes,
+            sha256=digest,
+            skipped=skipped,
         )
         write_atomically(record_of(file), record.model_dump_json().encode())
     return record

@@ -1,0 +1,150 @@
+"""Opens data sets in shards: tars by a path or a URL, and those of plugins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from ganblocks.data.label_tables import ConditionInput
+from ganblocks.data.preparation.download import is_url
+from ganblocks.data.preparation.options import MANIFEST
+from ganblocks.data.streaming.images import Reading, StreamedImages
+from ganblocks.data.streaming.rows import RowShard
+from ganblocks.data.streaming.store import Shard, ShardStore
+from ganblocks.data.streaming.summaries import SIZES, Summary, counted_summaries, stated_summaries
+from ganblocks.data.streaming.tars import find_tars
+from ganblocks.errors import DataError
+from registry import DataSet, cache_folder
+
+SHARDS = "shards"
+STREAMED_FROM = 1_000_000  # images in tars, above which these are streamed
+TOGETHER = 4
+
+
+class ShardOptions(BaseModel):
+    """What `--data shards?name=value&name=value` accepts.
+
+    Args:
+        path: A tar, or a folder or URL with tars.
+        together: Shards whose images are shuffled together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    together: PositiveInt = TOGETHER
+
+
+def shard_options(options: Mapping[str, str]) -> ShardOptions:
+    """The options of `shards`.
+
+    Raises:
+        DataError: An option is unknown, is missing, or has an invalid value.
+    """
+    try:
+        return ShardOptions.model_validate(dict(options))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise DataError(f"--data {SHARDS}: {problems}; options are path, together") from None
+
+
+def are_streamed(source: str, labels: ConditionInput | None) -> bool:
+    """Whether the files beside tars state more images than are indexed.
+
+    Raises:
+        DataError: They are elsewhere and cannot be listed.
+    """
+    if not is_url(source) and not any((Path(source) / name).exists() for name in (*SIZES, f"../{MANIFEST}")):
+        return False
+    tars = find_tars(source, labels)
+    stated = stated_summaries(source, tars, labels) if tars else None
+    return stated is not None and sum(summary.images for summary in stated) > STREAMED_FROM
+
+
+def open_tars(
+    url: str, name: str, reading: Reading, progress: Callable[[int, int], None], *, together: int = TOGETHER
+) -> StreamedImages:
+    """Images in tars.
+
+    Args:
+        url: A tar or a folder, in the notation of fsspec; a path for one on this machine.
+        name: The data set's name in the log.
+        reading: How they are read.
+        progress: Called with the number of shards counted and their total.
+        together: Shards whose images are shuffled together.
+
+    Raises:
+        DataError: There are no tars, or one cannot be read.
+    """
+    tars = find_tars(url, reading.labels)
+    if not tars:
+        raise DataError(f"--data {url}: there is no .tar; shards are tars as WebDataset has them")
+    stated = stated_summaries(url, tars, reading.labels)
+    identity = [[tar.name, tar.num_bytes] for tar in tars]
+    version = json.dumps([url, identity, [tar.changed for tar in tars], reading.labels])
+    return _opened(
+        name, tars, stated, reading, progress, identity=json.dumps(identity), version=version, together=together
+    )
+
+
+def open_rows(data_set: DataSet, name: str, reading: Reading, progress: Callable[[int, int], None]) -> StreamedImages:
+    """Images in the shards of a plugin's data set.
+
+    Raises:
+        DataError: A shard cannot be read.
+    """
+    assert data_set.shards is not None
+    shards = [RowShard(each, reading.labels) for each in data_set.shards]
+    identity = json.dumps([str(data_set.path), [shard.name for shard in shards]])
+    version = json.dumps([identity, data_set.version, reading.labels])
+    together = data_set.together or TOGETHER
+    images = _opened(name, shards, None, reading, progress, identity=identity, version=version, together=together)
+    images.license = data_set.license
+    if data_set.class_names:
+        images.class_names = data_set.class_names
+    return images
+
+
+def _opened(
+    name: str,
+    shards: Sequence[Shard],
+    summaries: list[Summary] | None,
+    reading: Reading,
+    progress: Callable[[int, int], None],
+    *,
+    identity: str,
+    version: str,
+    together: int,
+) -> StreamedImages:
+    folder = cache_folder.folder() / "data" / "shards" / hashlib.sha256(version.encode()).hexdigest()[:16]
+    store = ShardStore(shards, folder, kept=4 * together)
+    if summaries is None:
+        summaries = counted_summaries(store, progress)
+    if not any(summary.images for summary in summaries):
+        skipped = next((f"; the first: {each}" for summary in summaries for each in summary.skipped), "")
+        raise DataError(f"{name}: {len(shards)} shards hold no samples with an image{skipped}")
+    return StreamedImages(
+        store,
+        summaries,
+        together,
+        identity,
+        reading,
+        name=name,
+        class_names=_class_names(summaries, name) if reading.labels == "classes" else (),
+        skipped=tuple(each for summary in summaries for each in summary.skipped),
+    )
+
+
+def _class_names(summaries: Sequence[Summary], name: str) -> tuple[str, ...]:
+    """Numbers up to the highest class, or the names of classes in alphabetical order."""
+    labels = {label for summary in summaries for label, _ in summary.classes}
+    numbers = [label for label in labels if isinstance(label, int)]
+    if len(numbers) == len(labels):
+        return tuple(map(str, range(max(numbers, default=-1) + 1)))
+    if numbers:
+        raise DataError(f"{name}: some classes are numbers in .cls files, others are folders; use one of them for all")
+    return tuple(sorted(map(str, labels)))

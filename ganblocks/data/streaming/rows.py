@@ -1,0 +1,42 @@
+"""Shards of a plugin's data set, whose images are written one after the other into one file on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ganblocks.data.label_tables import ConditionInput
+from ganblocks.data.streaming.store import Row, ShardIndex
+from registry import DataShard
+from registry.spec_file import replacing
+
+
+class RowShard(NamedTuple):
+    """A shard.
+
+    Args:
+        rows: What the plugin reads.
+        labels: Which labels are kept.
+    """
+
+    rows: DataShard
+    labels: ConditionInput | None
+
+    @property
+    def name(self) -> str:
+        return self.rows.name
+
+    def fetch(self, copy: Path) -> ShardIndex:
+        rows: list[Row] = []
+        with replacing(copy) as temporary, open(temporary, "wb") as file:
+            for image in self.rows.read():
+                row = Row(image.name, file.tell(), len(image.data))
+                if not image.data:
+                    row = row._replace(problem="the row has no image")
+                elif self.labels == "classes":
+                    row = row._replace(label=image.label, problem=None if image.label is not None else "has no class")
+                elif self.labels == "captions":
+                    row = row._replace(captions=image.captions, problem=None if image.captions else "has no caption")
+                rows.append(row)
+                file.write(image.data)
+        return ShardIndex(str(copy), rows)
