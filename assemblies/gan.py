@@ -43,6 +43,8 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         augment: Augmentation of real and generated images before the discriminator.
         style_mixing: Probability, in training, that the images of a batch take their styles from a random layer on from
             a second latent.
+        same_latents: Whether the generator's step has the latents of the discriminator's step, as in GAT's code; it
+            draws new ones otherwise.
         freeze_d: Number of the discriminator's steps, from the image on, that are frozen, as in Freeze-D.
         trainable: The trained parts of the generator; or a phase by name: all, freeze64, text-encoder.
         generator_optimizer: Adam of the generator.
@@ -79,6 +81,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
         regularizers: tuple[Slot[Regularizer], ...] = (),
         augment: Slot[Augment] | None = None,
         style_mixing: Probability = 0.0,
+        same_latents: bool = False,
         freeze_d: NonNegativeInt = 0,
         trainable: TrainableParts = Trainable(),  # noqa: B008 (frozen)
         generator_optimizer: Adam = Adam(),  # noqa: B008

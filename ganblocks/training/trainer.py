@@ -94,9 +94,8 @@ class Trainer:
         self.non_finite = NonFiniteSteps(distributed.device)
         check_policy(non_finite, distributed.precision, cuda_graphs=cuda_graphs)
         meters = (self.losses, self.signals)
-        retry = (
-            Float32Retry(distributed, self.gan, meters, self.non_finite) if non_finite == "retry-in-float32" else None
-        )
+        in_float32 = non_finite == "retry-in-float32"
+        retry = Float32Retry(distributed, self.gan, meters, self.non_finite) if in_float32 else None
         self.attempt: Callable[[Callable[[], Tensor]], Tensor] = retry or (lambda phase: phase())
         self.graphs = self.step_graphs() if cuda_graphs else None
 
@@ -163,7 +162,8 @@ class Trainer:
             phase_batch = batch._replace(real=presented, fake=fake)
             self.run_phases(discriminator, lambda: phase_batch)
         with self.distributed.tf32(), generator.trainable():
-            self.run_phases(generator, lambda: Batch(real=real, z=self.draw_z(), c=c, tokens=tokens))
+            z = batch.z if self.spec.same_latents else None
+            self.run_phases(generator, lambda: Batch(real, z=self.draw_z() if z is None else z, c=c, tokens=tokens))
 
     def draw_fakes(self, batch: Batch) -> Tensor:
         """Generated images [B,K,H,W] for the discriminator, without gradients."""

@@ -122,6 +122,17 @@ def test_long_gradients_are_clipped_in_the_main_phase_alone(trainer):
     assert signals["gradient/generator"] > 0
 
 
+@pytest.mark.parametrize("same", [False, True])
+def test_the_steps_of_both_networks_have_the_same_latents_if_the_document_says_so(same):
+    trainer = new_trainer(tiny.gan(same_latents=same))
+    latents = []
+    trainer.generator.mapping.register_forward_pre_hook(lambda module, inputs: latents.append(inputs[0].clone()))
+    for _ in range(2):
+        trainer.train_step(real_images(), None)
+    assert [torch.equal(latents[step], latents[step + 1]) for step in (0, 2)] == [same] * 2
+    assert not torch.equal(latents[0], latents[2])
+
+
 def test_frozen_steps_of_the_discriminator_keep_their_weights():
     trainer = new_trainer(tiny.gan(freeze_d=2))
     before = {name: value.clone() for name, value in trainer.discriminator.named_parameters()}

@@ -94,13 +94,13 @@ def discriminator_steps(args: Options) -> list[tuple[str, Step]]:
     ]
 
 
-def generator_spec(args: Options, decoder: Step | None = None) -> Spec:
+def generator_spec(args: Options, decoder: Step | None = None, mapping: Step | str = "class-mapping") -> Spec:
     """The generator of the reference's arguments; one style vector of the tokens' width for all steps."""
     return LayeredGenerator.Spec(
         z_dim=args["latent_size"],
         w_dim=args["hidden_size"],
         cond_dim=args["num_classes"],
-        mapping="class-mapping",
+        mapping=mapping,
         synthesis=[step for _, step in generator_steps(args)],
         image_channels=args["in_channels"],
         multi_level=True,

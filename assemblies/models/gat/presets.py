@@ -20,6 +20,8 @@ __all__ = ["gat_b", "gat_l", "gat_s", "gat_xl"]
 BATCH_SIZE = 512  # the script
 BASE_RATE, BASE_WIDTH = 2e-4, 768  # the script; the rate falls as the width grows
 EMA_DECAY = 0.999  # per step
+# the decay of mean styles per step, which the code tracks in the generator's step alone, and this trainer in both
+MAPPING = {"kind": "class-mapping", "w_avg_beta": math.sqrt(0.995)}
 IMAGENET_KIMG = 1_281.167
 # latents: the functions and their order; the probabilities of colour and flips
 AUGMENT = {
@@ -74,9 +76,10 @@ def gat(depth: int, width: int, num_heads: int) -> Spec:
     adam = {**rate, "betas": [0.0, 0.99], "clip_norm": 1.0}  # AdamW without weight decay
     penalties = [{"kind": f"approximate-{kind}", "gamma": 0.1, "sigma": 0.01} for kind in ("r1", "r2")]
     return GAN.Spec(
-        generator=generator_spec(args, DECODER),
+        generator=generator_spec(args, DECODER, MAPPING),
         discriminator=discriminator_spec(args),
         loss="relativistic",
+        same_latents=True,
         regularizers=[*penalties, ALIGNMENT],
         augment=AUGMENT,
         generator_optimizer=adam,

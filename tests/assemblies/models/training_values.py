@@ -21,6 +21,7 @@ def values_of(spec: Any) -> dict[str, Any]:
         "batch_size": spec.batch_size,
         "kimg": spec.kimg,
         "style_mixing": spec.style_mixing,
+        **({"same_latents": True} if spec.same_latents else {}),
         "flip": spec.flip,
         "resize_filter": spec.resize_filter,
         "ema": (spec.ema.half_life_kimg, spec.ema.ramp_up, spec.ema.start_kimg),

@@ -46,6 +46,7 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
         "batch_size": 512,
         "kimg": 76_870.02,
         "style_mixing": 0.0,
+        "same_latents": True,
         "flip": False,
         "resize_filter": "lanczos",
         "augment": {
@@ -87,3 +88,4 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
         **{f"{side}.clip_norm": 1.0 for side in "GD"},
     }
     assert differences(values_of(spec), expected) == {}
+    assert spec.generator.mapping.w_avg_beta**2 == pytest.approx(0.995)  # both steps of a training step track means
