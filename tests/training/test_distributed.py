@@ -9,14 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from ganblocks.metrics.evaluate import evaluate
+from ganblocks.training.checkpoint import checkpoint_tensors
+from ganblocks.training.step.sharding import whole
+from ganblocks.training.trainer import Trainer
 from tests import tiny
+from tests.extractors import save_extractor
 from tests.training.conftest import (
     ROOT,
     checkpoint_metadata,
@@ -72,23 +78,71 @@ destroy_process_group()
 """
 
 
-GRADIENTS = """
+ON_FOUR = """
 import json
-from safetensors.torch import save_file
+from pathlib import Path
+from ganblocks import train
+from ganblocks.metrics.evaluate import evaluate
 from ganblocks.training.distributed import destroy_process_group
-from tests.training.test_distributed import whole_batch
-from tests.training.test_micro_batches import gradients
+from tests import tiny
+from tests.training.test_distributed import measured, save_gradients, state_of
 
-for micro_batch in (None, 3):
-    trainer, real = whole_batch(micro_batch)
-    rank, size = trainer.distributed.shard.rank, trainer.batch_size
-    values, buffers = gradients(trainer, real[rank * size :][:size], total=8, offset=rank * size)
-    losses = trainer.distributed.means(trainer.losses.read())
-    if rank == 0:
-        tensors = {key: value.contiguous() for key, value in (values | buffers).items()}
-        save_file(tensors, f"{micro_batch}.safetensors", metadata={"losses": json.dumps(losses)})
+options = dict(kimg=0.016, device="cpu", log_every_kimg=0.008, save_every_seconds=0, workers=0, quiet=True)
+train(tiny.gan(), "digits", "replicated", **options)
+with state_of("state.safetensors"):
+    train(tiny.gan(regularizers=[]), "digits", "sharded", strategy="fsdp", async_save=True, **options)
+records = evaluate("sharded", **measured(Path()))
+if records:  # in the first process
+    Path("metrics.json").write_text(json.dumps(records))
+save_gradients(None, "on-four.safetensors")
 destroy_process_group()
 """
+ON_TWO = """
+import torch
+from pathlib import Path
+from safetensors.torch import load_file
+from ganblocks import train
+from ganblocks.training.checkpoint import checkpoint_tensors, load_checkpoint
+from ganblocks.training.distributed import destroy_process_group
+from ganblocks.training.step.sharding import whole
+from tests import tiny
+from tests.training.conftest import new_trainer
+from tests.training.test_distributed import save_gradients
+
+saved = load_file("state.safetensors")
+for sharded in (True, False):
+    trainer = new_trainer(tiny.gan(regularizers=[]), seed=1, sharded=sharded)
+    load_checkpoint(Path("sharded/checkpoint.safetensors"), trainer)
+    loaded = {name: whole(value.detach()) for name, value in checkpoint_tensors(trainer).items()}
+    assert loaded.keys() == saved.keys()
+    assert not [name for name in saved if not torch.equal(saved[name], loaded[name])]
+options = dict(kimg=0.032, resume=True, device="cpu", log_every_kimg=0.008, save_every_seconds=0, workers=0, quiet=True)
+train(None, None, "replicated", **options)
+train(None, None, "sharded", strategy="fsdp", **options)
+for micro_batch in (None, 3):
+    save_gradients(micro_batch, f"on-two-{micro_batch}.safetensors")
+destroy_process_group()
+"""
+
+
+@contextmanager
+def state_of(path):
+    """Writes the state of a training at its end, of sharded tensors the whole."""
+    trainers = []
+    with pytest.MonkeyPatch.context() as patch:
+        init = Trainer.__init__
+        patch.setattr(Trainer, "__init__", lambda self, *a, **b: (init(self, *a, **b), trainers.append(self))[0])
+        yield
+    (trainer,) = trainers
+    state = {name: whole(value.detach()).contiguous() for name, value in checkpoint_tensors(trainer).items()}
+    if trainer.distributed.is_main:
+        save_file(state, path)
+
+
+def measured(folder):
+    """Options of a metric."""
+    options = {"metrics": ["fid"], "data": "digits", "num": 61, "noise": "const", "device": "cpu", "no_cache": True}
+    return options | {"settings": ["fid.extractor=torchscript"], "extractor_weights": [str(folder / "extractor.pt")]}
 
 
 def whole_batch(micro_batch):
@@ -99,6 +153,17 @@ def whole_batch(micro_batch):
     spec = document(regularizers=regularizers, augment=ADA, loss="relativistic", style_mixing=0.9)
     torch.manual_seed(1)
     return new_trainer(spec, micro_batch=micro_batch), real_images(8)
+
+
+def save_gradients(micro_batch, path):
+    """Write the gradients and buffers of a step of several processes, and its losses."""
+    trainer, real = whole_batch(micro_batch)
+    rank, size = trainer.distributed.shard.rank, trainer.batch_size
+    values, buffers = gradients(trainer, real[rank * size :][:size], total=8, offset=rank * size)
+    losses = trainer.distributed.means(trainer.losses.read())
+    if rank == 0:
+        tensors = {key: value.contiguous() for key, value in (values | buffers).items()}
+        save_file(tensors, path, metadata={"losses": json.dumps(losses)})
 
 
 def launch(folder, script, *arguments, processes=2, options=()):
@@ -154,28 +219,35 @@ def test_two_processes_stop_at_the_same_step_and_resume_bit_for_bit(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
-def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path):
-    finish(launch(tmp_path, GRADIENTS))
+def test_four_processes_have_the_numbers_of_one_and_their_runs_continue_on_two_and_on_one(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    save_extractor(tmp_path / "extractor.pt")
+    finish(launch(tmp_path, ON_FOUR, processes=4))
+    (alone,) = evaluate(tmp_path / "sharded", **measured(tmp_path))
+    (shared,) = json.loads((tmp_path / "metrics.json").read_text())
+    assert (alone["processes"], shared["processes"]) == (1, 4)
+    assert shared["values"] == pytest.approx(alone["values"], rel=1e-5)
+
+    finish(launch(tmp_path, ON_TWO))
+    for name in ("replicated", "sharded"):
+        metadata = checkpoint_metadata(tmp_path / name)
+        assert (metadata["processes"], metadata["images"]) == (2, 32)
+        run(None, tmp_path / name, steps=6, resume=True, data=None)
+        metadata = checkpoint_metadata(tmp_path / name)
+        assert (metadata["processes"], metadata["images"]) == (1, 48)
+        assert not list((tmp_path / name).glob("checkpoint-shards-*"))
+
     trainer, real = whole_batch(None)
     values, buffers = gradients(trainer, real)
     assert len(values) > 100
     expected = trainer.losses.read()
     del expected["collapse/separated"]  # of the images of one pass
-    for micro_batch in (None, 3):
-        path = tmp_path / f"{micro_batch}.safetensors"
+    for name in ("on-four", "on-two-None", "on-two-3"):
+        path = tmp_path / f"{name}.safetensors"
         assert largest_difference(load_file(path), values | buffers) < 1e-5
         with safe_open(path, framework="pt") as file:
             losses = json.loads(file.metadata()["losses"])
             assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.slow
-@FULL
-def test_a_run_of_four_processes_continues_on_two(tmp_path):
-    for processes, kimg in ((4, 0.016), (2, 0.032)):
-        finish(launch(tmp_path, GAN + STOP, "run", kimg, processes=processes))
-        metadata = checkpoint_metadata(tmp_path / "run")
-        assert (metadata["processes"], metadata["images"]) == (processes, round(kimg * 1000))
 
 
 def kill_a_worker(process, folder):
