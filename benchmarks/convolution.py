@@ -35,6 +35,8 @@ QUICK_PLAIN = ((64, 32),)
 PASSES = ("forward", "forward+backward")
 PENALTY = "gradient penalty"  # for the ops of discriminators
 
+Cases = Iterator[list[dict[str, Any]]]
+
 
 def make_run(run: Callable[[], Tensor], leaves: list[Tensor], work: str) -> Callable[[], object]:
     """A forward pass, its gradients, or the gradients of a gradient penalty, as in R1 and path length."""
@@ -85,26 +87,22 @@ def measure_case(
     return rows
 
 
-def resampling(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = []
+def resampling(options: argparse.Namespace) -> Cases:
     for name, block in RESAMPLINGS.items():
         for shape, dtype in maps(options):
             x = draw(shape, dtype, options)
             kwargs = {"up": block.up, "down": block.down, "padding": block.padding, "gain": block.gain}
-            rows += measure_case(
+            yield measure_case(
                 upfirdn2d, case_of(name, shape, dtype), [x, block.filter.to(options.device)], kwargs, [x], options
             )
-    return rows
 
 
-def activation(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = []
+def activation(options: argparse.Namespace) -> Cases:
     for shape, dtype in maps(options):
         x, bias, noise = draw(shape, dtype, options), torch.randn(shape[1]), torch.randn(shape[2:])
         leaves = [x, *(each.to(options.device).requires_grad_() for each in (bias, noise))]
         kwargs = {"noise": leaves[2], "activation": "lrelu", "clamp": 256.0}
-        rows += measure_case(bias_act, case_of("lrelu", shape, dtype), leaves[:2], kwargs, leaves, options)
-    return rows
+        yield measure_case(bias_act, case_of("lrelu", shape, dtype), leaves[:2], kwargs, leaves, options)
 
 
 def maps(options: argparse.Namespace) -> Iterator[tuple[tuple[int, ...], torch.dtype]]:
@@ -125,21 +123,18 @@ def case_of(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, 
     return case | {"dtype": str(dtype).removeprefix("torch.")}
 
 
-def plain(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = []
+def plain(options: argparse.Namespace) -> Cases:
     for batch in BATCHES:
         for channels, side in QUICK_PLAIN if options.quick else PLAIN:
             shapes = ((batch, channels, side, side), (channels, channels, 3, 3))
             args = [torch.randn(shape, device=options.device) for shape in shapes]
             args = [x.contiguous(memory_format=torch.channels_last).requires_grad_() for x in args]  # as in networks
             case = case_of("3x3", (batch, channels, side), torch.float32)
-            rows += measure_case(conv2d, case, args, {"padding": 1}, args, options)
-    return rows
+            yield measure_case(conv2d, case, args, {"padding": 1}, args, options)
 
 
-def modulated(options: argparse.Namespace) -> list[dict[str, Any]]:
+def modulated(options: argparse.Namespace) -> Cases:
     upsampling = {"up": 2, "filter": Upsample2d().filter.to(options.device)}
-    rows = []
     for batch in BATCHES:
         for channels, side in QUICK_MODULATED if options.quick else MODULATED:
             for name, kwargs, size in (("3x3", {}, side), ("3x3 up", upsampling, side // 2)):
@@ -150,18 +145,20 @@ def modulated(options: argparse.Namespace) -> list[dict[str, Any]]:
                         draw((channels, channels, 3, 3), torch.float32, options),
                         torch.randn(batch, channels, device=options.device, requires_grad=True),
                     ]
-                    rows += measure_case(modulated_conv2d, case_of(name, shape, dtype), args, kwargs, args, options)
-    return rows
+                    yield measure_case(modulated_conv2d, case_of(name, shape, dtype), args, kwargs, args, options)
 
 
 def main() -> None:
     options = measure.parse_options(__doc__ or "", "convolution")
     machine = measure.machine(options.device)
+    rows: list[dict[str, Any]] = []
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rows = plain(options) + modulated(options) + resampling(options) + activation(options)
+        for part in (plain, modulated, resampling, activation):
+            for measured in part(options):
+                rows += measured
+                measure.save(options.output, machine, rows)
     print(machine, measure.table(rows), sep="\n")
-    measure.save(options.output, machine, rows)
 
 
 if __name__ == "__main__":

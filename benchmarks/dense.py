@@ -92,7 +92,7 @@ def main() -> None:
     options = measure.parse_options(__doc__ or "", "dense")
     rate = measure.matmul_rate(device=options.device, side=256 if options.quick else 2048)
     machine = measure.machine(options.device) | {"matmul_gflops": rate / 1e9}
-    rows = []
+    rows: list[dict[str, Any]] = []
     with torch.random.fork_rng():
         for case in CASES:
             for size in QUICK_SIZES if options.quick else SIZES:
@@ -100,8 +100,8 @@ def main() -> None:
                     for dtype in ("float32",) if options.device == "cpu" else ("bfloat16", "float32"):
                         if measure.in_time(options, case, size, dtype):
                             rows += measure_case(case, size, gradients, dtype, options, rate)
+                            measure.save(options.output, machine, rows)
     print(machine, measure.table(rows), sep="\n")
-    measure.save(options.output, machine, rows)
 
 
 if __name__ == "__main__":
