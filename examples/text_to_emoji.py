@@ -65,7 +65,7 @@ class EmojiClip:
         counts = torch.tensor([len(each) for each in rows], device=self.device)
         own = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in rows], True).to(self.device)
         loss = open_clip.loss.ClipLoss()
-        optimizer = torch.optim.AdamW(self.clip.parameters(), lr=1e-3, weight_decay=0.2, fused=True)
+        optimizer = torch.optim.AdamW(self.clip.parameters(), lr=1e-3, weight_decay=1.0, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
         for _ in range(steps):
             chosen = torch.randint(len(images), (batch_size,), device=self.device)
@@ -110,13 +110,14 @@ def spec(tower, guidance, kimg):
 
 
 def train_for(seconds, document, **options):
-    """A training of as many images as fit into the time, by the speed of its first images."""
+    """Train with as many images as fit into the time, by the speed of the first ones; return their thousands too."""
     start = time.monotonic()
     train(parse(document.to_dict() | {"kimg": FIRST_KIMG}), **options)
     each = (time.monotonic() - start) / FIRST_KIMG
     left = max(0.0, seconds - (time.monotonic() - start))
     kept = {name: options[name] for name in ("out", "device")}
-    return train(resume=True, kimg=round(FIRST_KIMG + left / each, 3), **kept)
+    kimg = round(FIRST_KIMG + left / each, 3)
+    return train(resume=True, kimg=kimg, **kept), kimg
 
 
 def group_accuracy(score, generator, source):
@@ -181,13 +182,15 @@ def main() -> None:
         options = {"data": data, "out": out / "gan", "seed": args.seed, "device": args.device}
         options |= {"cuda_graphs": True} if args.device.startswith("cuda") else {}
         document = spec(tower, guidance, args.kimg)
-        run = train_for(3600 * args.hours, document, **options) if args.hours else train(document, **options)
-        generator, kimg = run.generator, run.log[-1]["images"] / 1000
+        if args.hours:
+            run, kimg = train_for(3600 * args.hours, document, **options)
+        else:
+            run, kimg = train(document, **options), args.kimg
         for name, source in (("held-out", args.held_out), ("training", args.data)):
-            share, by_group = group_accuracy(score, generator, source)
+            share, by_group = group_accuracy(score, run.generator, source)
             shares = f"{share:.1%} of {name} captions, {by_group:.1%} by group"
             print(f"guidance {guidance:g}, {kimg:g} kimg: the classifier reads the caption's group for {shares}")
-        pictures(generator, out)
+        pictures(run.generator, out)
         print(f"pictures: prompts.png, interpolation.png and style-mixing.png in {out}")
     print(f"(the classifier reads the right group of {score.accuracy:.1%} of held-out drawings)")
 
