@@ -80,7 +80,8 @@ def open_data(
     Args:
         source: A folder, which is searched with all its subfolders; a .zip; a .tar or .parquet file, or a folder of
             such files; the URL of these that fsspec opens; a folder of latents; `digits` or the name of another data
-            set, with options as in `digits?split=held-out`; or images that were opened before.
+            set, with options as in `digits?split=held-out`; `shards?path=...` for tar shards that are read one after
+            the other, as those with more than a million images are; or images that were opened before.
         resolution: Height and width in pixels to which the images are resized; one number for a square.
         image_channels: 1 for grey, 3 for RGB, 4 for RGBA.
         cond_dim: Number of the generator's classes; 0 for none. A folder's classes are its subfolders, unless a

@@ -240,7 +240,9 @@ def _differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def _split(name: str) -> str | None:
-    """The split that a data set's path or option names; a named data set is by default the part to train with."""
+    """The split that a data set's path or option names; one without a path is by default the part to train with."""
     if named := data_name(name):
-        return named.options.get("split", "train")
+        if "split" in named.options or "path" not in named.options:
+            return named.options.get("split", "train")
+        name = named.options["path"]
     return next((part for part in reversed(Path(name).parts) if Path(part).stem.lower() in SPLITS), None)

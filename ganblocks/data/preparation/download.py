@@ -10,8 +10,9 @@ import hashlib
 import posixpath
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -28,6 +29,27 @@ def is_url(source: str) -> bool:
     return URL.match(source) is not None
 
 
+def list_files(url: str) -> tuple[Any, str, dict[str, Mapping[str, Any]]]:
+    """The file system of a URL, the path in it, and what is known of the files there; none if nothing is there.
+
+    Raises:
+        DataError: There is no such file system, no permission, or no list of the files.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        files = system.find(path, detail=True)
+        # web servers tell the size of a file only when they are asked for it
+        return (
+            system,
+            path,
+            {name: info if info.get("size") is not None else info | system.info(name) for name, info in files.items()},
+        )
+    except (ImportError, ValueError) as error:  # ImportError names the package of the file system
+        raise DataError(f"--data {url}: {error}") from error
+    except Exception as error:  # each file system has its own errors
+        raise DataError(f"--data {url} cannot be listed: {type(error).__name__}: {error}") from error
+
+
 def download(url: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Copy a file, or a folder with all its files, into the cache, unless it is there with the same sizes.
 
@@ -41,13 +63,8 @@ def download(url: str, progress: Callable[[int, int], None] = lambda done, total
     Raises:
         DataError: There is no such file system, no such file, no permission, or not enough space.
     """
-    try:
-        system, path = fsspec.core.url_to_fs(url)
-        sizes = {name: int(info["size"] or 0) for name, info in system.find(path, detail=True).items()}
-    except (ImportError, ValueError) as error:  # ImportError names the package of the file system
-        raise DataError(f"--data {url}: {error}") from error
-    except Exception as error:  # each file system has its own errors
-        raise DataError(f"--data {url} cannot be listed: {type(error).__name__}: {error}") from error
+    system, path, files = list_files(url)
+    sizes = {name: int(info["size"] or 0) for name, info in files.items()}
     if not sizes:
         raise DataError(f"--data {url}: there is no such file or folder, or it is empty")
     root = cache_folder.folder() / "data" / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -60,7 +77,8 @@ def download(url: str, progress: Callable[[int, int], None] = lambda done, total
     if total > (free := shutil.disk_usage(root).free):
         raise DataError(
             f"--data {url}: {total / 1e9:,.1f} GB have to be copied, and {root} has {free / 1e9:,.1f} GB free; set "
-            "GANBLOCKS_CACHE to a larger disk, or take fewer shards"
+            "GANBLOCKS_CACHE to a larger disk, or have tar shards copied when they are needed: "
+            f"--data 'shards?path={url}'"
         )
     for name, target in missing.items():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,8 @@ from ganblocks.data.streaming.store import Row, ShardIndex, ShardStore
 from ganblocks.data.streaming.summaries import Summary
 from ganblocks.errors import DataError
 
+MAX_FAILURES = 1000  # images in a row whose captions cannot be read
+
 
 class Reading(NamedTuple):
     """How the images of a data set are read.
@@ -187,15 +189,17 @@ class StreamedImages(Images):
 
     def draw_captions(self, num: int, draws: np.random.Generator) -> list[str]:
         """A caption of each of `num` images, of as few shards as have so many; these are drawn at random."""
-        order, position = self.order(int(draws.integers(2**31))), 0
+        order = self.order(int(draws.integers(2**31)))
         captions: list[str] = []
-        while len(captions) < num and position < num + len(self):
+        position = failures = 0
+        while len(captions) < num:
             for request in order.requests(position, num - len(captions)):
-                if own := self.captions_of(request.number):
-                    captions.append(own[int(request.caption_choice * len(own))])
+                own = self.captions_of(request.number)
+                captions += [own[int(request.caption_choice * len(own))]] if own else []
+                failures = 0 if own else failures + 1
                 position += 1
-        if len(captions) < num:
-            raise DataError(f"{self.name}: none of {len(self):,} images has a caption that can be read")
+            if failures >= min(2 * len(self), MAX_FAILURES):
+                raise DataError(f"{self.name}: none of {failures:,} images in a row has a caption that can be read")
         return captions
 
     def first_captions(self, count: int) -> list[str]:

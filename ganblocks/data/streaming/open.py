@@ -18,7 +18,8 @@ from ganblocks.data.streaming.store import Shard, ShardStore
 from ganblocks.data.streaming.summaries import SIZES, Summary, counted_summaries, stated_summaries
 from ganblocks.data.streaming.tars import find_tars
 from ganblocks.errors import DataError
-from registry import DataSet, cache_folder
+from registry import DataSet
+from registry.cache_folder import folder
 
 SHARDS = "shards"
 STREAMED_FROM = 1_000_000  # images in tars, above which these are streamed
@@ -120,8 +121,8 @@ def _opened(
     version: str,
     together: int,
 ) -> StreamedImages:
-    folder = cache_folder.folder() / "data" / "shards" / hashlib.sha256(version.encode()).hexdigest()[:16]
-    store = ShardStore(shards, folder, kept=4 * together)
+    store_folder = folder() / "data" / "shards" / hashlib.sha256(version.encode()).hexdigest()[:16]
+    store = ShardStore(shards, store_folder, kept=4 * together)
     if summaries is None:
         summaries = counted_summaries(store, progress)
     if not any(summary.images for summary in summaries):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from ganblocks.data.formats import suffix_of
 from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import CLASS_SUFFIX, class_in
 from ganblocks.data.locations import is_visible
+from ganblocks.data.preparation.download import list_files
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.data.streaming.store import Row, ShardIndex
 from ganblocks.errors import DataError
@@ -90,13 +90,7 @@ def find_tars(url: str, labels: ConditionInput | None) -> list[TarShard]:
     Raises:
         DataError: There is no such folder, or it cannot be listed.
     """
-    try:
-        system, path = fsspec.core.url_to_fs(url)
-        files: Mapping[str, Any] = system.find(path, detail=True)
-    except ImportError as error:  # it names the package of the file system
-        raise DataError(f"--data {url}: {error}") from error
-    except Exception as error:  # each file system has its own errors
-        raise DataError(f"--data {url} cannot be listed: {type(error).__name__}: {error}") from error
+    system, path, files = list_files(url)
     base = posixpath.dirname(path) if path in files else path.rstrip("/")
     tars = []
     for name, info in sorted(files.items()):
