@@ -15,7 +15,7 @@ from ganblocks.cli.app import build_app
 from registry import catalogue
 from registry.testing import checks
 from tests import tiny
-from tests.test_readme import ROOT, fenced
+from tests.docs.markdown import ROOT, fenced
 
 
 @pytest.fixture

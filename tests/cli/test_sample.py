@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -27,22 +25,6 @@ def test_every_command_writes_and_reports_as_json(command, model, tmp_path, monk
     assert record["out"] == str(out)
     assert out.exists()
     assert record["conditions"] == ["class 1"]
-
-
-def test_every_command_in_the_docs_on_sampling_runs(model, tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text()
-    lines = page.partition("```bash\n")[2].partition("```")[0].splitlines()
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    shutil.copy(model, tmp_path / "runs" / "mine" / "model.safetensors")
-    monkeypatch.chdir(tmp_path)
-    for line in lines:
-        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code in (0, None), f"{line}\n{capsys.readouterr().err}"
-    assert len(lines) == 9
-    assert len(list((tmp_path / "samples").iterdir())) == 100
-    assert len(list((tmp_path / "frames").iterdir())) == 73
 
 
 def test_pictures_carry_the_command_without_secrets(ganblocks, model, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_the_accelerate_config_parses() -> None:
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 def test_the_commands_of_the_page_parse(launcher: str) -> None:
     page = (ROOT / "docs" / "cluster.md").read_text()
-    (line,) = re.findall(rf"^    {launcher} (.*)$", page, re.MULTILINE)
+    (line,) = re.findall(rf"^{launcher} (-.*)$", page, re.MULTILINE)
     if launcher == "torchrun":
         check_torchrun(shlex.split(line))
     else:

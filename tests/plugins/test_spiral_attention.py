@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_readme import ROOT
+from tests.docs.markdown import ROOT
 
 PACKAGE = ROOT / "examples" / "spiral_attention"
 
