@@ -101,7 +101,7 @@ class StreamedImages(Images):
         """
         number = bisect_right(self.ends, index)
         stated = self.summaries[number].images
-        file, rows, skipped = self._index(number)
+        file, rows, skipped, _ = self._index(number)
         if len(rows) > stated:
             raise DataError(
                 f"{self.store.shards[number].name} has {len(rows):,} images, and {stated:,} were stated; correct or "
@@ -147,7 +147,8 @@ class StreamedImages(Images):
 
     @cached_property
     def fingerprint(self) -> str:
-        content = [self.identity, self.together, self.class_names, [each[:2] for each in self.summaries]]
+        shards = [(each.images, sorted(each.classes, key=str), each.digest) for each in self.summaries]
+        content = [self.identity, self.together, self.class_names, shards]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:LENGTH]
 
     @cached_property

@@ -24,6 +24,7 @@ from registry.cache_folder import folder
 SHARDS = "shards"
 STREAMED_FROM = 1_000_000  # images in tars, above which these are streamed
 TOGETHER = 4
+LOCAL_INDEXES = 1000  # of shards on this machine, which stay in the cache; each takes about 100 bytes an image
 
 
 class ShardOptions(BaseModel):
@@ -87,8 +88,17 @@ def open_tars(
     stated = stated_summaries(url, tars, reading.labels)
     identity = [[tar.name, tar.num_bytes] for tar in tars]
     version = json.dumps([url, identity, [tar.changed for tar in tars], reading.labels])
+    kept = 4 * together if is_url(url) else max(4 * together, LOCAL_INDEXES)
     return _opened(
-        name, tars, stated, reading, progress, identity=json.dumps(identity), version=version, together=together
+        name,
+        tars,
+        stated,
+        reading,
+        progress,
+        identity=json.dumps(identity),
+        version=version,
+        together=together,
+        kept=kept,
     )
 
 
@@ -100,10 +110,11 @@ def open_rows(data_set: DataSet, name: str, reading: Reading, progress: Callable
     """
     assert data_set.shards is not None
     shards = [RowShard(each, reading.labels) for each in data_set.shards]
-    identity = json.dumps([str(data_set.path), [shard.name for shard in shards]])
-    version = json.dumps([identity, data_set.version, reading.labels])
+    version = json.dumps([str(data_set.path), [shard.name for shard in shards], data_set.version, reading.labels])
     together = data_set.together or TOGETHER
-    images = _opened(name, shards, None, reading, progress, identity=identity, version=version, together=together)
+    images = _opened(
+        name, shards, None, reading, progress, identity="", version=version, together=together, kept=4 * together
+    )
     images.license = data_set.license
     if data_set.class_names:
         images.class_names = data_set.class_names
@@ -120,9 +131,10 @@ def _opened(
     identity: str,
     version: str,
     together: int,
+    kept: int,
 ) -> StreamedImages:
     store_folder = folder() / "data" / "shards" / hashlib.sha256(version.encode()).hexdigest()[:16]
-    store = ShardStore(shards, store_folder, kept=4 * together)
+    store = ShardStore(shards, store_folder, kept)
     if summaries is None:
         summaries = counted_summaries(store, progress)
     if not any(summary.images for summary in summaries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class RowShard(NamedTuple):
 
     def fetch(self, copy: Path) -> ShardIndex:
         rows: list[Row] = []
+        digest = hashlib.sha256()
         with replacing(copy) as temporary, open(temporary, "wb") as file:
             for image in self.rows.read():
                 row = Row(image.name, file.tell(), len(image.data))
@@ -39,4 +41,5 @@ class RowShard(NamedTuple):
                     row = row._replace(captions=image.captions, problem=None if image.captions else "has no caption")
                 rows.append(row)
                 file.write(image.data)
-        return ShardIndex(str(copy), rows)
+                digest.update(image.data)
+        return ShardIndex(str(copy), rows, digest=digest.hexdigest())

@@ -45,11 +45,19 @@ class Row(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """The images of a shard, the file with their bytes, and the members of the shard that are not used."""
+    """What a shard has.
+
+    Args:
+        file: The file with the bytes of its images.
+        rows: The images.
+        skipped: Its members that are not used.
+        digest: SHA-256 of the bytes of the images; empty where length and name of the shard stand for it.
+    """
 
     file: str
     rows: list[Row]
     skipped: tuple[Skipped, ...] = ()
+    digest: str = ""
 
 
 class Shard(Protocol):
@@ -133,14 +141,14 @@ class ShardStore:
         """The index of a shard, marked as used now; None unless it is there with its file."""
         path = self._path(number, ".json")
         try:
-            file, rows, skipped = json.loads(path.read_bytes())
+            file, rows, skipped, digest = json.loads(path.read_bytes())
             os.utime(path)
         except FileNotFoundError:
             return None
         if not Path(file).exists():
             return None
         restored = [Row(*row)._replace(captions=tuple(row[4])) for row in rows]
-        return ShardIndex(file, restored, tuple(Skipped(*each) for each in skipped))
+        return ShardIndex(file, restored, tuple(Skipped(*each) for each in skipped), digest)
 
     def _remove_oldest(self) -> None:
         used = {}

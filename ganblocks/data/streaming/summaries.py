@@ -28,11 +28,19 @@ REMEMBERED = "summaries.jsonl"
 
 
 class Summary(NamedTuple):
-    """The number of images of a shard, how many each class has, and members of the shard that are not used."""
+    """What is known of a shard.
+
+    Args:
+        images: Its number of images.
+        classes: How many of them each class has; empty without classes.
+        skipped: Its members that are not used.
+        digest: As in `ShardIndex`.
+    """
 
     images: int
     classes: tuple[tuple[int | str, int], ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    digest: str = ""
 
 
 def stated_summaries(url: str, tars: Sequence[TarShard], labels: ConditionInput | None) -> list[Summary] | None:
@@ -85,7 +93,7 @@ def counted_summaries(store: ShardStore, progress: Callable[[int, int], None]) -
 def _summary_of(store: ShardStore, number: int) -> Summary:
     index = store.index(number)
     classes = Counter(row.label for row in index.rows if row.label is not None)
-    return Summary(len(index.rows), tuple(classes.items()), index.skipped)
+    return Summary(len(index.rows), tuple(classes.items()), index.skipped, index.digest)
 
 
 def _remembered(path: Path) -> dict[int, Summary]:
@@ -93,9 +101,9 @@ def _remembered(path: Path) -> dict[int, Summary]:
     with suppress(FileNotFoundError):
         for line in path.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):  # the last line of a process that was killed
-                number, images, classes, skipped = json.loads(line)
-                rows = tuple(Skipped(*each) for each in skipped)
-                summaries[number] = Summary(images, tuple((name, count) for name, count in classes), rows)
+                number, images, classes, skipped, digest = json.loads(line)
+                pairs = tuple((label, count) for label, count in classes)
+                summaries[number] = Summary(images, pairs, tuple(Skipped(*each) for each in skipped), digest)
     return summaries
 
 

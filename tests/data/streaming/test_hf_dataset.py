@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ganblocks.data.preparation.check import check_data
 from ganblocks.data.sources import open_data
 from ganblocks.data.streaming.images import StreamedImages
 from ganblocks.errors import DataError
+from plugins.data_sets.hf_dataset import _streamed
 from tests.data.files import png
 from tests.data.streaming.conftest import numbers_of, stream_of
 
@@ -66,13 +69,14 @@ def test_columns_are_chosen_by_name(parquet):
     assert images.name_of(6) == f"{parquet}/train, shard 1 of 4/row 1"
 
 
-def test_files_that_changed_are_read_again(parquet):
-    assert len(opened_rows(parquet)) == 20
+def test_files_that_changed_are_read_again_and_have_another_fingerprint(parquet, tmp_path):
+    fingerprint = opened_rows(parquet).fingerprint
+    assert opened_rows(shutil.copytree(parquet, tmp_path / "copy")).fingerprint == fingerprint
     (parquet / "train-00003-of-00004.parquet").write_bytes((parquet / "train-00000-of-00004.parquet").read_bytes())
-    from plugins.data_sets.hf_dataset import _streamed
-
     _streamed.cache_clear()  # as a new process
-    assert sorted(numbers_of(stream_of(opened_rows(parquet), 1, batch_size=20)[0])).count(0) == 2
+    images = opened_rows(parquet)
+    assert images.fingerprint != fingerprint
+    assert sorted(numbers_of(stream_of(images, 1, batch_size=20)[0])).count(0) == 2
 
 
 def test_an_image_folder_is_streamed_as_one_shard(class_folder, tmp_path, monkeypatch):
