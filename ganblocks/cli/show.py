@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +17,11 @@ from ganblocks.listing import cached
 from ganblocks.networks import DOCUMENTS, MODEL_SUFFIX
 from ganblocks.precision import Precision
 from registry import Spec, SpecError
+from registry.text import printable
 
 if TYPE_CHECKING:
     from assemblies import Step
+    from ganblocks.training.estimate.estimate import Estimate
 
 SUMMARIES = 64  # in the cache
 
@@ -79,7 +82,7 @@ def estimate(
     settings: Settings = None,
     json: Json = False,
 ) -> None:
-    """Estimate memory, communication and time of a training, and what to change where it does not fit."""
+    """Estimate memory, communication and time of a training, what to change where it does not fit, and the command."""
     from assemblies import GAN, read
     from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.training.estimate.estimate import estimate, measured_rate
@@ -96,11 +99,39 @@ def estimate(
             micro_batch=micro_batch,
             gpu=gpu,
             flops_per_second=rate,
-        ).to_dict()
+        )
         if not json:
-            tables.print_estimate(results[name], stage=name)
+            tables.print_estimate(results[name].to_dict(), stage=name)
+    command = None
+    if all(each.fits or each.changes for each in results.values()):
+        command = train_command(spec, settings or (), batch_size, results)
     if json:
-        tables.print_json(results[""] if "" in results else {"stages": results})
+        records = {name: each.to_dict() for name, each in results.items()}
+        tables.print_json((records[""] if "" in records else {"stages": records}) | {"command": command})
+    elif command is not None:
+        typer.echo(f"train with:\n  {printable(command)}")
+
+
+def train_command(
+    source: str, settings: Sequence[str], batch_size: int | None, estimates: Mapping[str, Estimate]
+) -> str:
+    """The command that trains as estimated, with the first change of each stage that does not fit."""
+    first = next(iter(estimates.values()))
+    options: dict[str, str | int] = {"precision": first.precision}
+    options |= {"strategy": first.strategy} if first.strategy != "replicate" else {}
+    options |= {"micro_batch": first.micro_batch} if first.micro_batch is not None else {}
+    values = list(settings)
+    for index, (stage, estimate) in enumerate(estimates.items()):
+        place = f"stages.{index}.gan." if stage else ""
+        values += [] if batch_size is None else [f"{place}batch_size={batch_size}"]
+        for change in estimate.changes[:1]:
+            values += [place + each for each in change.settings]
+            sizes = [int(each["micro_batch"]) for each in (options, change.options) if "micro_batch" in each]
+            options |= change.options | ({"micro_batch": min(sizes)} if sizes else {})
+    parts = ["ganblocks", "train", source, *(part for value in values for part in ("--set", value))]
+    parts += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = shlex.join([*parts, "--data", "DATA", "--out", "RUN"])
+    return command if first.processes == 1 else f"{command}  # in each of {first.processes} processes"
 
 
 def files_of(source: str) -> list[tuple[str, int, int]]:

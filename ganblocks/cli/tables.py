@@ -203,7 +203,7 @@ def print_estimate(estimate: Mapping[str, Any], stage: str = "") -> None:
         lines.append(f"{rate}, {estimate['hours']:.4g} hours in all, without time for data")
     if estimate["fits"] is not None:
         fits = "fits" if estimate["fits"] else "does not fit"
-        instead = "; with one of these it does:" if estimate["advice"] else ""
+        instead = "; with one of these it does:" if estimate["changes"] else ":" if estimate["advice"] else ""
         lines.append(f"{fits} {estimate['gpu']} with {estimate['gpu_memory'] / 1e9:g} GB{instead}")
     for line in (*lines, *(f"  {advice}" for advice in estimate["advice"])):
         out.print(_text(line))

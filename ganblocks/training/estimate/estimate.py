@@ -20,14 +20,17 @@ from assemblies import GAN, check, read
 from blocks.common.pretrained.frozen_module import FrozenModule
 from ganblocks.errors import RunError, UsageError
 from ganblocks.precision import Precision
-from ganblocks.training.estimate.fitting import changes_that_fit
+from ganblocks.training.estimate.fitting import Change, changes_that_fit
 from ganblocks.training.estimate.gpus import gpu_named
 from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
 from ganblocks.training.run.folder import RunFolder
+from ganblocks.training.step.sharding import check_document
 from registry import Spec
 
 EFFICIENCY = 0.3  # share of a GPU's peak rate that is assumed where no rate was measured
 FREE = 0.92  # share of a GPU's memory for tensors; the rest is CUDA's context and fragmentation
+WORKSPACE = 1_250_000_000  # bytes that cuDNN took for float32 convolutions of styleformer-cifar10-32, on an H200
+NOTHING_FITS = "a pass of one image does not fit with any option; take a GPU with more memory"
 Strategy = Literal["replicate", "fsdp"]
 
 
@@ -43,7 +46,7 @@ class Estimate:
         precision: Of the forward passes.
         micro_batch: Images of a process in one pass; None for all.
         memory: Parameters and buffers (frozen networks included), optimizer (Adam's moments), averages, gradients,
-            activations (with temporary tensors), total.
+            activations (with temporary tensors), workspace (of float32 convolutions on a GPU), total.
         communication: Bytes that a process sends in a step.
         flops: Floating-point operations of a step.
         flops_per_second: The rate that the time follows from; None without a GPU or a measured rate.
@@ -52,7 +55,7 @@ class Estimate:
         gpu: Name of the GPU.
         gpu_memory: Its memory.
         fits: Whether the total fits 92 % of that.
-        advice: What to change where it does not fit; the first change costs least.
+        changes: With which it fits, where it does not; the first one costs least.
     """
 
     parameters: dict[str, int]
@@ -70,11 +73,17 @@ class Estimate:
     gpu: str | None = None
     gpu_memory: float | None = None
     fits: bool | None = None
-    advice: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to change where it does not fit."""
+        return (NOTHING_FITS,) if self.fits is False and not self.changes else tuple(map(str, self.changes))
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as JSON data."""
-        return asdict(self)
+        changes = [each._asdict() for each in self.changes]
+        return asdict(self) | {"changes": changes, "advice": self.advice}
 
 
 def estimate(
@@ -101,15 +110,19 @@ def estimate(
     Raises:
         SpecError: The document is not valid.
         UsageError: The batch does not split evenly, or the GPU is not known.
+        RunError: The networks of the document cannot be sharded.
     """
     check(spec)
+    if strategy == "fsdp":
+        check_document(spec)
     if spec.batch_size % processes:
         raise UsageError(f"--processes: {spec.batch_size} images do not split evenly over {processes} processes")
     local, device = int(spec.batch_size) // processes, None if gpu is None else gpu_named(gpu)
     costs = step_costs(spec, local, precision, micro_batch)
     with torch.device("meta"):
         gan: GAN = spec.build()
-    memory = _memory(spec, gan, costs, processes if strategy == "fsdp" else 1)
+    workspace = WORKSPACE if device is not None and precision == "fp32" and costs.convolves else 0
+    memory = _memory(spec, gan, costs, processes if strategy == "fsdp" else 1, workspace)
     peak = None if device is None else device.flops
     seconds = None
     if flops_per_second is not None:
@@ -120,18 +133,19 @@ def estimate(
     kimg_per_hour = None if seconds is None else 3.6 * int(spec.batch_size) / seconds
     room = None if device is None else device.memory * FREE
     fits = None if room is None else memory["total"] <= room
-    advice: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
     if fits is False and room is not None:
-        fixed = memory["total"] - memory["activations"]
-        sharded = None
-        if strategy == "replicate" and processes > 1:
-            total = _memory(spec, gan, costs, processes)
-            sharded = total["total"] - total["activations"]
+        fixed = {"now": memory["total"] - memory["activations"]}
+        fixed["bf16"] = fixed["now"] - workspace
+        if strategy == "replicate" and processes > 1 and _shardable(spec):
+            sharded = _memory(spec, gan, costs, processes, workspace)
+            if sharded["total"] < memory["total"]:
+                fixed["fsdp"] = sharded["total"] - sharded["activations"]
 
         def activations(changed: Spec, changed_precision: Precision, size: int) -> int:
             return max(0, peak_bytes(changed, local, changed_precision, size) - costs.gradient_bytes)
 
-        advice = changes_that_fit(spec, precision, micro_batch or local, room, fixed, sharded, activations)
+        changes = changes_that_fit(spec, precision, micro_batch or local, room, fixed, activations)
     return Estimate(
         {name: sum(p.numel() for p in getattr(gan, name).parameters()) for name in ("generator", "discriminator")},
         int(spec.batch_size),
@@ -148,7 +162,7 @@ def estimate(
         gpu,
         None if device is None else device.memory,
         fits,
-        advice,
+        changes,
     )
 
 
@@ -171,7 +185,7 @@ def measured_rate(run: str | Path) -> float:
     return flops_per_image * float(median(tick["images_per_second"] for tick in ticks)) / processes
 
 
-def _memory(spec: Spec, gan: GAN, costs: StepCosts, shards: int) -> dict[str, int]:
+def _memory(spec: Spec, gan: GAN, costs: StepCosts, shards: int, workspace: int) -> dict[str, int]:
     """Bytes by use in a process that holds a share of 1/`shards` of each parameter."""
     trained = [each for each in gan.parameters() if each.requires_grad]
     parameters = sum(each.nbytes for each in gan.parameters())
@@ -185,7 +199,16 @@ def _memory(spec: Spec, gan: GAN, costs: StepCosts, shards: int) -> dict[str, in
     parts[0] += sum(each.nbytes for each in gan.buffers()) + _frozen(spec, gan)
     names = ("parameters", "optimizer", "averages", "gradients")
     memory = dict(zip(names, parts, strict=True)) | {"activations": max(0, costs.peak_bytes - costs.gradient_bytes)}
+    memory |= {"workspace": workspace} if workspace else {}
     return memory | {"total": sum(memory.values())}
+
+
+def _shardable(spec: Spec) -> bool:
+    try:
+        check_document(spec)
+    except RunError:
+        return False
+    return True
 
 
 def _frozen(spec: Spec, gan: GAN) -> int:

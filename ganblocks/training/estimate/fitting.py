@@ -5,7 +5,8 @@ Activation checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from assemblies.training_options import Checkpoint
 from ganblocks.precision import Precision
@@ -14,16 +15,34 @@ from registry import Spec
 SLACK = 1.25  # how far activations are from proportional to the images of a pass
 
 
+class Change(NamedTuple):
+    """A change with which a training fits.
+
+    Args:
+        options: Options of `train`, by their names in Python.
+        settings: Values of the document, each `path=value`.
+        num_bytes: Memory of a process then.
+    """
+
+    options: dict[str, str | int]
+    settings: tuple[str, ...]
+    num_bytes: int
+
+    def __str__(self) -> str:
+        parts = [f"--set {each}" for each in self.settings]
+        parts += [f"--{name.replace('_', '-')} {value}" for name, value in self.options.items()]
+        return f"{' '.join(parts)}: {self.num_bytes / 1e9:.3g} GB"
+
+
 def changes_that_fit(
     spec: Spec,
     precision: Precision,
     images: int,
     room: float,
-    fixed: int,
-    sharded: int | None,
+    fixed: Mapping[str, int],
     activations: Callable[[Spec, Precision, int], int],
-) -> tuple[str, ...]:
-    """Options with which a training fits, with its memory; each is combined with the largest pass that fits.
+) -> tuple[Change, ...]:
+    """Changes with which a training fits, each with the largest pass that fits; none if there is none.
 
     The first costs no arithmetic, checkpointing about a third more of it, and the others change precision or
     communication.
@@ -33,34 +52,36 @@ def changes_that_fit(
         precision: Of the forward passes.
         images: Images of a pass.
         room: Bytes that there are.
-        fixed: Bytes that do not depend on the images.
-        sharded: The same where networks are sharded; None if they are, or cannot be.
+        fixed: Bytes that do not depend on the images: `now`, in `bf16`, and with `fsdp` if that is a choice.
         activations: Bytes of activations with a document, a precision and passes of so many images.
     """
-    changes = []
+    changes: list[Change] = []
 
-    def consider(option: str, changed: Spec, changed_precision: Precision, bytes_fixed: int) -> None:
-        limit = float(images)
+    def consider(
+        options: dict[str, str | int], changed_precision: Precision, bytes_fixed: int, settings: tuple[str, ...] = ()
+    ) -> None:
+        document = spec.to_dict() | ({"checkpoint": checkpoint} if settings else {})
+        changed, limit = type(spec).model_validate(document), float(images)
         for size in (size for size in range(images, 0, -1) if images % size == 0):
             if size > limit:
                 continue
             needed = activations(changed, changed_precision, size)
             if bytes_fixed + needed <= room:
-                passes = f"--micro-batch {size}" if size < images else ""
-                changes.append(f"{' '.join(filter(None, (option, passes)))}: {(bytes_fixed + needed) / 1e9:.3g} GB")
+                passes: dict[str, str | int] = {"micro_batch": size} if size < images else {}
+                changes.append(Change(options | passes, settings, bytes_fixed + needed))
                 return
             limit = SLACK * size * (room - bytes_fixed) / needed  # larger passes do not fit either
 
-    consider("", spec, precision, fixed)
+    consider({}, precision, fixed["now"])
     if lists := _not_checkpointed(spec):
-        document = spec.to_dict() | {"checkpoint": spec.checkpoint.model_dump() | dict.fromkeys(lists, True)}
-        option = "checkpoint" if len(lists) == 2 else f"checkpoint.{lists[0]}"
-        consider(f"--set {option}=true", type(spec).model_validate(document), precision, fixed)
+        checkpoint = spec.checkpoint.model_dump() | dict.fromkeys(lists, True)
+        path = "checkpoint" if len(lists) == 2 else f"checkpoint.{lists[0]}"
+        consider({}, precision, fixed["now"], (f"{path}=true",))
     if precision in ("fp32", "tf32"):
-        consider("--precision bf16", spec, "bf16", fixed)
-    if sharded is not None and sharded < fixed:
-        consider("--strategy fsdp", spec, precision, sharded)
-    return tuple(changes) or ("a pass of one image does not fit with any option; take a GPU with more memory",)
+        consider({"precision": "bf16"}, "bf16", fixed["bf16"])
+    if "fsdp" in fixed:
+        consider({"strategy": "fsdp"}, precision, fixed["fsdp"])
+    return tuple(changes)
 
 
 def _not_checkpointed(spec: Spec) -> list[str]:

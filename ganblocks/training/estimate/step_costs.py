@@ -49,6 +49,7 @@ class StepCosts(NamedTuple):
         flops: Floating-point operations in matrix products and convolutions, lazy regularizers at their share.
         float32_flops: Those among them that run in float32 in every precision: phases with second derivatives.
         optimizer_steps: Optimizer steps of each network in a training step, lazy ones at their share.
+        convolves: Whether it has convolutions that cuDNN may do by FFT or Winograd: stride 1, at least 3 pixels wide.
     """
 
     peak_bytes: int
@@ -56,6 +57,7 @@ class StepCosts(NamedTuple):
     flops: float
     float32_flops: float
     optimizer_steps: dict[str, float]
+    convolves: bool = False
 
 
 def step_costs(spec: Spec, batch_size: int, precision: Precision = "fp32", micro_batch: int | None = None) -> StepCosts:
@@ -75,7 +77,8 @@ def step_costs(spec: Spec, batch_size: int, precision: Precision = "fp32", micro
     for phase_flops, phase_second, every in arithmetic.lazy:
         once, second = once - phase_flops * (1 - 1 / every), second - phase_second * (1 - 1 / every)
     steps = {name: 1 + sum(1 / each.every for each in optimizer.lazy) for name, optimizer in optimizers.items()}
-    return StepCosts(peak_bytes(spec, batch_size, precision, micro_batch), max(gradients), once, second, steps)
+    peak = peak_bytes(spec, batch_size, precision, micro_batch)
+    return StepCosts(peak, max(gradients), once, second, steps, arithmetic.observer.convolves)
 
 
 def peak_bytes(spec: Spec, batch_size: int, precision: Precision = "fp32", micro_batch: int | None = None) -> int:
@@ -98,6 +101,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flops = self.float32_flops = 0.0
         self.second_order = False  # whether a backward pass with second derivatives runs
         self.bytes = self.peak = 0
+        self.convolves = False
         self.known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(
@@ -109,6 +113,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             flops = flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
             self.flops += flops
             self.float32_flops += flops if self.second_order or wants_second_order() else 0
+        if func is torch.ops.aten.convolution.default:
+            self.convolves |= args[1].shape[-1] >= 3 and set(args[3]) == {1}  # the weight, the stride
         for each in tree_iter(result):
             if isinstance(each, Tensor) and (storage := each.untyped_storage()) not in inputs:
                 self.add(storage)

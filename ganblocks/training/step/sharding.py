@@ -49,6 +49,15 @@ def check_shardable(spec: Spec, distributed: DistributedContext, settings: Mappi
         raise RunError("--strategy fsdp does not scale losses as fp16 needs; take --precision bf16")
     if non_finite == "retry-in-float32":
         raise RunError("--strategy fsdp cannot repeat a phase; take --non-finite skip")
+    check_document(spec)
+
+
+def check_document(spec: Spec) -> None:
+    """Check that the networks of a document can be sharded.
+
+    Raises:
+        RunError: They cannot; the message names the reason and the cure.
+    """
     if spec.ema.sigma_rel:
         raise RunError("--strategy fsdp shards one average, and ema.sigma_rel asks for more; set it to []")
     for index, regularizer in enumerate(spec.regularizers):

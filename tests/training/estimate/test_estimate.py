@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies import parse, read
-from ganblocks.errors import UsageError
+from ganblocks.errors import RunError, UsageError
 from ganblocks.randomness import seed_step
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.estimate import estimate as estimate_module
-from ganblocks.training.estimate.estimate import estimate, measured_rate
+from ganblocks.training.estimate.estimate import NOTHING_FITS, WORKSPACE, estimate, measured_rate
 from ganblocks.training.estimate.fitting import changes_that_fit
 from ganblocks.training.estimate.gpus import GPUS
-from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
+from ganblocks.training.estimate.step_costs import Observer, StepCosts, peak_bytes, step_costs
 from ganblocks.training.trainer import Trainer
 from plugins.open_clip import TINY
 from registry.kernels import counting
@@ -164,11 +165,74 @@ def test_what_does_not_fit_gets_changes_with_which_it_does(monkeypatch):
     assert {line.partition(": ")[2] for line in result.advice} == {f"{(fixed + 8e6) / 1e9:.3g} GB"}
     assert estimate(spec, gpu="h100", micro_batch=8).fits
     with_room_for(3)
-    sharded = estimate(spec, gpu="h100", processes=8, precision="bf16").advice[-1]
-    assert sharded.startswith("--strategy fsdp --micro-batch 2: ")
+    sharded = estimate(parse(tiny.gan(batch_size=32, regularizers=[])), gpu="h100", processes=8, precision="bf16")
+    assert sharded.advice[-1].startswith("--strategy fsdp --micro-batch 2: ")
+    second_order = estimate(spec, gpu="h100", processes=8, precision="bf16")
+    assert not [change for change in second_order.changes if "strategy" in change.options]
+    with pytest.raises(RunError, match=r"r1 needs second derivatives, .*; take approximate-r1"):
+        estimate(spec, processes=8, strategy="fsdp")
     with_room_for(0.5)
-    nothing = "a pass of one image does not fit with any option; take a GPU with more memory"
-    assert estimate(spec, gpu="h100").advice == (nothing,)
+    assert estimate(spec, gpu="h100").advice == (NOTHING_FITS,)
+
+
+@pytest.mark.usefixtures("fixed_costs")
+def test_the_command_trains_with_the_first_changes_that_fit(ganblocks, tmp_path, monkeypatch):  # noqa: F811
+    first, second = tiny.gan(batch_size=32), tiny.gan(batch_size=16, regularizers=[])
+    stages = [{"name": "low", "gan": first}, {"name": "all", "gan": second, "init_from_previous": "both"}]
+    documents = {"one.json": first, "two.json": {"kind": "stages", "stages": stages}}
+    fixed = estimate(parse(first)).memory["total"] - 32e6
+    monkeypatch.setitem(GPUS, "h100", GPUS["h100"]._replace(memory=(fixed + 9e6) / 0.92))
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        code, out, error = ganblocks("estimate", *arguments, "--gpu", "h100", "--precision", "bf16", "--json")
+        assert code == 0, error
+        return json.loads(out)["command"]
+
+    for name, document in documents.items():
+        (tmp_path / name).write_text(json.dumps(document))
+    one = command("one.json", "--set", "kimg=2", "--batch-size", 64)
+    changes = "--set kimg=2 --set batch_size=64 --precision bf16 --micro-batch 8"
+    assert one == f"ganblocks train one.json {changes} --data DATA --out RUN"
+    code, out, error = ganblocks(*shlex.split(one)[1:], "--dry-run")
+    assert code == 0, error
+    assert "batch_size: 64" in out
+    two = command("two.json", "--batch-size", 64, "--micro-batch", 32)
+    assert two.split("--")[1:5] == [
+        "set stages.0.gan.batch_size=64 ",
+        "set stages.1.gan.batch_size=64 ",
+        "precision bf16 ",
+        "micro-batch 8 ",
+    ]
+    assert ganblocks(*shlex.split(two)[1:], "--dry-run")[0] == 0
+
+    def checkpointed(spec, batch_size, precision="fp32", micro_batch=None):
+        return GRADIENTS + (10**5 if spec.checkpoint.generator else 10**8) * (micro_batch or batch_size)
+
+    monkeypatch.setattr(estimate_module, "peak_bytes", checkpointed)
+    assert "--set checkpoint=true --precision bf16 --data" in command("one.json")
+    code, out, _ = ganblocks("estimate", "one.json", "--gpu", "h100", "--processes", 4)
+    assert "train with:" in out
+    assert "# in each of 4 processes" in out
+
+
+@pytest.mark.usefixtures("fixed_costs")
+def test_float32_convolutions_on_a_gpu_have_a_workspace(monkeypatch):
+    spec = parse(tiny.gan(batch_size=8))
+    costs = estimate_module.step_costs
+    monkeypatch.setattr(estimate_module, "step_costs", lambda *a: costs(*a)._replace(convolves=True))
+    on_gpu = {precision: estimate(spec, gpu="h100", precision=precision).memory for precision in ("fp32", "tf32")}
+    assert on_gpu["fp32"]["workspace"] == WORKSPACE == on_gpu["fp32"]["total"] - on_gpu["tf32"]["total"]
+    assert "workspace" not in on_gpu["tf32"]
+    assert "workspace" not in estimate(spec, precision="fp32").memory
+
+
+@pytest.mark.parametrize(("size", "stride", "convolves"), [(3, 1, True), (3, 2, False), (1, 1, False), (4, 4, False)])
+def test_convolutions_that_may_need_a_workspace_are_found(size, stride, convolves):
+    x, weight = torch.empty(1, 2, 8, 8, device="meta"), torch.empty(2, 2, size, size, device="meta")
+    with Observer() as observer:
+        torch.nn.functional.conv2d(x, weight, stride=stride)
+    assert observer.convolves is convolves
 
 
 def test_what_cannot_be_checkpointed_is_not_advised():
@@ -178,8 +242,8 @@ def test_what_cannot_be_checkpointed_is_not_advised():
         assert not changed.checkpoint.discriminator
         return 10**6 * size // (2 if changed.checkpoint.generator else 1)
 
-    options = changes_that_fit(spec, "bf16", 4, 2e6, 0, None, activations)
-    assert options == ("--micro-batch 2: 0.002 GB", "--set checkpoint.generator=true: 0.002 GB")
+    changes = changes_that_fit(spec, "bf16", 4, 2e6, {"now": 0}, activations)
+    assert list(map(str, changes)) == ["--micro-batch 2: 0.002 GB", "--set checkpoint.generator=true: 0.002 GB"]
 
 
 def test_frozen_networks_and_stages_are_estimated_without_their_weights(ganblocks, tmp_path):  # noqa: F811
