@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from ganblocks.data.streaming.tars import TarShard
 from ganblocks.errors import DataError
 
 SIZES = ("sizes.json", "_info.json")  # of WebDataset's and of timm's tools
+REPORT = "_stats.json"  # ending of img2dataset's report on a shard
 REMEMBERED = "summaries.jsonl"
 
 
@@ -56,16 +57,26 @@ def stated_summaries(url: str, tars: Sequence[TarShard], labels: ConditionInput 
     for kind, file in files.items():
         if not system.exists(file) or (labels == "classes" and kind != MANIFEST):
             continue
-        try:
-            content = json.loads(system.cat_file(file))
-            summaries = READERS[kind](content, posixpath.basename(folder))
-        except Exception as error:  # of the file system, or because the file has another content
-            raise DataError(f"{file} is not what its name says: {type(error).__name__}: {error}; remove it") from error
+        with _reading(file):
+            summaries = READERS[kind](json.loads(system.cat_file(file)), posixpath.basename(folder))
         if all(tar.name in summaries for tar in tars):
             stated = [summaries[tar.name] for tar in tars]
             if labels != "classes" or all(summary.classes for summary in stated if summary.images):
                 return stated
-    return None
+    reports = [posixpath.join(folder, tar.name.removesuffix(".tar") + REPORT) for tar in tars]
+    if labels == "classes" or not system.exists(reports[0]):
+        return None
+    with _reading(f"{reports[0]} or one like it"):
+        contents = system.cat(reports)
+        return [Summary(int(json.loads(contents[report])["successes"])) for report in reports]
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of the file system, or because the file has another content
+        raise DataError(f"{file} is not what its name says: {type(error).__name__}: {error}; remove it") from error
 
 
 def counted_summaries(store: ShardStore, progress: Callable[[int, int], None]) -> list[Summary]:

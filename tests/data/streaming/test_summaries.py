@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import fsspec
 import pytest
 
 from ganblocks.data.preparation import prepare as preparation
+from ganblocks.data.preparation.check import check_data
 from ganblocks.data.preparation.prepare import prepare_data
 from ganblocks.errors import DataError
 from tests.data.streaming.conftest import SIZES, opened, state_sizes, stream_of
@@ -39,12 +41,18 @@ def test_a_changed_shard_is_counted_again(tars, fetched):
     assert len(opened(tars)) == sum(SIZES) + 2
 
 
-@pytest.mark.parametrize("name", ["sizes.json", "_info.json"])
+@pytest.mark.parametrize("name", ["sizes.json", "_info.json", "_stats.json"])
 def test_stated_sizes_are_used_but_for_classes(tars, fetched, name):
     state_sizes(tars)
-    if name == "_info.json":
-        sizes = json.loads((tars / "sizes.json").read_text())
+    sizes = json.loads((tars / "sizes.json").read_text())
+    if name != "sizes.json":
         (tars / "sizes.json").unlink()
+    if name == "_stats.json":
+        for shard, size in sizes.items():
+            (tars / shard).with_name(shard.replace(".tar", name)).write_text(
+                json.dumps({"successes": size, "count": 99})
+            )
+    if name == "_info.json":
         split = {"filenames": list(sizes), "shard_lengths": list(sizes.values()), "num_samples": sum(sizes.values())}
         (tars / name).write_text(json.dumps({"splits": {"train": split}}))
     assert len(opened(tars)) == len(opened(tars, captions=True, cond_dim=4)) == sum(SIZES)
@@ -73,3 +81,15 @@ def test_the_manifest_of_a_prepared_data_set_states_images_and_classes(class_fol
     assert batch.labels.tolist() == [round(int(image[0, 0, 0]) / 20) % 2 for image in batch.images]
     (tmp_path / "out" / "manifest.json").write_text('["of another program"]')
     assert opened(tmp_path / "out" / "train", cond_dim=2).fingerprint == train.fingerprint
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_check_lists_the_tars_of_a_streamed_data_set(tars, tmp_path, elsewhere, monkeypatch):
+    monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "copies"))
+    system = fsspec.filesystem("memory")
+    for path in tars.iterdir() if elsewhere else ():
+        system.pipe(f"/check/{path.name}", path.read_bytes())
+    report = check_data(f"shards?path={'memory://check' if elsewhere else tars}")
+    assert (report.images, report.captions, report.classes) == (sum(SIZES), sum(SIZES), {"a": 13, "b": 12})
+    if elsewhere:
+        system.rm("/check", recursive=True)
