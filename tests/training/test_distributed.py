@@ -250,28 +250,36 @@ def test_four_processes_have_the_numbers_of_one_and_their_runs_continue_on_two_a
             assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
-def kill_a_worker(process, folder):
-    """Kill the process of rank 1 after the first checkpoint; the seconds until that of rank 0 has ended."""
+def stop_a_worker(process, folder, signum):
+    """Send a signal to the process of rank 1 after the first checkpoint; the seconds until that of rank 0 has ended."""
     wait_until((folder / "checkpoint.safetensors").exists, process)
     listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
     first, second = map(int, listed.split())
-    os.kill(second, signal.SIGKILL)
-    killed = time.monotonic()
+    os.kill(second, signum)
+    sent = time.monotonic()
     wait_until(lambda: not Path(f"/proc/{first}").exists(), process)
-    return time.monotonic() - killed
+    return time.monotonic() - sent
+
+
+LAST_WORDS = {
+    signal.SIGKILL: r"process 0 of 2 has lost another one, .* continue with --resume",
+    signal.SIGUSR1: r"stopped at \S+ of 0.2 kimg; the state is saved. Continue with:\n  torchrun --nproc-per-node 2 -m",
+}
 
 
 @pytest.mark.slow
 @FULL
-def test_a_killed_worker_ends_the_run_and_a_restart_continues_it(tmp_path):
+@pytest.mark.parametrize("signum", LAST_WORDS)
+@pytest.mark.parametrize("options", [[], ["--async-save"]], ids=["", "async-save"])
+def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_a_restart_continues_it(tmp_path, signum, options):
     (tmp_path / "gan.yaml").write_text(json.dumps(tiny.gan(kimg=0.2)))
-    options = ["--log-every-kimg", 0.016, "--save-every-seconds", 0, "--device", "cpu", "--quiet"]
+    options = ["--log-every-kimg", 0.016, "--save-every-seconds", 0, "--device", "cpu", "--quiet", *options]
     command = ["train", "gan.yaml", "--data", "digits", "--out", "run", "--resume", "auto", *options]
     process = launch(tmp_path, None, *command, options=["--max-restarts", "1"])
-    assert kill_a_worker(process, tmp_path / "run") < 60
+    assert stop_a_worker(process, tmp_path / "run", signum) < 60
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-3000:]
-    assert re.search(r"process 0 of 2 has lost another one, .* continue with --resume", errors), errors[-3000:]
+    assert re.search(LAST_WORDS[signum], errors), errors[-3000:]
     assert checkpoint_metadata(tmp_path / "run")["images"] == 200
     events = [record["event"] for record in log_records(tmp_path / "run")]
     assert "resumed" in events
