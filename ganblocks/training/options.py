@@ -36,7 +36,7 @@ class TrainOptions(Options):
     resize_filter: Annotated[
         Literal["lanczos", "bicubic", "bilinear", "box"] | None,
         Field(description="lanczos, bicubic, bilinear or box."),
-        Flag(DATA, metavar="FILTER", default="document"),
+        Flag(DATA, metavar="FILTER"),
     ] = None
     workers: Annotated[int, Field(ge=0, description="Decoding processes."), Flag(DATA)] = 2
     kimg: Annotated[
