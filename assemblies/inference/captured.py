@@ -102,6 +102,7 @@ class Graph:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = run(*self.args, **self.kwargs)
+        torch.cuda.synchronize()  # a capture writes its seed on a stream of its own, and a replay another one
         return graph, result
 
     def replay(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

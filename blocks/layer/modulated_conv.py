@@ -8,6 +8,7 @@ StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3.1; a 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -96,7 +97,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
             computed_buffer(self, "filter", fir_kernel, BINOMIAL)
         else:
             self.filter = None
-        self.convolve = modulated_conv2d.bind(kernel)
+        self.convolve, self.resample = modulated_conv2d.bind(kernel), upfirdn2d.bind()
         self.bias_act = bias_act.bind()
 
     def forward(
@@ -113,7 +114,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
             if self.select is not None:
                 bank = torch.unflatten(self.weight, 0, (self.select.out_dim, -1))
                 weight = torch.einsum("bn,noikl->boikl", self.select(w).softmax(dim=1), bank)
-        convolve = self.convolve if self.select is None else convolve_with_sample_weights
+        convolve = self.convolve if self.select is None else partial(convolve_with_sample_weights, self.resample)
         y = to_nhwc(convolve(to_autocast_dtype(x), weight, style, flip_kernel=flip_kernel, **options))
         noise = self.noise.sample(y) if isinstance(self.noise, Noise) else None
         finish = {"activation": self.activation, "gain": self.gain, "clamp": self.clamp, "dim": -1}
@@ -121,6 +122,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
 
 
 def convolve_with_sample_weights(
+    resample: Callable[..., Tensor],
     x: Float[Tensor, "b i h w"],
     weight: Float[Tensor, "b o i k k"],
     style: Float[Tensor, "b i"],
@@ -130,14 +132,14 @@ def convolve_with_sample_weights(
     filter: Float[Tensor, "f f"] | None,
     flip_kernel: bool,
 ) -> Float[Tensor, "b o u v"]:
-    """The op modulated_conv2d with a weight for each sample."""
+    """The op modulated_conv2d with a weight for each sample; `resample` is the op upfirdn2d."""
     with no_autocast(x):
         modulated = weight * style[:, None, :, None, None]
         if demodulate:
             modulated = modulated * torch.rsqrt(modulated.square().sum((2, 3, 4), keepdim=True) + 1e-8)
     if filter is not None:
         sides = total_padding(up, filter, weight.shape[3] // 2)
-        x = upfirdn2d(x, filter, up=up, padding=sides, gain=up**2)
+        x = resample(x, filter, up=up, padding=sides, gain=up**2)
     padding = 0 if filter is not None else weight.shape[3] // 2
     modulated = modulated.to(x.dtype)
     return convolve_samples(partial(F.conv2d, padding=padding), x, modulated.flip(-1, -2) if flip_kernel else modulated)

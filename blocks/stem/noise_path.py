@@ -12,6 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.common.computed_buffer import filled
+
+from blocks.common.computed_buffer import filled
+
 
 def noise_levels(num_levels: int, min_info: float, shift: float) -> list[float]:
     """The share t of noise of each level, coarsest first: 1 - min_info^(1 - k/(n-1)) + shift."""
@@ -22,7 +26,7 @@ def add_noise(
     levels: Float[Tensor, "n b k h w"], noise: Float[Tensor, "n b k h w"], shares: list[float]
 ) -> Float[Tensor, "n b k h w"]:
     """(1 - t) x + noise for each level."""
-    rest = torch.tensor([1 - share for share in shares], dtype=levels.dtype, device=levels.device)
+    rest = filled([1 - share for share in shares], levels)
     return levels * rest.view(-1, 1, 1, 1, 1) + noise
 
 

@@ -42,7 +42,9 @@ class Efficient(Fused):
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, scale: float | None = None
     ) -> list[str]:
         matrices, (queries, keys) = q.shape[0] * q.shape[1], (q.shape[-2], k.shape[-2])
-        if q.dtype in HALF or keys < LONG or matrices * queries * keys > LARGEST_WEIGHTS:
+        if q.dtype in HALF or keys < LONG or torch.compiler.is_exporting():  # exported programs take any batch
+            return []
+        if matrices * queries * keys > LARGEST_WEIGHTS:
             return []
         gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
         blocks = matrices * -(-(min(queries, keys) if gradients else queries) // TILE)

@@ -57,7 +57,7 @@ class DeviceAdam(torch.optim.Optimizer):
             first, second = (torch.where(skips, 1, beta) for beta in group["betas"])  # 1 keeps a moment as it is
             lr = torch.where(skips, 0, group["lr"])
             gradients = [torch.where(skips, 0, each.grad) for each in params]
-            torch._foreach_add_(steps, (~skips).float())
+            torch._foreach_add_(steps, (~skips).float(), alpha=1)  # without alpha it reads the number from the device
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
             torch._foreach_mul_(means, first.float())
             torch._foreach_add_(means, torch._foreach_mul(gradients, (1 - first).float()))
