@@ -14,8 +14,6 @@ from torch import Tensor
 
 from blocks.common.computed_buffer import filled
 
-from blocks.common.computed_buffer import filled
-
 
 def noise_levels(num_levels: int, min_info: float, shift: float) -> list[float]:
     """The share t of noise of each level, coarsest first: 1 - min_info^(1 - k/(n-1)) + shift."""
