@@ -24,6 +24,7 @@ from tests.assemblies.checkpoint_files import fixture, state_of
 from tests.docs.markdown import ROOT
 from tests.extractors import save_extractor
 
+GAN = tiny.gan(generator=tiny.GENERATOR | {"z_dim": 16})
 OF_THE_PROJECT = ("examples", "docs")  # links to these, as in a clone
 STYLENAT = {"relative_position_index": (16, 16), "_float_tensor": (1,), "kernel": (4, 4), ".ll": (2, 2)}
 
@@ -49,7 +50,7 @@ def train_run(folder: Path) -> Path:
     }
     save_extractor(folder / "pooled.pt")
     options: dict[str, Any] = {"kimg": 0.032, "log_every_kimg": 0.016, "workers": 0, "quiet": True}
-    ganblocks.train(tiny.gan(generator=tiny.GENERATOR | {"z_dim": 16}), folder / "images", folder / "run", **options)
+    ganblocks.train(GAN, folder / "images", folder / "run", **options)
     ganblocks.evaluate(folder / "run", ["fid"], num=48, **extractor)
     return folder / "run"
 
@@ -71,7 +72,7 @@ def zipped_images(path: Path) -> None:
 
 
 def document(path: Path) -> None:
-    path.write_text(yaml.safe_dump(tiny.gan()))
+    path.write_text(yaml.safe_dump(GAN))
 
 
 def model(path: Path, **changes: Any) -> None:
