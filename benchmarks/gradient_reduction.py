@@ -1,6 +1,6 @@
 """Averaging gradients over processes: one exchange after the backward pass, or buckets exchanged during it.
 
-torchrun --nproc-per-node 2 -m benchmarks.gradient_reduction [--quick] prints a table and writes JSON into
+torchrun --nproc-per-node 2 -m benchmarks.gradient_reduction [--quick], then with 4, prints a table and writes JSON into
 benchmarks/results. Timed is the main phase of the discriminator, forward and backward pass. The buckets are those of
 DistributedDataParallel, Li et al. 2020, https://arxiv.org/abs/2006.15704, section 3.2, without its restriction to one
 forward pass per backward pass.
@@ -96,6 +96,7 @@ def phases(trainer: Trainer) -> dict[str, Callable[[], object]]:
 
     return {
         "no exchange": backward,
+        "barrier": distributed.barrier,  # or the next one would wait for the slower process of this one
         "one exchange": lambda: trainer.distributed.all_reduce_mean(backward()),
         "buckets": in_buckets,
     }
@@ -111,10 +112,12 @@ def main() -> None:
         spec = parse(read(name, GAN).to_dict() | {"regularizers": [], "batch_size": 4 * context.shard.world})
         runs = phases(Trainer(spec, context))
         times = measure.interleaved(runs, rounds=3 if options.quick else 25)
+        del times["barrier"]
         rows.append({"preset": name, "processes": context.shard.world} | measure.medians(times))
     if context.is_main:
         print(measure.table(rows))
-        path = None if options.quick else Path(measure.RESULTS) / "gradient-reduction-cpu.json"
+        file = f"gradient-reduction-cpu-{context.shard.world}-processes.json"
+        path = None if options.quick else Path(measure.RESULTS) / file
         measure.save(path, measure.machine(), rows)
     destroy_process_group()
 

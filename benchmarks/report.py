@@ -184,13 +184,14 @@ def side_by_side(rows: Sequence[Row], columns: Sequence[str], candidate: str = "
 
 
 def gradient_reduction() -> str:
-    _, measured = load("gradient-reduction-cpu.json")
+    files = sorted(path.name for path in RESULTS.glob("gradient-reduction-cpu-*.json"))
+    measured = [row for name in files for row in load(name)[1]]
     ways = ("no exchange", "one exchange", "buckets")
     rows = [
         [f"`{row['preset']}`", str(row["processes"]), *(number(1000 * row[way]) for way in ways)] for row in measured
     ]
     columns = ["preset", "processes", *(f"{way}: ms" for way in ways)]
-    return markdown(columns, rows) + "\n\n" + source("gradient-reduction-cpu.json")
+    return markdown(columns, rows) + "\n\n" + source(*files)
 
 
 def waiting() -> str:
