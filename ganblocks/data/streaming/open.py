@@ -24,6 +24,7 @@ from registry.cache_folder import folder
 SHARDS = "shards"
 STREAMED_FROM = 1_000_000  # images in tars, above which these are streamed
 TOGETHER = 4
+FORMAT = "shards-1"  # of the folder of a store
 LOCAL_INDEXES = 1000  # of shards on this machine, which stay in the cache; each takes about 100 bytes an image
 
 
@@ -133,7 +134,7 @@ def _opened(
     together: int,
     kept: int,
 ) -> StreamedImages:
-    store_folder = folder() / "data" / "shards" / hashlib.sha256(version.encode()).hexdigest()[:16]
+    store_folder = folder() / "data" / FORMAT / hashlib.sha256(version.encode()).hexdigest()[:16]
     store = ShardStore(shards, store_folder, kept)
     if summaries is None:
         summaries = counted_summaries(store, progress)

@@ -95,9 +95,17 @@ class ShardStore:
         Raises:
             DataError: The shard cannot be read or copied.
         """
-        while (index := self._read(number)) is None:
+        path = self._path(number, ".json")
+        while True:
             self.fetch(number)
-        return index
+            try:
+                file, content = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+                rows = [Row(*row)._replace(captions=tuple(row[4])) for row in content[0]]
+                return ShardIndex(file, rows, tuple(Skipped(*each) for each in content[1]), content[2])
+            except FileNotFoundError:  # another process removes it just now
+                continue
+            except ValueError:  # damaged
+                path.unlink(missing_ok=True)
 
     def fetch(self, number: int) -> None:
         """Write the index of a shard, and copy the shard if it is elsewhere, unless both are there.
@@ -105,16 +113,19 @@ class ShardStore:
         Raises:
             DataError: The shard cannot be read or copied.
         """
+        if self._is_here(number):
+            return
         shard = self.shards[number]
         with self._locked(number):
-            if self._read(number) is not None:
+            if self._is_here(number):
                 return
             for unfinished in self.folder.glob(f".{number:06}.*"):  # of a process that was killed
                 unfinished.unlink(missing_ok=True)
             for pause in (*PAUSES, None):
                 try:
                     index = shard.fetch(self._path(number, ".data"))
-                    write_atomically(self._path(number, ".json"), json.dumps(index).encode())
+                    lines = json.dumps(index.file), json.dumps(index[1:])
+                    write_atomically(self._path(number, ".json"), "\n".join(lines).encode())
                     break
                 except DataError:
                     raise
@@ -137,18 +148,16 @@ class ShardStore:
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:06}{suffix}"
 
-    def _read(self, number: int) -> ShardIndex | None:
-        """The index of a shard, marked as used now; None unless it is there with its file."""
+    def _is_here(self, number: int) -> bool:
+        """Whether a shard is on this machine with its index, which is marked as used now."""
         path = self._path(number, ".json")
         try:
-            file, rows, skipped, digest = json.loads(path.read_bytes())
+            with path.open(encoding="utf-8") as lines:
+                file = json.loads(lines.readline())
             os.utime(path)
-        except FileNotFoundError:
-            return None
-        if not Path(file).exists():
-            return None
-        restored = [Row(*row)._replace(captions=tuple(row[4])) for row in rows]
-        return ShardIndex(file, restored, tuple(Skipped(*each) for each in skipped), digest)
+        except (FileNotFoundError, ValueError):  # or damaged
+            return False
+        return Path(file).exists()
 
     def _remove_oldest(self) -> None:
         used = {}

@@ -214,3 +214,9 @@ def test_classes_for_generated_images_have_the_frequencies_of_the_data(tars):
     assert abs(drawn.count(0) / 26_000 - 13 / 25) < 0.01
     captions = opened(tars, captions=True, cond_dim=32).draw_captions(40, np.random.default_rng(0))
     assert set(captions) == {f"number {number}" for number in range(TOTAL)}
+
+
+def test_a_reference_records_the_split_that_the_path_names(tars):
+    folder = tars.rename(tars.parent / "held-out")
+    assert RealImages(opened(folder), (8, 8), "lanczos").record["split"] == "held-out"
+    assert RealImages(open_data("digits", resolution=8, image_channels=1), (8, 8), "lanczos").record["split"] == "train"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import fsspec
 import pytest
 import torch
@@ -78,6 +80,17 @@ def test_a_copy_that_fails_is_tried_again_and_leaves_nothing(remote, cache, fetc
         stream_of(opened("memory://bucket/tars"), 14)
     assert len(copies(cache)) <= 2
     assert not [path for path in cache.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.parametrize("content", ["", "{", '"file"\n', '"FILE"\n[[', "\0\0"])
+def test_a_damaged_index_is_written_again(remote, cache, content):
+    images = opened("memory://bucket/tars")
+    expected = images.read(0)
+    path = images.store.folder / "000000.json"
+    whole = path.read_bytes()
+    path.write_text(content.replace("FILE", str(path.with_suffix(".data"))))
+    assert torch.equal(pickle.loads(pickle.dumps(images)).read(0), expected)
+    assert path.read_bytes() == whole
 
 
 def test_what_a_killed_process_left_behind_is_removed(remote, cache, fetched):
