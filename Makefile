@@ -2,14 +2,14 @@
 # On the command line one may choose
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu   where PyTorch comes from; this is the CPU build, far smaller
 #   JOBS=4                                             how many processes share the tests
-#   GPU_JOBS=8                                         how many processes share the GPU in its tests
+#   GPU_JOBS=12                                        how many processes share the GPU in its tests
 #   PYTHON=python3.12                                  what makes the environment
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
-GPU_JOBS ?= 8
+GPU_JOBS ?= 12
 NEW_ENOUGH := import sys; assert sys.version_info >= (3, 11)
 CAN_MAKE_VENV := $(NEW_ENOUGH); import ensurepip, venv
 first_python = $(shell for name in python3.13 python3.12 python3.11 python3; do \

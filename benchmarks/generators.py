@@ -195,7 +195,7 @@ def build(spec: Spec, case: Case) -> Networks:
             gan = spec.build().to(case.device, memory_format=torch.channels_last).train()  # as the trainer
         networks = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":
-            networks.generator.requires_grad_(False)
+            networks.generator.to("meta")  # its weights would count as memory of the discriminator
         else:
             networks.discriminator.requires_grad_(False)
     if case.compiled:
