@@ -95,14 +95,16 @@ class CheckpointWriter:
         record, state = checkpoint_record(trainer, self.run_record), checkpoint_tensors(trainer)
         saving: Future[Any] | None = None
         with trainer.gathered():
+            tensors = (*state.values(), *trainer.generator_ema.state_dict().values())
+            num_bytes = sum(each.nbytes for each in tensors)
             if shards is not None:
-                with self.writing_shards(shards, _bytes(state)):
+                with self.writing_shards(shards, num_bytes):
                     saving = save_shards(shards, state, self.group, background=background)
                 state = {}
             write_model: Callable[[Path], None] = partial(save_run_model, trainer=trainer, run_record=self.run_record)
             if background and is_main:
                 state, write_model = self.copy("checkpoint", state), self.copied_model()
-            finish = partial(self.finish, record, state, write_model, shards, saving)
+            finish = partial(self.finish, record, state, write_model, num_bytes, shards, saving)
             if not background:
                 finish()
         if background:
@@ -114,19 +116,19 @@ class CheckpointWriter:
         record: Mapping[str, Any],
         state: Mapping[str, Tensor],
         write_model: Callable[[Path], None],
+        num_bytes: int,
         shards: Path | None,
         saving: Future[Any] | None,
     ) -> None:
         """Wait for the shards; then the first process replaces checkpoint and model."""
         if saving is not None and shards is not None:
-            with self.writing_shards(shards, _bytes(self.trainer.generator_ema.state_dict())):
+            with self.writing_shards(shards, num_bytes):
                 saving.result()
         if not self.distributed.is_main:
             return
         if shards is not None:
             record = {**record, "shards": Shards.of(shards).model_dump()}
-        with self.folder.replacing_state(_bytes(state) + _bytes(self.trainer.generator_ema.state_dict())) as files:
-            checkpoint, model = files
+        with self.folder.replacing_state(num_bytes) as (checkpoint, model):
             save_checkpoint(checkpoint, record, state)
             write_model(model)
         for name in FOLDERS:
@@ -170,7 +172,3 @@ class CheckpointWriter:
                 copies[name] = torch.empty(value.shape, dtype=value.dtype)
             copies[name].copy_(value)
         return dict(copies)
-
-
-def _bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(each.nbytes for each in tensors.values())
