@@ -30,11 +30,15 @@ class ModulatedPatches(ImageHead, kind="modulated-patches"):
         image_channels: Channels of the image.
         patch_size: Side of a patch, in pixels: the factor between the map of tokens and the image.
         modulation_gain: Factor of the uniform initial weights of A.
+        patch_gain: Factor of those of the linear map, and so of the untrained image.
         kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
             by measured speed.
     """
 
-    examples: ClassVar = ({"spec": {"patch_size": 2}}, {"spec": {"patch_size": 1, "modulation_gain": 1.0}})
+    examples: ClassVar = (
+        {"spec": {"patch_size": 2}},
+        {"spec": {"patch_size": 1, "modulation_gain": 1.0, "patch_gain": 0.1}},
+    )
     num_styles, shares_next_style = 1, True
 
     def __init__(
@@ -45,12 +49,13 @@ class ModulatedPatches(ImageHead, kind="modulated-patches"):
         *,
         patch_size: PositiveInt = 2,
         modulation_gain: PositiveFloat = 0.1,
+        patch_gain: PositiveFloat = 1.0,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
         self.dim, self.style_dim, self.patch_size = dim, style_dim, patch_size
         self.modulation: nn.Module = linear(style_dim, dim, init="xavier-uniform", gain=modulation_gain)
-        self.patch: nn.Module = linear(dim, image_channels * patch_size**2, init="xavier-uniform")
+        self.patch: nn.Module = linear(dim, image_channels * patch_size**2, init="xavier-uniform", gain=patch_gain)
         self.skip = SkipSum(kernel=kernel)
 
     def forward(

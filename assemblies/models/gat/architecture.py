@@ -16,6 +16,7 @@ from registry import Spec, incompatible
 
 NUM_LEVELS = 4
 LAYER_SCALE = 0.1
+MODULATION_GAIN = 0.1
 DECODER = {  # of the latents of Stable Diffusion, the reference's default in sampling
     "kind": "autoencoder-kl",
     "weights": "stabilityai/sd-vae-ft-ema",
@@ -41,56 +42,84 @@ def feed_forward(args: Options) -> Step:
     return {"kind": "swiglu", "mlp_ratio": args["mlp_ratio"], "init": "xavier-uniform"}
 
 
-def generator_block(args: Options) -> Step:
-    return {"kind": "adaln-transformer", "attention": attention(args), "feed_forward": feed_forward(args)}
+def generator_block(args: Options, modulation_gain: float = MODULATION_GAIN) -> Step:
+    return {
+        "kind": "adaln-transformer",
+        "attention": attention(args),
+        "feed_forward": feed_forward(args),
+        "modulation_gain": modulation_gain,
+    }
 
 
-def discriminator_block(args: Options) -> Step:
+def discriminator_block(args: Options, layer_scale: float = LAYER_SCALE) -> Step:
     return {
         "kind": "transformer",
         "norm": "rms-norm",
         "attention": attention(args, prefix_tokens=1),
         "feed_forward": feed_forward(args),
-        "layer_scale": LAYER_SCALE,
+        "layer_scale": layer_scale,
     }
 
 
-def readout(args: Options) -> Step:
-    return {"kind": "modulated-patches", "patch_size": args["patch_size"]}
-
-
-def generator_steps(args: Options) -> list[tuple[str, Step]]:
+def generator_steps(
+    args: Options,
+    *,
+    num_levels: int = NUM_LEVELS,
+    modulation_gain: float = MODULATION_GAIN,
+    patch_gain: float = 1.0,
+) -> list[tuple[str, Step]]:
     """The generator's steps with their names in the reference; a readout follows each quarter of the blocks.
 
     A depth that is not a multiple of 4 may give more than four readouts, which the discriminator does not take.
 
+    Args:
+        args: The reference's constructor arguments.
+        num_levels: Number of readouts, 4 in the reference.
+        modulation_gain: Initial size of what the style controls.
+        patch_gain: Initial size of the readouts.
+
     Raises:
-        IncompatibleError: There are less than four blocks.
+        IncompatibleError: There are less blocks than levels.
     """
     depth = args["depth"]
-    quarter = depth // NUM_LEVELS
-    if not quarter:
-        raise incompatible("depth", f"{depth} blocks give no {NUM_LEVELS} images; take {NUM_LEVELS} or more")
+    per_level = depth // num_levels
+    if not per_level:
+        raise incompatible("depth", f"{depth} blocks give no {num_levels} images; take {num_levels} or more")
     tokens = args["input_size"] // args["patch_size"]
+    readout = {
+        "kind": "modulated-patches",
+        "patch_size": args["patch_size"],
+        "modulation_gain": modulation_gain,
+        "patch_gain": patch_gain,
+    }
     steps = [("pos_embed", {"kind": "sinusoidal-tokens", "dim": args["hidden_size"], "resolution": tokens})]
-    for level in range(depth // quarter):
-        blocks = range(level * quarter, (level + 1) * quarter)
-        steps += [(f"blocks.{index}", generator_block(args)) for index in blocks]
-        steps.append((f"final_layers.{level}", readout(args)))
+    for level in range(depth // per_level):
+        blocks = range(level * per_level, (level + 1) * per_level)
+        steps += [(f"blocks.{index}", generator_block(args, modulation_gain)) for index in blocks]
+        steps.append((f"final_layers.{level}", readout))
     return steps  # blocks beyond the last readout are without effect
 
 
-def discriminator_steps(args: Options) -> list[tuple[str, Step]]:
-    """The discriminator's steps with their names in the reference."""
+def discriminator_steps(
+    args: Options, *, num_levels: int = NUM_LEVELS, layer_scale: float = LAYER_SCALE, head_lr_multiplier: float = 0.01
+) -> list[tuple[str, Step]]:
+    """The discriminator's steps with their names in the reference.
+
+    Args:
+        args: The reference's constructor arguments.
+        num_levels: Number of levels of an image, 4 in the reference.
+        layer_scale: Initial gain of both branches of a block.
+        head_lr_multiplier: Factor of the weights that embed the class.
+    """
     intake = {"kind": "noised-levels", "dim": args["hidden_size"], "patch_size": args["patch_size"]}
-    intake["num_levels"] = NUM_LEVELS
-    blocks = [(f"blocks.{index}", discriminator_block(args)) for index in range(args["depth"])]
+    blocks = [(f"blocks.{index}", discriminator_block(args, layer_scale)) for index in range(args["depth"])]
     projector = {"kind": "token-projector", "dim": args.get("z_dim", 0), "projector_dim": args.get("projector_dim", 0)}
+    head = {"kind": "class-projection", "embed_dim": args["cmap_dim"], "lr_multiplier": head_lr_multiplier}
     return [
-        ("x_embedder", intake),
+        ("x_embedder", intake | {"num_levels": num_levels}),
         *blocks,
         *([("proj", projector)] if projector["dim"] else []),
-        ("final_layer", {"kind": "class-projection", "embed_dim": args["cmap_dim"]}),
+        ("final_layer", head),
     ]
 
 
