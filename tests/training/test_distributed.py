@@ -98,10 +98,14 @@ save_gradients(None, "on-four.safetensors")
 destroy_process_group()
 """
 ON_TWO = """
+import os
+import pytest
+import resource
 import torch
 from pathlib import Path
 from safetensors.torch import load_file
 from ganblocks import train
+from ganblocks.errors import RunError
 from ganblocks.training.checkpoint import checkpoint_tensors, load_checkpoint
 from ganblocks.training.distributed import destroy_process_group
 from ganblocks.training.step.sharding import whole
@@ -119,6 +123,12 @@ for sharded in (True, False):
 options = dict(kimg=0.032, resume=True, device="cpu", log_every_kimg=0.008, save_every_seconds=0, workers=0, quiet=True)
 train(None, None, "replicated", **options)
 train(None, None, "sharded", strategy="fsdp", **options)
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+if os.environ["RANK"] == "1":  # the disk is full for one of them
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
+with pytest.raises(RunError, match="File too large: .* needed, .* continue with --resume"):
+    train(None, None, "sharded", strategy="fsdp", async_save=True, **options | {"kimg": 0.048})
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 for micro_batch in (None, 3):
     save_gradients(micro_batch, f"on-two-{micro_batch}.safetensors")
 destroy_process_group()
