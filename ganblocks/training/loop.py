@@ -132,6 +132,9 @@ class TrainingLoop:
                         break
                     self.step(batch)
                 self.stop_if_diverged()
+                if trainer.images >= self.target and not crosses(0, trainer.images, [self.options.log_every_kimg]):
+                    with trainer.gathered():  # a training shorter than the interval has one log line
+                        self.log_line()
                 self.save(force=True)
             if len(self.skipped) > len(self.images.skipped):
                 skipped = [Skipped(*item) for item in self.skipped.items()]
@@ -199,8 +202,7 @@ class TrainingLoop:
         with trainer.gathered() if logged or crosses(before, images, intervals) else nullcontext():
             if logged:
                 self.stop_if_diverged()
-                compare = not self.options.no_alarm
-                self.tick(self.samples.draw(compare=compare) if self.distributed.is_main else {})
+                self.log_line()
                 self.save()
             if self.distributed.is_main:
                 self.snapshots.step(before, images, logged=logged, write=write)
@@ -235,6 +237,11 @@ class TrainingLoop:
             self.trainer.train_step(*arguments)  # type: ignore[arg-type]
         kernels = {f"{op}: {kernel}": count for (op, kernel), count in sorted(Counter(calls).items())}
         self.log.write("kernels", images=self.first, kernels=kernels)
+
+    def log_line(self) -> None:
+        """Draw samples, compare them with real images, and log."""
+        compare = not self.options.no_alarm
+        self.tick(self.samples.draw(compare=compare) if self.distributed.is_main else {})
 
     def tick(self, compared: Mapping[str, float] = MappingProxyType({})) -> None:
         """Log the means since the last log line, skipped optimizer steps, how samples differ, and alarms."""

@@ -45,6 +45,14 @@ def test_a_run_folder_holds_all_files_of_a_run(finished):
     assert not finished.generator.training
 
 
+def test_a_training_shorter_than_the_interval_of_log_lines_has_one_at_its_end(tmp_path):
+    short = run(LAZY, tmp_path / "run", log_every_kimg=4.0)
+    (tick,) = short.log
+    assert tick["images"] == 48
+    assert np.isfinite(list(tick["losses"].values())).all()
+    assert {path.name for path in (short.folder / "samples").iterdir()} == {"000000.000kimg.png", "000000.048kimg.png"}
+
+
 def test_loss_curves_are_drawn(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(loss_curves, "save_figure", save_figure)
     loss_curves.save_losses(RunFolder(finished.folder).ticks(), tmp_path / "losses.png")
@@ -136,8 +144,8 @@ def test_a_training_step_takes_one_batch_of_real_images(tmp_path, monkeypatch):
 @pytest.mark.parametrize("document", [True, False])
 def test_options_replace_values_of_the_document(tmp_path, monkeypatch, document, option):
     samplers = []
-    original = loop.Sampler
-    monkeypatch.setattr(loop, "Sampler", lambda *args, **kw: samplers.append(kw["flip"]) or original(*args, **kw))
+    original = loop.sampler_of
+    monkeypatch.setattr(loop, "sampler_of", lambda *args, **kw: samplers.append(kw["flip"]) or original(*args, **kw))
     filters = {} if option is None else {"resize_filter": "box" if option else "bicubic"}
     folder = run(tiny.gan(flip=document), tmp_path / "run", steps=1, flip=option, **filters).folder
     flip = document if option is None else option
