@@ -22,15 +22,7 @@ Step = dict[str, Any]
 
 MAPPING: Step = {"kind": "mapping", "num_layers": 2}
 DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"], "color_probability": 0.5}
-STRONG_AUGMENT: Step = {
-    "kind": "diffaugment",
-    "policy": ["color", "translation", "cutout"],
-    "color_probability": 0.5,
-    "translation_probability": 0.9,
-    "translation_ratio": 0.2,
-    "cutout_probability": 0.5,
-    "cutout_ratio": 0.4,
-}
+TRANSLATION: Step = {"kind": "diffaugment", "policy": ["translation"], "translation_probability": 0.9}
 R1: Step = {"kind": "r1", "gamma": 0.5, "every": 8}
 # a CLIP for captions of at most 14 words, in open_clip's terms; images of 32 px are 64 patches
 CLIP: dict[str, Any] = {
@@ -149,9 +141,9 @@ def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 400.0) -> S
     return gan_spec(
         generator | {"mapping": {"kind": "bypass-mapping", "normalize_c": True}},
         convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8, head=head),
-        lr=0.0025,
+        lr=0.005,
         regularizers=({"kind": "r1", "gamma": 0.1, "every": 8}, "matching-aware"),
-        augment=STRONG_AUGMENT,
+        augment=TRANSLATION,
         half_life_kimg=20.0,
         kimg=kimg,
     )
@@ -179,9 +171,9 @@ def emoji_hybrid_32() -> Spec:
     return gan_spec(
         {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis},
         convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
-        lr=0.0025,
+        lr=0.005,
         regularizers=({"kind": "r1", "gamma": 0.1, "every": 8},),
-        augment=STRONG_AUGMENT,
+        augment=TRANSLATION,
         half_life_kimg=20.0,
         kimg=400.0,
     )
