@@ -1,9 +1,25 @@
-"""Copies to a device that the host does not wait for: on CUDA from pinned memory, on a stream of their own."""
+"""Devices, and copies to them that the host does not wait for: on CUDA from pinned memory, on a stream of their own."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ganblocks.errors import RunError
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device, after a tensor was made on it.
+
+    Raises:
+        RunError: There is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"the device {str(name)!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

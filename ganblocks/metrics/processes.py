@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, distributed
 
-from ganblocks.errors import RunError
+from ganblocks.transfer import usable_device
 
 
 class Processes(NamedTuple):
@@ -63,11 +63,7 @@ def join_processes(device: str | None = None) -> Processes:
     """
     from accelerate import PartialState  # here, because it takes seconds to import
 
-    try:
-        chosen = None if device is None else torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    chosen = None if device is None else usable_device(device)
     on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
     state = PartialState(cpu=on_cpu)
     unnumbered = chosen is not None and (chosen.type == state.device.type and chosen.index is None)

@@ -10,6 +10,7 @@ from assemblies import CheckpointError, Generator, load_model
 from ganblocks.malloc import trim_malloc
 from ganblocks.precision import refuse_fp16_on_cpu
 from ganblocks.sampling.options import SamplingOptions
+from ganblocks.transfer import usable_device
 
 MODEL = "model.safetensors"
 
@@ -41,7 +42,7 @@ def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
 
     Raises:
         CheckpointError: As in `load`.
-        RunError: The precision needs a GPU.
+        RunError: The device cannot be used, or the precision needs a GPU.
         SpecError: As in `load`.
     """
     device = inference_device(options.device)
@@ -52,7 +53,11 @@ def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
 
 
 def inference_device(name: str | None) -> torch.device:
-    """The named device; for None the accelerator of this machine, or its CPU if there is none."""
+    """The named device; for None the accelerator of this machine, or its CPU if there is none.
+
+    Raises:
+        RunError: The device cannot be used.
+    """
     if name is not None:
-        return torch.device(name)
+        return usable_device(name)
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -18,7 +18,7 @@ from ganblocks import precision as mixed_precision
 from ganblocks.data.loader import Shard
 from ganblocks.errors import RunError
 from ganblocks.precision import Precision
-from ganblocks.transfer import to_device
+from ganblocks.transfer import to_device, usable_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,11 +39,7 @@ class DistributedContext:
     """
 
     def __init__(self, device: str | torch.device | None = None, precision: Precision | None = None) -> None:
-        try:
-            chosen = torch.device(device) if device is not None else None
-            torch.zeros(1, device=chosen)
-        except (RuntimeError, AssertionError) as error:
-            raise RunError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        chosen = usable_device(device) if device is not None else None
         on_cpu = chosen.type == "cpu" if chosen else not torch.accelerator.is_available()
         if precision is not None:
             mixed_precision.refuse_fp16_on_cpu(precision, on_cpu=on_cpu)

@@ -87,3 +87,11 @@ def test_mistakes_are_reported(ganblocks, gan_file, tmp_path, monkeypatch, argum
     assert message in err
     assert out == ""
     assert len(err.splitlines()) <= 8
+
+
+@pytest.mark.parametrize("command", ["sample", "attention-maps", "evaluate"])
+def test_a_device_that_is_absent_is_the_same_error_everywhere(command, ganblocks, model, tmp_path):
+    options = ["--metrics", "digit"] if command == "evaluate" else ["--out", tmp_path / "out"]
+    code, out, err = ganblocks(command, model, *options, "--device", "cuda:99")
+    assert (code, out) == (2, "")
+    assert err.startswith("the device 'cuda:99' cannot be used: ")
