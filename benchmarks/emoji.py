@@ -101,9 +101,18 @@ STYLED_ATTENTION: list[Step] = [
 ]
 
 
-def changed(**changes: Any) -> Spec:
-    """The hybrid preset with another training."""
-    return parse(emoji_hybrid_32().to_dict() | changes)
+STRONG_AUGMENT: Step = {
+    **{"kind": "diffaugment", "policy": ["color", "translation", "cutout"], "color_probability": 0.5},
+    **{"translation_probability": 0.9, "translation_ratio": 0.2, "cutout_probability": 0.5, "cutout_ratio": 0.4},
+}
+
+
+def slow_hybrid(**changes: Any) -> Spec:
+    """The hybrid preset at half its learning rate and with a strong augmentation."""
+    document = emoji_hybrid_32().to_dict() | {"augment": STRONG_AUGMENT} | changes
+    for network in ("generator", "discriminator"):
+        document[f"{network}_optimizer"]["lr"] /= 2
+    return parse(document)
 
 
 def stylenat_partitions(dilations: list[int], **changes: Any) -> Spec:
@@ -117,12 +126,6 @@ def stylenat_partitions(dilations: list[int], **changes: Any) -> Spec:
     small = {"style_dim": 64, "n_mlp": 2, "in_channels": [128, 128, 64, 64], "min_heads": 8, "mlp_ratio": 2}
     generator = stylenat_generator({"size": 32, "kernels": [[3]] * 4, "dilations": [[1], *fitting], **small})
     return parse(emoji_stylenat_32().to_dict() | {"generator": generator} | changes)
-
-
-def adaptive() -> Step:
-    """Adaptive augmentation without mirror images and quarter turns, of which an emoji has none."""
-    factors = {"xflip": 0, "rotate90": 0}
-    return {"kind": "ada", "target": 0.6, "kimg": 100, "probability": factors, "magnitude": {"rotate": 0.15}}
 
 
 CANDIDATES: dict[str, Callable[[], Spec]] = {
@@ -143,10 +146,10 @@ CANDIDATES: dict[str, Callable[[], Spec]] = {
     "conv-hydra-conv": lambda: small_hybrid(CONVOLUTIONS, convolutions=True, **RELATIVISTIC),
     "styleformer-hydra-conv": lambda: small_hybrid(STYLED_ATTENTION, convolutions=True, **RELATIVISTIC),
     "hybrid": emoji_hybrid_32,
-    "hybrid-relativistic": lambda: changed(
+    "hybrid-slow": slow_hybrid,
+    "hybrid-slow-relativistic": lambda: slow_hybrid(
         loss="relativistic", regularizers=[{"kind": kind, "gamma": 0.1, "every": 4} for kind in ("r1", "r2")]
     ),
-    "hybrid-ada": lambda: changed(augment=adaptive()),
 }
 
 
