@@ -158,7 +158,8 @@ def measure(name: str, seed: int, out: Path, kimg: float | None, device: str) ->
     folder = out / f"{name}-{seed}"
     file = folder / "result.json"
     if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
+        row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return row
     document = CANDIDATES[name]().to_dict() | ({} if kimg is None else {"kimg": kimg})
     options = {"device": device, "cuda_graphs": device.startswith("cuda"), "quiet": True, "resume": "auto"}
     start = time.monotonic()
