@@ -92,10 +92,8 @@ def to_yaml(spec: Spec) -> str:
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write a file by replacing it with a temporary one, so that readers get the old content or the new."""
-    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -115,18 +113,21 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
             if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`; it replaces `path` at the end of the block, and is removed after an error."""
+    """A temporary file beside `path`; it replaces `path` at the end of the block, and is removed after an error.
+
+    Its content is on the disk before it replaces `path`: a power loss leaves the old content or the new.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

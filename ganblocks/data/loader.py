@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ganblocks.data.decode_workers import batches_of_workers, keep_running
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.data.streaming.images import StreamedImages
 from ganblocks.data.streaming.order import ShardOrder
+from ganblocks.data.streaming.prefetch import ShardPrefetch
 from ganblocks.errors import DataError
 from ganblocks.transfer import Prefetcher, to_device
 
@@ -105,7 +106,7 @@ class Sampler:
 def sampler_of(images: Images, seed: int, *, flip: bool = False) -> Sampler | ShardOrder:
     """The order of a training on a data set."""
     if isinstance(images, StreamedImages):
-        return images.order(seed, flip=flip, prefetch=True)
+        return images.order(seed, flip=flip)
     return Sampler(len(images), seed, flip=flip)
 
 
@@ -155,7 +156,16 @@ def batches(
     parts = _parts(sampler, position, batch_size, shard)
     if isinstance(images, ImagesInMemory):
         return _from_memory(images, parts, torch.device(device))
-    return _from_files(images, parts, workers, torch.device(device), stopped)
+    stream = _from_files(images, parts, workers, torch.device(device), stopped)
+    if isinstance(images, StreamedImages) and isinstance(sampler, ShardOrder):
+        return _with_prefetch(stream, ShardPrefetch(images.store), sampler)
+    return stream
+
+
+def _with_prefetch(stream: Generator[RealBatch], prefetch: ShardPrefetch, order: ShardOrder) -> Generator[RealBatch]:
+    with prefetch, closing(stream):
+        order.announce = prefetch.announce
+        yield from stream
 
 
 def _parts(sampler: Sampler | ShardOrder, position: int, batch_size: int, shard: Shard) -> Iterator[list[ImageRequest]]:

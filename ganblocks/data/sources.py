@@ -242,6 +242,10 @@ def _prepared(source: str, resolution: tuple[int, int], image_channels: int, *, 
     path = source
     if named is not None and named.name == SHARDS:
         path = shard_options(named.options).path
+    elif named is not None and named.name == DIGITS:
+        raise DataError(
+            f"--data {DIGITS}: the images come with scikit-learn and have no files; give a folder of images"
+        )
     elif named is not None:
         try:
             return catalogue.data_sets()[named.name](max(resolution), image_channels, named.options)

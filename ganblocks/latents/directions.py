@@ -14,13 +14,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 from assemblies import CheckpointError, Generator
 from ganblocks.sampling.generate import Truncation, styles
-from registry.spec_file import write_atomically
+from registry.spec_file import write_tensors
 from registry.text import excerpt
 
 Method = Literal["ganspace", "sefa"]
@@ -117,8 +116,8 @@ def style_matrices(generator: Generator, w: Float[Tensor, " w"]) -> list[Float[T
 
 def save_directions(path: str | Path, directions: Directions) -> None:
     """Write directions as a .safetensors file, whole or not at all."""
-    tensors = {"vectors": directions.vectors.contiguous(), "scales": directions.scales.contiguous()}
-    write_atomically(path, save(tensors, metadata={"format": FORMAT, "method": directions.method}))
+    tensors = {"vectors": directions.vectors, "scales": directions.scales}
+    write_tensors(path, tensors, {"format": FORMAT, "method": directions.method})
 
 
 def load_directions(path: str | Path, generator: Generator) -> Directions:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from assemblies.document_paths import with_settings
 from blocks.families import FeatureExtractor
@@ -23,7 +22,7 @@ from ganblocks.sampling.load import inference_device, load
 from ganblocks.sampling.options import SamplingOptions
 from ganblocks.sampling.pictures import Metadata, made_by, new_figure, save_animation, save_figure, writes_video
 from registry import build_at
-from registry.spec_file import validate, write_atomically
+from registry.spec_file import validate, write_tensors
 
 FORMAT = "ganblocks-ws-1"
 FRAMES, FPS = 48, 12
@@ -94,7 +93,7 @@ def save_projection(
     )
     metadata = made_by(generator, options.command)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "ws.safetensors", save({"ws": result.ws.cpu().contiguous()}, metadata={"format": FORMAT}))
+    write_tensors(out / "ws.safetensors", {"ws": result.ws}, {"format": FORMAT})
     save_grid(
         [target[0], result.image[0]],
         out / "projection.png",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import pickle
 import pydoc
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pydantic import PositiveInt
 from blocks.families import Attention, Layer
 from registry import IncompatibleError, Slot, SpecValidationError, collecting
 from registry.limits import MAX_INTEGER
-from registry.spec_file import read, validate, write
+from registry.spec_file import read, validate, write, write_atomically, write_tensors
 from tests.toys import TOYS, Rates, ToyAttention, ToyFeedForward, ToyLayer, ToyNorm, installed
 
 positive = st.floats(min_value=1e-12, max_value=1e12)
@@ -336,3 +337,13 @@ def test_json_with_tabs_and_a_byte_order_mark_reads(tmp_path: Path) -> None:
 
 def test_a_slot_type_prints_by_its_families() -> None:
     assert "Slot[Attention | Norm]" in repr(Slot[Attention | ToyNorm.family])
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    calls, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append(os.fstat(file).st_ino) or sync(file))
+    monkeypatch.setattr(os, "replace", lambda old, new: calls.append(old.stat().st_ino) or replace(old, new))
+    write_atomically(tmp_path / "file", b"content")
+    write_tensors(tmp_path / "tensors", {"a": torch.zeros(2)}, {})
+    inodes = [(tmp_path / name).stat().st_ino for name in ("file", "tensors")]
+    assert calls == [inodes[0], inodes[0], inodes[1], inodes[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from ganblocks.data.streaming.summaries import Summary
 from ganblocks.errors import DataError
 
 MAX_FAILURES = 1000  # images in a row whose captions cannot be read
+MARK_SECONDS = 10.0  # after which a shard is marked again as used
 
 
 class Reading(NamedTuple):
@@ -67,6 +69,7 @@ class StreamedImages(Images):
     identity: str
     reading: Reading
     ends: list[int] = field(init=False)
+    marked: dict[int, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ends = list(accumulate(summary.images for summary in self.summaries))
@@ -102,6 +105,9 @@ class StreamedImages(Images):
         number = bisect_right(self.ends, index)
         stated = self.summaries[number].images
         file, rows, skipped, _ = self._index(number)
+        if (now := time.monotonic()) - self.marked.get(number, -MARK_SECONDS) >= MARK_SECONDS:
+            self.marked[number] = now
+            self.store.mark(number)
         if len(rows) > stated:
             raise DataError(
                 f"{self.store.shards[number].name} has {len(rows):,} images, and {stated:,} were stated; correct or "
@@ -131,19 +137,15 @@ class StreamedImages(Images):
         except UnreadableError:
             return f"{shard}, image {index - self.ends[number] + self.summaries[number].images}"
 
-    def order(self, seed: int, *, flip: bool = False, prefetch: bool = False) -> ShardOrder:
+    def order(self, seed: int, *, flip: bool = False) -> ShardOrder:
         """An order of the images.
 
         Args:
             seed: Random seed.
             flip: Whether half of the images are mirrored.
-            prefetch: Whether shards are fetched in the background before they are needed.
         """
         sizes = [summary.images for summary in self.summaries]
-        order = ShardOrder(sizes, seed, together=self.together, flip=flip)
-        if prefetch:
-            order.announce = self.store.prefetch
-        return order
+        return ShardOrder(sizes, seed, together=self.together, flip=flip)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ganblocks.data.label_tables import ConditionInput
-from ganblocks.data.streaming.store import Row, ShardIndex
+from ganblocks.data.streaming.store import Row, ShardIndex, Stopped
 from registry import DataShard
 from registry.spec_file import replacing
 
@@ -27,11 +28,13 @@ class RowShard(NamedTuple):
     def name(self) -> str:
         return self.rows.name
 
-    def fetch(self, copy: Path) -> ShardIndex:
+    def fetch(self, copy: Path, stopped: Callable[[], bool]) -> ShardIndex:
         rows: list[Row] = []
         digest = hashlib.sha256()
         with replacing(copy) as temporary, open(temporary, "wb") as file:
             for image in self.rows.read():
+                if stopped():
+                    raise Stopped
                 row = Row(image.name, file.tell(), len(image.data))
                 if not image.data:
                     row = row._replace(problem="the row has no image")

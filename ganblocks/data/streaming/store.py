@@ -5,12 +5,13 @@ All processes of a machine share the folder. One of them copies a shard while th
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,9 +19,12 @@ from typing import NamedTuple, Protocol
 from ganblocks.data.captions import Captions
 from ganblocks.data.skipped import Skipped, reason_for
 from ganblocks.errors import DataError
+from registry.cache_folder import CACHE_ENV
 from registry.spec_file import write_atomically
 
 PAUSES = (1.0, 10.0, 60.0)  # seconds before a copy that failed is tried again
+IN_USE = 30.0  # seconds since the last use within which a shard stays, whatever the number of shards
+ABANDONED = 3600.0  # seconds after which an unfinished file is that of a process that was killed
 _mutexes: dict[int, threading.Lock] = {}  # by process: one that another process inherits may be held
 
 
@@ -60,16 +64,21 @@ class ShardIndex(NamedTuple):
     digest: str = ""
 
 
+class Stopped(Exception):
+    """A shard was not copied to its end, because it is not needed any more."""
+
+
 class Shard(Protocol):
     """A part of a data set. It can be pickled."""
 
     @property
     def name(self) -> str: ...
 
-    def fetch(self, copy: Path) -> ShardIndex:
+    def fetch(self, copy: Path, stopped: Callable[[], bool]) -> ShardIndex:
         """List the images of the shard, after it is copied to the file `copy` unless it is on this machine.
 
         Raises:
+            Stopped: `stopped()` while it was copied.
             DataError: The shard is of a kind that is not read.
         """
         ...
@@ -113,37 +122,48 @@ class ShardStore:
         Raises:
             DataError: The shard cannot be read or copied.
         """
+        for pause in (*PAUSES, None):
+            try:
+                return self.try_to_fetch(number)
+            except DataError:
+                raise
+            except Exception as error:  # file systems have their own errors
+                if pause is None or isinstance(error, FileNotFoundError):
+                    raise DataError(f"{self.shards[number].name} cannot be read: {reason_for(error)}") from error
+                time.sleep(pause)
+
+    def try_to_fetch(self, number: int, stopped: Callable[[], bool] = lambda: False) -> None:
+        """As `fetch`, once.
+
+        Raises:
+            Exception: What the file system of the shard raises.
+            Stopped: `stopped()` while the shard was read.
+            DataError: The shard is of a kind that is not read, or the cache cannot be written.
+        """
         if self._is_here(number):
             return
-        shard = self.shards[number]
         with self._locked(number):
             if self._is_here(number):
                 return
             for unfinished in self.folder.glob(f".{number:06}.*"):  # of a process that was killed
                 unfinished.unlink(missing_ok=True)
-            for pause in (*PAUSES, None):
-                try:
-                    index = shard.fetch(self._path(number, ".data"))
-                    lines = json.dumps(index.file), json.dumps(index[1:])
-                    write_atomically(self._path(number, ".json"), "\n".join(lines).encode())
-                    break
-                except DataError:
+            try:
+                index = self.shards[number].fetch(self._path(number, ".data"), stopped)
+                lines = json.dumps(index.file), json.dumps(index[1:])
+                write_atomically(self._path(number, ".json"), "\n".join(lines).encode())
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                except Exception as error:  # file systems have their own errors
-                    if pause is None:
-                        raise DataError(f"{shard.name} cannot be read: {reason_for(error)}") from error
-                    time.sleep(pause)
+                raise DataError(
+                    f"{self.shards[number].name} cannot be copied to {self.folder}: {error.strerror}; set "
+                    f"{CACHE_ENV} to a larger disk, or shuffle fewer shards together"
+                ) from error
             self._remove_oldest()
 
-    def prefetch(self, numbers: Sequence[int]) -> None:
-        """Fetch shards in the background, in this order."""
-
-        def fetch() -> None:
-            with suppress(DataError):  # whoever needs the shard reports that it cannot be read
-                for number in numbers:
-                    self.fetch(number)
-
-        threading.Thread(target=fetch, name="shards", daemon=True).start()
+    def mark(self, number: int) -> None:
+        """Mark a shard as used now."""
+        with suppress(OSError):  # another process has removed it, or another user has written it
+            os.utime(self._path(number, ".json"))
 
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:06}{suffix}"
@@ -154,26 +174,39 @@ class ShardStore:
         try:
             with path.open(encoding="utf-8") as lines:
                 file = json.loads(lines.readline())
-            os.utime(path)
-        except (FileNotFoundError, ValueError):  # or damaged
+            self.mark(number)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # or damaged
             return False
         return Path(file).exists()
 
     def _remove_oldest(self) -> None:
-        used = {}
-        for path in self.folder.glob("*.json"):
+        """Remove shards that are not kept, unless another run uses them, and what killed processes left behind."""
+        seconds = {}
+        for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # another process removes it
-                used[path] = path.stat().st_mtime_ns
-        for path in sorted(used, key=used.__getitem__)[: -self.kept]:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".data").unlink(missing_ok=True)
+                seconds[path] = time.time() - path.stat().st_mtime
+        indexes = [path for path in seconds if path.suffix == ".json"]
+        for path in sorted(indexes, key=seconds.__getitem__)[self.kept :]:
+            if seconds[path] > IN_USE:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".data").unlink(missing_ok=True)
+        for path in seconds:
+            if path.name.startswith(".") and seconds[path] > ABANDONED:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, number: int) -> Iterator[None]:
         """One thread of all processes of the machine at a time has a shard, and one thread of a process any of them."""
         import fcntl  # here, because Windows lacks it
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _mutexes.setdefault(os.getpid(), threading.Lock()), open(self.folder / "lock", "ab") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, number)
+        with _mutexes.setdefault(os.getpid(), threading.Lock()), ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(self.folder / "lock", "ab"))
+                fcntl.lockf(file, fcntl.LOCK_EX, 1, number)
+            except OSError as error:
+                raise DataError(
+                    f"{self.folder}: indexes of shards cannot be written there ({error.strerror}); set {CACHE_ENV} to "
+                    "another folder"
+                ) from error
             yield

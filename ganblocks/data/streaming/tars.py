@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,11 @@ from ganblocks.data.labels import CLASS_SUFFIX, class_in
 from ganblocks.data.locations import is_visible
 from ganblocks.data.preparation.download import list_files
 from ganblocks.data.skipped import Skipped, UnreadableError
-from ganblocks.data.streaming.store import Row, ShardIndex
+from ganblocks.data.streaming.store import Row, ShardIndex, Stopped
 from ganblocks.errors import DataError
 from registry.spec_file import replacing
+
+CHUNK = 2**22  # bytes that are copied at once
 
 
 class TarShard(NamedTuple):
@@ -28,7 +30,7 @@ class TarShard(NamedTuple):
     Args:
         url: Where it is, in the notation of fsspec.
         name: Its path in the data set.
-        num_bytes: Its length.
+        num_bytes: Its length; 0 if unknown.
         changed: When it was written, or another mark of its content; empty if unknown.
         labels: Which labels are read.
     """
@@ -39,13 +41,18 @@ class TarShard(NamedTuple):
     changed: str
     labels: ConditionInput | None
 
-    def fetch(self, copy: Path) -> ShardIndex:
+    def fetch(self, copy: Path, stopped: Callable[[], bool]) -> ShardIndex:
         system, path = fsspec.core.url_to_fs(self.url)
         file = Path(path)
         if not is_local(system):
             file = copy
             with replacing(copy) as temporary, system.open(path, "rb") as source, open(temporary, "wb") as target:
-                shutil.copyfileobj(source, target, 2**22)
+                while chunk := source.read(CHUNK):
+                    if stopped():
+                        raise Stopped
+                    target.write(chunk)
+                if self.num_bytes not in (0, size := target.tell()):
+                    raise UnreadableError(f"has {size:,} bytes, and {self.num_bytes:,} when it was listed")
         members, skipped = list_tar(file)
         rows = [self._row(sample) for sample in samples_of(members)]
         named = [Skipped(self.name + each.path.removeprefix(str(file)), each.reason) for each in skipped]

@@ -39,12 +39,12 @@ def fetched(monkeypatch):
     names = []
     fetch = TarShard.fetch
 
-    def counted(self, copy):
+    def counted(self, copy, stopped):
         names.append(self.name)
-        return fetch(self, copy)
+        return fetch(self, copy, stopped)
 
     monkeypatch.setattr(TarShard, "fetch", counted)
-    monkeypatch.setattr("ganblocks.data.streaming.store.ShardStore.prefetch", lambda self, numbers: None)
+    monkeypatch.setattr("ganblocks.data.streaming.prefetch.ShardPrefetch.announce", lambda self, numbers: None)
     return names
 
 

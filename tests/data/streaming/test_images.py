@@ -13,6 +13,7 @@ from ganblocks.data.dataset import ImagesInFiles
 from ganblocks.data.loader import Shard, batches, sampler_of
 from ganblocks.data.sources import open_data
 from ganblocks.data.streaming.images import StreamedImages
+from ganblocks.data.streaming.prefetch import ShardPrefetch
 from ganblocks.errors import DataError
 from ganblocks.metrics.references import RealImages
 from tests.data.files import png, write_tar
@@ -83,9 +84,7 @@ def test_a_resumed_run_reads_the_shards_of_its_position_only(tars, fetched):
 def test_the_next_shards_are_fetched_in_the_background(tars, monkeypatch):
     state_sizes(tars)
     prefetched = []
-    monkeypatch.setattr(
-        "ganblocks.data.streaming.store.ShardStore.prefetch", lambda self, each: prefetched.append(each)
-    )
+    monkeypatch.setattr(ShardPrefetch, "announce", lambda self, numbers: prefetched.append(numbers))
     images = opened(tars)
     order = images.order(3)
     stream_of(images, 6)
