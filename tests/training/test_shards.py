@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 
 from assemblies import CheckpointError
 from ganblocks.training.checkpoint import FORMAT, checkpoint_tensors, load_checkpoint, read_checkpoint_record
+from ganblocks.training.run.checkpoint_writer import CheckpointWriter
+from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.run.shards import Shards
 from ganblocks.training.warm_start import discriminator_tensors
 from tests.training.conftest import LAZY, checkpoint, checkpoint_metadata, new_trainer, run
@@ -94,3 +96,16 @@ def test_shards_of_another_document_and_of_another_folder_are_refused(sharded):
     path = write_record(folder, {"folder": "../checkpoint-shards-1", "files": {}})
     with pytest.raises(CheckpointError, match=r"is damaged: shards\.folder"):
         load_checkpoint(path, new_trainer(LAZY))
+
+
+def test_no_two_checkpoints_have_a_folder_of_the_same_name(sharded):
+    folder, _ = sharded
+    (folder / "checkpoint-shards-1").rename(folder / "checkpoint-shards-9")
+    write_record(folder, Shards.of(folder / "checkpoint-shards-9").model_dump())
+    unfinished = folder / "checkpoint-shards-10" / "shard-00003-model-00001-of-00001.safetensors"
+    unfinished.parent.mkdir()
+    unfinished.touch()
+    writer = CheckpointWriter(RunFolder(folder), new_trainer(LAZY), {}, background=False)
+    assert [writer.next_shards().name for _ in range(2)] == ["checkpoint-shards-10", "checkpoint-shards-11"]
+    assert not unfinished.exists()
+    assert len(list((folder / "checkpoint-shards-9").iterdir())) == 2

@@ -24,7 +24,7 @@ from ganblocks.training.checkpoint import (
     save_checkpoint,
 )
 from ganblocks.training.run.folder import RunFolder, disk_errors
-from ganblocks.training.run.shards import FOLDERS, Shards, failure_of_a_process, save_shards
+from ganblocks.training.run.shards import FOLDER, Shards, failure_of_a_process, save_shards
 from ganblocks.training.run.snapshots import model_extra, save_run_model
 from ganblocks.training.trainer import Trainer
 
@@ -45,6 +45,7 @@ class CheckpointWriter:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if background else None
         self.running: Future[None] | None = None
         self.copies: dict[str, dict[str, Tensor]] = {}
+        self.last_shards: int | None = None  # the number of their folder
         separate = background and trainer.sharding is not None
         self.group = self.distributed.new_host_group() if separate else self.distributed.host_group
 
@@ -131,19 +132,22 @@ class CheckpointWriter:
         with self.folder.replacing_state(num_bytes) as (checkpoint, model):
             save_checkpoint(checkpoint, record, state)
             write_model(model)
-        for name in FOLDERS:
-            if shards is None or name != shards.name:
-                shutil.rmtree(self.folder.path / name, ignore_errors=True)
+        for old in self.folder.path.glob(f"{FOLDER}*"):
+            if old != shards:
+                shutil.rmtree(old, ignore_errors=True)
 
     def next_shards(self) -> Path:
-        """The folder of the next shards, which is removed: of two, the one that the checkpoint does not name."""
-        second = False
-        if self.distributed.is_main:
+        """The folder of the next shards, empty or absent; all processes call it."""
+        if self.last_shards is None:  # no process replaces the checkpoint before all have written their first shards
             checkpoint = self.folder.checkpoint
             last = read_checkpoint_record(checkpoint).shards if checkpoint.exists() else None
-            second = last is not None and last.folder == FOLDERS[0]
-            shutil.rmtree(self.folder.path / FOLDERS[second], ignore_errors=True)
-        return self.folder.path / FOLDERS[self.distributed.any(second)]
+            self.last_shards = 0 if last is None else last.number
+        self.last_shards += 1
+        shards = self.folder.path / f"{FOLDER}{self.last_shards}"
+        if self.distributed.is_main:
+            shutil.rmtree(shards, ignore_errors=True)  # of a process that was killed
+        self.distributed.barrier()
+        return shards
 
     @contextmanager
     def writing_shards(self, shards: Path, num_bytes: int) -> Iterator[None]:

@@ -11,28 +11,33 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor
 
 from assemblies import CheckpointError
 
-FOLDERS = ("checkpoint-shards-1", "checkpoint-shards-2")  # a new checkpoint takes the one that the last did not
+FOLDER = "checkpoint-shards-"  # and a number
 
 
 class Shards(BaseModel):
     """The files with the tensors of a checkpoint.
 
     Args:
-        folder: Their folder, beside the checkpoint.
+        folder: Their folder, beside the checkpoint. Each checkpoint has a new one, so that a copy of the run folder
+            that was made during a training never combines tensors of several checkpoints.
         files: Their sizes in bytes, by name.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    folder: Literal["checkpoint-shards-1", "checkpoint-shards-2"]
+    folder: str = Field(pattern=f"^{FOLDER}[0-9]{{1,9}}$")
     files: dict[str, NonNegativeInt]
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.removeprefix(FOLDER))
 
     @classmethod
     def of(cls, folder: Path) -> Shards:
