@@ -271,16 +271,15 @@ class TrainingLoop:
         trainer = self.trainer
         self.writer.wait() if force else self.writer.raise_failure()
         due = force or time.perf_counter() - self.last_save[0] >= self.options.save_every_seconds
-        if not self.distributed.any(self.distributed.is_main and due and self.last_save[1] != trainer.images):
-            return
-        self.writer.write(background=not force)
-        if not self.distributed.is_main:
-            return
-        with disk_errors(self.folder.losses, 2**17):
-            save_losses(self.folder.ticks(), self.folder.losses, made_by(trainer.generator_ema, self.options.command))
-        if force:
+        if self.distributed.any(self.distributed.is_main and due and self.last_save[1] != trainer.images):
+            self.writer.write(background=not force)
+            if self.distributed.is_main:
+                made = made_by(trainer.generator_ema, self.options.command)
+                with disk_errors(self.folder.losses, 2**17):
+                    save_losses(self.folder.ticks(), self.folder.losses, made)
+                self.last_save = (time.perf_counter(), trainer.images)
+        if force and self.distributed.is_main:
             self.averages.write()
-        self.last_save = (time.perf_counter(), trainer.images)
 
     def save_snapshot(self, path: Path) -> None:
         """Write the averaged generator as a model file."""

@@ -147,6 +147,12 @@ def test_averages_continue_exactly_and_are_reconstructed(tmp_path, ganblocks):  
     assert not torch.equal(next(load_model(tmp_path / "wide.safetensors").parameters()), next(stored.parameters()))
 
 
+def test_a_training_ends_with_a_snapshot_also_after_a_save_at_its_last_log_line(tmp_path):
+    run(AVERAGED, tmp_path / "run", steps=3, save_every_seconds=0.0, log_every_kimg=0.008)
+    names = {path.name for path in (tmp_path / "run" / "averages").iterdir()}
+    assert names >= {f"000000.024kimg-{sigma_rel:g}.safetensors" for sigma_rel in WIDTHS}
+
+
 def test_what_cannot_be_averaged(finished, tmp_path):
     with pytest.raises(RunError, match=r"has no snapshots of power-function averages; train with --set ema\.sigma_rel"):
         average(finished.folder, 0.1)

@@ -71,20 +71,35 @@ def damage(file):
     file.write_bytes(b"\xff" * file.stat().st_size)
 
 
+def change_offsets(offset):
+    """Let a file have other offsets of its tensors, of equal length in bytes."""
+
+    def change(file):
+        content = file.read_bytes()
+        old, new = (f'\\"saved_offsets\\": [{each}'.encode() for each in ("8", offset))
+        assert content.count(old) > 1
+        file.write_bytes(content.replace(old, new))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda file: file.unlink(), r"does not have the 2 files of .*checkpoint.safetensors.*; copy a run folder"),
         (lambda file: file.write_bytes(file.read_bytes()[:-4]), "or not with the same sizes"),
         (damage, "checkpoint-shards-1 cannot be read .*; the files are damaged"),
+        (change_offsets(9), r"cannot be read \(parts of \S+ are missing\); the files are damaged"),
     ],
-    ids=["missing", "cut short", "damaged"],
+    ids=["missing", "cut short", "damaged", "of other parts"],
 )
 def test_missing_and_damaged_shards_are_refused(sharded, change, message):
     folder, _ = sharded
     change(folder / "checkpoint-shards-1" / max(TWO_PARTS))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder / "checkpoint.safetensors", new_trainer(LAZY))
+    with pytest.raises(CheckpointError, match=message):
+        discriminator_tensors(folder)
 
 
 def test_shards_of_another_document_and_of_another_folder_are_refused(sharded):

@@ -6,6 +6,7 @@ pickled: the parts say in their headers which they are, and the checkpoint lists
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -92,7 +93,11 @@ class ShardReader:
             )
         self.reader = HuggingFaceStorageReader(str(self.folder))
         with self.errors():
-            self.entries: dict[str, Any] = self.reader.read_metadata().state_dict_metadata
+            metadata: Any = self.reader.read_metadata()
+            self.entries: dict[str, Any] = metadata.state_dict_metadata
+            for name, each in self.entries.items():
+                if sum(math.prod(part.sizes) for part in each.chunks) != math.prod(each.size):
+                    raise ValueError(f"parts of {name} are missing")
 
     def forms(self) -> dict[str, tuple[list[int], str]]:
         """Shape and dtype of each tensor."""
