@@ -3,8 +3,8 @@
 python -m benchmarks.emoji [CANDIDATE ...] [--seeds 1] [--kimg 60] [--device cuda] [--out runs/emoji-search]
 
 Each line is a run: emoji score of 2,000 images (`ganblocks evaluate --metrics emoji`), kernel distance, precision,
-recall, recall of held-out drawings, and images per second of the training. The runs' folders have grids of samples.
-Runs that are complete are not repeated. docs/emoji.md has results.
+recall, recall of held-out drawings, and images per second of the training. The runs' folders have grids of samples, and
+samples above their nearest training images. Runs that are complete are not repeated. docs/emoji.md has results.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from assemblies.models.r3gan.architecture import discriminator_spec as r3gan_dis
 from assemblies.models.r3gan.architecture import generator_spec as r3gan_generator
 from assemblies.models.stylegan2.architecture import generator as stylegan2_generator
 from assemblies.models.stylenat.architecture import generator_spec as stylenat_generator
-from ganblocks import generate, save_grid, train
+from blocks.common.images.value_range import to_symmetric
+from ganblocks import generate, open_data, save_grid, train
 from ganblocks.metrics.classifier.emoji import EmojiScore
+from ganblocks.pixels import from_bytes
+from ganblocks.sampling.nearest import beside_nearest
 from plugins.emoji_presets import (
     MAPPING,
     emoji_hybrid_32,
@@ -168,6 +171,10 @@ def measure(name: str, seed: int, out: Path, kimg: float | None, device: str) ->
     images = generate(generator, range(NUM_IMAGES))
     save_grid(images[:128], folder / "grid.png", columns=16, scale=1, value_range=generator.value_range)
     score = EmojiScore(32)
+    data = open_data("emoji", resolution=32)
+    reals = from_bytes(torch.stack([data.read(index) for index in range(len(data))]), "symmetric")
+    nearest = beside_nearest(to_symmetric(images[:16], generator.value_range), reals)
+    save_grid(nearest, folder / "nearest.png", columns=16, scale=1)
     values = score.values(score.features(images, generator.value_range), score.distance(images, generator.value_range))
     row = {"candidate": name, "seed": seed, "kimg": document["kimg"], "device": device, "seconds": seconds, **values}
     row["ceiling"] = score.ceiling(generator, seed, NUM_IMAGES)

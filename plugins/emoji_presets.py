@@ -1,7 +1,7 @@
 """Presets for the data set `emoji` at 32 px, ours: one of each family of models, and a hybrid of several.
 
-Their sizes were chosen for an hour of two CPU cores. docs/emoji.md has the search that led to them, and results of
-short trainings.
+The sizes of most were chosen for an hour of two CPU cores; the hybrid and StyleGAN-T's are larger, for minutes of a
+GPU. docs/emoji.md has the search that led to them, and results of short trainings.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def emoji_vitgan_32() -> Spec:
     )
 
 
-def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 400.0) -> Spec:
+def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> Spec:
     """A small StyleGAN-T for captions of emoji at 32 px; its text tower has random weights, which need no download.
 
     Args:
@@ -175,7 +175,6 @@ def emoji_hybrid_32() -> Spec:
         regularizers=({"kind": "r1", "gamma": 0.1, "every": 8},),
         augment=TRANSLATION,
         half_life_kimg=20.0,
-        kimg=400.0,
     )
 
 

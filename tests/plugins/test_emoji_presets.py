@@ -15,8 +15,8 @@ from ganblocks.training.trainer import Trainer
 
 # learning rates of G and D, loss, regularizers with their intervals, thousands of images
 TRAINING = {
-    "emoji-hybrid-32": (0.005, 0.005, "non-saturating", [("r1", 8)], 400.0),
-    "emoji-stylegan-t-32": (0.005, 0.005, "non-saturating", [("r1", 8), ("matching-aware", 1)], 400.0),
+    "emoji-hybrid-32": (0.005, 0.005, "non-saturating", [("r1", 8)], 200.0),
+    "emoji-stylegan-t-32": (0.005, 0.005, "non-saturating", [("r1", 8), ("matching-aware", 1)], 200.0),
     "emoji-styleformer-32": (0.003, 0.003, "non-saturating", [("r1", 8)], 140.0),
     "emoji-stylenat-32": (0.002, 0.002, "non-saturating", [("r1", 8)], 160.0),
     "emoji-vitgan-32": (0.003, 0.006, "non-saturating", [("bcr", 1)], 180.0),
