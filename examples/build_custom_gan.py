@@ -1,6 +1,6 @@
 """Compose a hybrid GAN, train it on handwritten digits, and evaluate it.
 
-python examples/build_custom_gan.py [--out runs/custom-gan] [--seed 0]   (under four minutes on two CPU cores)
+python examples/build_custom_gan.py [--out runs/custom-gan] [--seed 0]   (six minutes of CPU time)
 """
 
 import argparse
@@ -47,10 +47,10 @@ HYBRID = GAN.Spec(
     generator=GENERATOR,
     discriminator={"kind": "layered", "steps": STEPS + HEAD},
     regularizers=[{"kind": "r1", "gamma": 1.0, "every": 8}],
-    generator_optimizer={"lr": 4e-3, "decay_kimg": 12},
-    discriminator_optimizer={"lr": 4e-3, "decay_kimg": 12},
+    generator_optimizer={"lr": 4e-3, "decay_fraction": 0.3},
+    discriminator_optimizer={"lr": 4e-3, "decay_fraction": 0.3},
     ema={"half_life_kimg": 5},
-    batch_size=32,
+    batch_size=16,
     kimg=40,
 )
 
