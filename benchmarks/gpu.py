@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.measure import ROOT
 
-BUDGETS = {"neighborhood": 50, "dense": 30, "convolution": 40, "training": 60, "generators_gpu": 110}  # seconds
+BUDGETS = {"neighborhood": 45, "dense": 30, "convolution": 52, "training": 60, "generators_gpu": 105}  # seconds
 SLACK = 12  # seconds to start a process, and for the case that runs when the budget is spent
 
 

@@ -33,8 +33,8 @@ PRESETS = (
     "styleformer-cifar10-32",
 )
 MODES = ("plain", "deterministic", "graph", "deterministic graph")
-FEWEST_STEPS, SECONDS = 8, 0.6
-WARM_UP = 4  # steps of each kind before a graph is captured
+FEWEST_STEPS, SECONDS = 4, 0.6
+WARM_UP = 4  # steps of each kind, in the last of which a graph is captured
 COLUMNS = ("preset", "batch", "mode", "ms", "images/s", "peak MB")
 
 
@@ -93,7 +93,7 @@ def make_run(preset: str, mode: str, device: str, fewest_steps: int) -> tuple[Ca
 
     with kind():
         for first in (0, 1):  # steps with lazy regularizers, and without
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP if mode.endswith("graph") else 1):
                 trainer.step = first
                 train_step()
     if mode.endswith("graph"):
