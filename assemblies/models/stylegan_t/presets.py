@@ -169,7 +169,7 @@ def mini_stylegan_t(condition: dict[str, Any] | None = None, cond_dim: int = 10)
     size = {"channel_base": 512, "channel_max": 64, "num_pairs": 1, "num_groups": 8}
     network = generator(16, condition=condition, cond_dim=cond_dim, z_dim=32, **size)
     pool: Step = {"kind": "downsample", "method": "average"}
-    optimizer = {"lr": 0.004, "decay_kimg": 8.0}
+    optimizer = {"lr": 0.004, "decay_fraction": 0.5}
     return GAN.Spec(
         generator=network | {"image_channels": 1},
         # A frozen backbone would need a download, so this discriminator is trained from scratch. Hence it needs the
@@ -193,5 +193,5 @@ def mini_stylegan_t(condition: dict[str, Any] | None = None, cond_dim: int = 10)
         discriminator_optimizer=optimizer,
         ema={"half_life_kimg": 3.0},
         batch_size=32,
-        kimg=16.0,
+        kimg=28.0,
     )

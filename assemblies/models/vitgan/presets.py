@@ -143,7 +143,7 @@ def mini_vitgan(
 ) -> Spec:
     """A small ViTGAN, ours: handwritten digits at 16 px in minutes on two CPU cores."""
     # higher rates than any paper's: with equalised learning rate, 0.002 hardly changes the weights in 3,000 steps
-    adam = {"betas": (0.0, 0.99), "decay_kimg": kimg / 2}
+    adam = {"betas": (0.0, 0.99), "decay_fraction": 0.5}
     augment = DIFF_AUGMENT | {"policy": ["translation"], "translation_ratio": 1 / 16}
     network = generator(
         16,

@@ -1,4 +1,4 @@
-"""ViTGAN's presets: published sizes; the parts of the small preset, which learns digits."""
+"""ViTGAN's presets: published sizes; the parts of the small preset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from assemblies import check, parse
 from assemblies.models.vitgan import architecture, presets
 from assemblies.models.vitgan.official import architecture as official
-from ganblocks import DigitScore, train
 from registry import catalogue
 
 PARAMETERS = {
@@ -137,11 +136,3 @@ def test_grids_need_not_be_square():
     generator["synthesis"][0]["resolution"] = (2, 3)
     built = parse(generator).build()
     assert built(torch.randn(2, 24)).shape == (2, 3, 8, 12)
-
-
-@pytest.mark.slow
-def test_the_small_preset_learns_digits(tmp_path):
-    spec = presets.mini_vitgan(kimg=10.0)  # a fifth of it: about 100 seconds on one thread
-    generator = train(spec, data="digits", out=tmp_path, seed=0).generator
-    score = DigitScore(16)
-    assert score.score(generator) < 0.2 * score.ceiling(generator, 0)  # measured: 8 % and 14 % (seeds 0 and 1)
