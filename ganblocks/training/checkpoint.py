@@ -2,8 +2,8 @@
 
 It holds the weights and buffers of networks, regularizers, augmentations and the averaged generator, and Adam's
 moments; the metadata holds the run's record and how far it is. Tensors of a sharded training are in shards beside the
-file, whose metadata lists them. Random numbers and the order of the data are functions
-of seed and step, see `randomness` and `data.loader`, and are not saved.
+file, see `run.shards`, and the metadata lists these. Random numbers and the order of the data are functions of seed and
+step, see `randomness` and `data.loader`, and are not saved.
 """
 
 from __future__ import annotations

@@ -22,6 +22,12 @@ from ganblocks.errors import DataError
 from registry.spec_file import replacing
 
 CHUNK = 2**22  # bytes that are copied at once
+MARKS = (
+    "mtime",
+    "ETag",
+    "etag",
+    "blob_id",
+)  # of a file's content: disks, S3 and web, other stores, the Hub
 
 
 class TarShard(NamedTuple):
@@ -103,6 +109,6 @@ def find_tars(url: str, labels: ConditionInput | None) -> list[TarShard]:
     for name, info in sorted(files.items()):
         inner = posixpath.relpath(name, base) if base else name.lstrip("/")
         if suffix_of(inner) == ".tar" and is_visible(inner):
-            changed = str(info.get("mtime") or info.get("ETag") or "")
+            changed = next((str(info[mark]) for mark in MARKS if info.get(mark)), "")
             tars.append(TarShard(system.unstrip_protocol(name), inner, int(info["size"] or 0), changed, labels))
     return tars

@@ -6,6 +6,7 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from ganblocks.data.loader import batches, sampler_of
@@ -31,6 +32,17 @@ def use_cache(monkeypatch, folder: Path) -> None:
 def tars(tmp_path):
     """Six shards of 25 images in two classes, by folders, each with a caption."""
     return write_shards(tmp_path / "tars")
+
+
+@pytest.fixture
+def remote(tars):
+    """The shards with their stated sizes on a file system in memory."""
+    state_sizes(tars)
+    system = fsspec.filesystem("memory")
+    for path in tars.iterdir():
+        system.pipe(f"/bucket/tars/{path.name}", path.read_bytes())
+    yield system
+    system.rm("/bucket", recursive=True)
 
 
 @pytest.fixture

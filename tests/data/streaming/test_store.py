@@ -8,7 +8,6 @@ import pickle
 import threading
 import time
 
-import fsspec
 import pytest
 import torch
 
@@ -20,17 +19,6 @@ from registry.spec_file import replacing
 from tests.data.streaming.conftest import SIZES, numbers_of, opened, state_sizes, stream_of
 
 TOTAL = sum(SIZES)
-
-
-@pytest.fixture
-def remote(tars):
-    """The shards with their stated sizes on a file system in memory."""
-    state_sizes(tars)
-    system = fsspec.filesystem("memory")
-    for path in tars.iterdir():
-        system.pipe(f"/bucket/tars/{path.name}", path.read_bytes())
-    yield system
-    system.rm("/bucket", recursive=True)
 
 
 def copies(cache):

@@ -9,7 +9,9 @@ import pytest
 
 from ganblocks.data.preparation import prepare as preparation
 from ganblocks.data.preparation.check import check_data
+from ganblocks.data.preparation.download import list_files
 from ganblocks.data.preparation.prepare import prepare_data
+from ganblocks.data.streaming import tars as tars_module
 from ganblocks.errors import DataError
 from tests.data.streaming.conftest import SIZES, opened, state_sizes, stream_of
 from tests.data.test_preparation import InThisProcess
@@ -93,3 +95,17 @@ def test_a_check_lists_the_tars_of_a_streamed_data_set(tars, tmp_path, elsewhere
     assert (report.images, report.captions, report.classes) == (sum(SIZES), sum(SIZES), {"a": 13, "b": 12})
     if elsewhere:
         system.rm("/check", recursive=True)
+
+
+@pytest.mark.parametrize("mark", ["ETag", "etag", "blob_id"])
+def test_shards_elsewhere_whose_content_changed_are_copied_again(remote, fetched, monkeypatch, mark):
+    def listed(url):
+        system, path, files = list_files(url)
+        return system, path, {name: info | {mark: contents[-1]} for name, info in files.items()}
+
+    monkeypatch.setattr(tars_module, "list_files", listed)
+    contents = []
+    for content, count in (("one", 1), ("one", 1), ("another", 2)):
+        contents.append(content)
+        opened("memory://bucket/tars").read(0)
+        assert len(fetched) == count
