@@ -14,7 +14,9 @@ import torch
 from ganblocks.data.loader import batches
 from ganblocks.data.streaming import store as stores
 from ganblocks.data.streaming.prefetch import ShardPrefetch
+from ganblocks.data.streaming.rows import RowShard
 from ganblocks.errors import DataError
+from registry import ShardImage
 from registry.spec_file import replacing
 from tests.data.streaming.conftest import SIZES, numbers_of, opened, state_sizes, stream_of
 
@@ -143,6 +145,20 @@ def test_the_end_of_the_batches_stops_the_copy_of_the_next_shards(tars, tmp_path
     assert endless.ended.is_set()
     assert [thread for thread in threading.enumerate() if thread.name == "shards"] == []
     assert not [path for path in (tmp_path / "store").iterdir() if path.name != "lock"]
+
+
+def test_a_copy_that_is_stopped_leaves_nothing(remote, tmp_path):
+    class Rows:
+        name = "rows"
+
+        def read(self):
+            yield ShardImage("row 0", b"bytes")
+
+    for shard in (opened("memory://bucket/tars").store.shards[0], RowShard(Rows(), None)):
+        store = stores.ShardStore([shard], tmp_path / "store", kept=1)
+        with pytest.raises(stores.Stopped):
+            store.try_to_fetch(0, lambda: True)
+        assert [path.name for path in store.folder.iterdir()] == ["lock"]
 
 
 def test_shards_that_another_run_uses_stay_whatever_the_number_that_one_run_keeps(remote, cache, fetched):
