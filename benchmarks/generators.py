@@ -131,6 +131,7 @@ def measure_case(case: Case) -> list[dict[str, Any]]:
     networks = build(spec, case)
     trim_malloc()  # as commands do after they have read a model
     on_gpu = torch.device(case.device).type == "cuda"
+    resident = measure.resident()
     a, b = torch.randn(2, SIDE, SIDE, device=case.device).to(PRECISIONS[case.precisions[0]])
     product = torch.empty_like(a)
     if on_gpu:
@@ -164,6 +165,9 @@ def measure_case(case: Case) -> list[dict[str, Any]]:
         }
         rows.append(row | measure.ratio(times[name], times[case.precisions[0]]))
     rows[0] |= {"peak MB": peak / 1e6}
+    if not on_gpu:
+        rows[0] |= {"resident MB": resident / 1e6}  # before the first call
+        rows[0] |= {"tensors MB": measure.peak_of_tensors(runs[case.precisions[0]]) / 1e6}
     return rows
 
 

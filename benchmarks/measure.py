@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import multiprocessing
@@ -191,11 +192,20 @@ def peak_memory(
     return growth
 
 
+def peak_of_tensors(run: Callable[[], object]) -> int:
+    """Peak bytes of all tensors on the CPU that a run allocates, as the profiler counts them."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(itertools.accumulate(change for _, change in changes))
+
+
 def _measure_growth(pipe: Any, make: Callable[..., Callable[[], object]], args: Any, runs: int, threads: int) -> None:
     torch.set_num_threads(threads)
     run = make(*args)
     gc.collect()
-    before = _resident()
+    before = resident()
     _reset_peak()
     for _ in range(runs):
         run()
@@ -209,7 +219,8 @@ def _reset_peak() -> None:
         pass
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Resident memory of this process, in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:

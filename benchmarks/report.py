@@ -137,6 +137,16 @@ def bfloat16() -> str:
     return markdown(columns, rows, 2) + "\n\n" + source("generators-cpu-bf16.json")
 
 
+def memory() -> str:
+    _, measured = load("generators-cpu-memory.json")
+    rows = []
+    for row in measured:
+        cells = [f"`{row['preset']}`", row["pass"], str(row["batch"]), row["allocator"]]
+        rows.append([*cells, *(number(row[f"{name} MB"]) for name in ("resident", "tensors", "peak"))])
+    columns = ["preset", "pass", "batch", "allocator", "resident: MB", "tensors: MB", "peak: MB"]
+    return markdown(columns, rows, 4) + "\n\n" + source("generators-cpu-memory.json")
+
+
 def gpu(name: str, table: Callable[[list[dict[str, Any]]], str]) -> str:
     """A table for each GPU that a benchmark was run on."""
     files = sorted(path.name for path in RESULTS.glob(f"{name}-cuda-*.json"))
@@ -222,7 +232,7 @@ def data() -> str:
     return markdown(columns, rows, 3) + "\n\n" + source("data-cpu.json")
 
 
-CPU_TABLES = (neighborhood, dense, convolution, generators, bfloat16, gradient_reduction, waiting, data)
+CPU_TABLES = (neighborhood, dense, convolution, generators, memory, bfloat16, gradient_reduction, waiting, data)
 GPU_TABLES = (neighborhood_gpu, dense_gpu, convolution_gpu, generators_gpu, training_gpu)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in (*CPU_TABLES, *GPU_TABLES)}
 
