@@ -130,6 +130,16 @@ def group_accuracy(score, generator, source):
     return right.double().mean().item(), torch.stack(shares).mean().item()
 
 
+def save_beside_drawings(generator, source, path, count=48, columns=16):
+    """Drawings, evenly spaced in the data, and below each the image of its caption."""
+    data = open_data(source, resolution=32, captions=True)
+    chosen = range(0, len(data), len(data) // (count - 1))[:count]
+    c = generator.condition_of([data.caption(index, 0.0) for index in chosen])
+    drawings = from_bytes(data.pixels[list(chosen)], "symmetric")
+    rows = zip(drawings.split(columns), generate(generator, range(len(chosen)), c=c).split(columns), strict=True)
+    save_grid(torch.cat([each for pair in rows for each in pair]), path, columns=columns, scale=2)
+
+
 @torch.no_grad()
 def pictures(generator, out):
     """Pictures of prompts, of interpolation between them, and of one prompt's coarse and another's fine styles."""
@@ -189,9 +199,10 @@ def main() -> None:
         for name, source in (("held-out", args.held_out), ("training", args.data)):
             share, by_group = group_accuracy(score, run.generator, source)
             shares = f"{share:.1%} of {name} captions, {by_group:.1%} by group"
+            save_beside_drawings(run.generator, source, out / f"{name}-captions.png")
             print(f"guidance {guidance:g}, {kimg:g} kimg: the classifier reads the caption's group for {shares}")
         pictures(run.generator, out)
-        print(f"pictures: prompts.png, interpolation.png and style-mixing.png in {out}")
+        print(f"pictures: {out}/*.png")
     print(f"(the classifier reads the right group of {score.accuracy:.1%} of held-out drawings)")
 
 
