@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from assemblies import CheckpointError
+from ganblocks.errors import RunError
 from ganblocks.training.checkpoint import FORMAT, checkpoint_tensors, load_checkpoint, read_checkpoint_record
+from ganblocks.training.run import checkpoint_writer
 from ganblocks.training.run.checkpoint_writer import CheckpointWriter
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.run.shards import Shards
@@ -124,3 +128,19 @@ def test_no_two_checkpoints_have_a_folder_of_the_same_name(sharded):
     assert [writer.next_shards().name for _ in range(2)] == ["checkpoint-shards-10", "checkpoint-shards-11"]
     assert not unfinished.exists()
     assert len(list((folder / "checkpoint-shards-9").iterdir())) == 2
+
+
+def test_shards_of_a_checkpoint_that_cannot_be_written_are_removed(sharded, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder, _ = sharded
+    new = folder / "checkpoint-shards-2"
+    new.mkdir()
+    (new / max(TWO_PARTS)).touch()
+    writer = CheckpointWriter(RunFolder(folder), new_trainer(LAZY), {}, background=False)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        writer.finish({}, {}, lambda path: None, 100, new, None)
+    assert [path.name for path in folder.glob("checkpoint-shards-*")] == ["checkpoint-shards-1"]
+    load_checkpoint(folder / "checkpoint.safetensors", new_trainer(LAZY))

@@ -129,18 +129,20 @@ class CheckpointWriter:
             return
         if shards is not None:
             record = {**record, "shards": Shards.of(shards).model_dump()}
-        with self.folder.replacing_state(num_bytes) as (checkpoint, model):
-            save_checkpoint(checkpoint, record, state)
-            write_model(model)
-        for old in self.folder.path.glob(f"{FOLDER}*"):
-            if old != shards:
-                shutil.rmtree(old, ignore_errors=True)
+        try:
+            with self.folder.replacing_state(num_bytes) as (checkpoint, model):
+                save_checkpoint(checkpoint, record, state)
+                write_model(model)
+        finally:
+            last = self.saved_shards()
+            for each in self.folder.path.glob(f"{FOLDER}*"):
+                if last is None or each.name != last.folder:
+                    shutil.rmtree(each, ignore_errors=True)
 
     def next_shards(self) -> Path:
         """The folder of the next shards, empty or absent; all processes call it."""
         if self.last_shards is None:  # no process replaces the checkpoint before all have written their first shards
-            checkpoint = self.folder.checkpoint
-            last = read_checkpoint_record(checkpoint).shards if checkpoint.exists() else None
+            last = self.saved_shards()
             self.last_shards = 0 if last is None else last.number
         self.last_shards += 1
         shards = self.folder.path / f"{FOLDER}{self.last_shards}"
@@ -148,6 +150,11 @@ class CheckpointWriter:
             shutil.rmtree(shards, ignore_errors=True)  # of a process that was killed
         self.distributed.barrier()
         return shards
+
+    def saved_shards(self) -> Shards | None:
+        """The shards of the checkpoint in the run folder; None if there is none, or if it is one file."""
+        checkpoint = self.folder.checkpoint
+        return read_checkpoint_record(checkpoint).shards if checkpoint.exists() else None
 
     @contextmanager
     def writing_shards(self, shards: Path, num_bytes: int) -> Iterator[None]:
