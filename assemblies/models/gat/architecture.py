@@ -101,7 +101,7 @@ def generator_steps(
 
 
 def discriminator_steps(
-    args: Options, *, num_levels: int = NUM_LEVELS, layer_scale: float = LAYER_SCALE, head_lr_multiplier: float = 0.01
+    args: Options, *, num_levels: int = NUM_LEVELS, layer_scale: float = LAYER_SCALE
 ) -> list[tuple[str, Step]]:
     """The discriminator's steps with their names in the reference.
 
@@ -109,17 +109,15 @@ def discriminator_steps(
         args: The reference's constructor arguments.
         num_levels: Number of levels of an image, 4 in the reference.
         layer_scale: Initial gain of both branches of a block.
-        head_lr_multiplier: Factor of the weights that embed the class.
     """
     intake = {"kind": "noised-levels", "dim": args["hidden_size"], "patch_size": args["patch_size"]}
     blocks = [(f"blocks.{index}", discriminator_block(args, layer_scale)) for index in range(args["depth"])]
     projector = {"kind": "token-projector", "dim": args.get("z_dim", 0), "projector_dim": args.get("projector_dim", 0)}
-    head = {"kind": "class-projection", "embed_dim": args["cmap_dim"], "lr_multiplier": head_lr_multiplier}
     return [
         ("x_embedder", intake | {"num_levels": num_levels}),
         *blocks,
         *([("proj", projector)] if projector["dim"] else []),
-        ("final_layer", head),
+        ("final_layer", {"kind": "class-projection", "embed_dim": args["cmap_dim"]}),
     ]
 
 

@@ -1,14 +1,21 @@
-"""GAT's presets have the published sizes, without parameters that have no effect, and the authors' training values."""
+"""GAT's presets have the published sizes, without parameters that have no effect, and the authors' training values.
+
+The small one learns digits.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assemblies import GAN, check, parse, read
+from blocks.families import value_at
 from registry import catalogue
 from tests.assemblies.models.training_values import differences, values_of
+from tests.budget import only_in_full
+from tests.digits import share_of_the_untrained_score
 
 SIZES = {  # generator, discriminator, learning rate
     "gat-s": (29_354_816, 39_212_928, 4e-4),
@@ -89,3 +96,50 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
     }
     assert differences(values_of(spec), expected) == {}
     assert spec.generator.mapping.w_avg_beta**2 == pytest.approx(0.995)  # both steps of a training step track means
+
+
+def test_the_small_preset_has_two_levels_and_exact_penalties() -> None:
+    spec: Any = read("mini-gat", GAN)
+    assert parse(spec.to_dict()) == spec
+    traces = check(spec)
+    assert traces["generator"].image == (1, 16, 16)
+    assert (traces["generator"].parameters, traces["discriminator"].parameters) == (152_456, 103_273)
+    expected = {
+        "loss": "relativistic",
+        "value_range": "symmetric",
+        "batch_size": 16,
+        "kimg": 32.0,
+        "style_mixing": 0.0,
+        "flip": False,
+        "resize_filter": "lanczos",
+        "augment": None,
+        "ema": (1.0, 0.05, 0.0),
+        "regularizers": ["r1", "r2"],
+        **{f"{kind}.at": "image" for kind in ("r1", "r2")},
+        **{f"{kind}.every": 1 for kind in ("r1", "r2")},
+        **{f"{side}.lr": 6e-3 for side in "GD"},
+        **{f"{side}.betas": (0.0, 0.99) for side in "GD"},
+        **{f"{side}.eps": 1e-8 for side in "GD"},
+        **{f"{side}.schedule": (0.0, 0.0) for side in "GD"},
+        **{f"{side}.clip_norm": None for side in "GD"},
+    }
+    scheduled = {"r1.gamma", "r2.gamma"}
+    assert differences({key: value for key, value in values_of(spec).items() if key not in scheduled}, expected) == {}
+    ends = (0, 32_000)
+    for adam in (spec.generator_optimizer, spec.discriminator_optimizer):
+        assert [value_at(adam.lr, images) for images in ends] == pytest.approx([6e-3, 3e-4])
+    for regularizer in spec.regularizers:
+        assert [value_at(regularizer.gamma, images) for images in ends] == pytest.approx([1.0, 0.3])
+
+
+@pytest.mark.slow
+def test_the_small_preset_learns_digits(tmp_path: Path) -> None:
+    spec = parse(read("mini-gat", GAN).to_dict() | {"kimg": 3.2})  # about 30 seconds on one thread
+    assert share_of_the_untrained_score(spec, tmp_path, 0) < 0.4  # measured: 13 %
+
+
+@only_in_full("four minutes")
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_digit_score_is_at_most_2_percent_of_the_untrained_one(seed: int, tmp_path: Path) -> None:
+    assert share_of_the_untrained_score(read("mini-gat", GAN), tmp_path, seed) <= 0.02

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from assemblies import GAN, check, parse, read
-from ganblocks import DigitScore, train
 from registry import catalogue
 from tests.budget import only_in_full
+from tests.digits import share_of_the_untrained_score
 
 SIZES = {
     "r3gan-cifar10-32": (32, 20_781_952, 21_280_512),
@@ -33,24 +32,17 @@ def test_a_preset_is_a_complete_document_with_its_number_of_parameters(name: str
     assert (traces["generator"].parameters, traces["discriminator"].parameters) == (generator, discriminator)
 
 
-def share_of_the_untrained_score(document: dict[str, Any], out: Path, seed: int) -> float:
-    """The digit score after a training, divided by that of the untrained generator."""
-    generator = train(parse(document), data="digits", out=out, seed=seed, quiet=True).generator
-    score = DigitScore(16)
-    return score.score(generator) / score.ceiling(generator, seed)
-
-
 @pytest.mark.slow
 def test_the_small_conditional_preset_learns_digits(tmp_path: Path) -> None:
-    document = read("mini-r3gan-conditional", GAN).to_dict() | {"kimg": 1.6}  # about 12 seconds on one thread
-    assert share_of_the_untrained_score(document, tmp_path, 0) < 0.4  # measured: 13, 12 and 20 % (seeds 0, 1 and 2)
+    spec = parse(read("mini-r3gan-conditional", GAN).to_dict() | {"kimg": 1.6})  # about 12 seconds on one thread
+    assert share_of_the_untrained_score(spec, tmp_path, 0) < 0.4  # measured: 13, 12 and 20 % (seeds 0, 1 and 2)
 
 
-@only_in_full("three to seven minutes")
+@only_in_full("three to nine minutes")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(("name", "bound"), [("mini-r3gan", 0.05), ("mini-r3gan-conditional", 0.02)])
+@pytest.mark.parametrize(("name", "bound"), [("mini-r3gan", 0.03), ("mini-r3gan-conditional", 0.02)])
 def test_the_digit_score_is_a_small_share_of_the_untrained_one(
     name: str, bound: float, seed: int, tmp_path: Path
-) -> None:  # measured: 0.7, 1.1 and 3.9 %; 0.7, 0.6 and 0.8 %
-    assert share_of_the_untrained_score(read(name, GAN).to_dict(), tmp_path, seed) <= bound
+) -> None:  # measured: 1.9 % for seed 2, whose untrained score is a third of the others'; 0.7, 0.6 and 0.8 %
+    assert share_of_the_untrained_score(read(name, GAN), tmp_path, seed) <= bound

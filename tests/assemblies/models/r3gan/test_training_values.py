@@ -75,9 +75,12 @@ def test_schedules_are_half_a_cosine_over_the_burn_in(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gamma", "kimg"), [("mini-r3gan", (2.0, 0.5), 36.0), ("mini-r3gan-conditional", (6.0, 2.0), 20.0)]
+    ("name", "gamma", "last_rate", "kimg"),
+    [("mini-r3gan", (2.0, 0.5), 5e-5, 45.0), ("mini-r3gan-conditional", (6.0, 2.0), 2e-4, 20.0)],
 )
-def test_training_values_of_the_small_presets(name: str, gamma: tuple[float, float], kimg: float) -> None:
+def test_training_values_of_the_small_presets(
+    name: str, gamma: tuple[float, float], last_rate: float, kimg: float
+) -> None:
     spec: Any = read(name, GAN)
     expected = {
         "loss": "relativistic",
@@ -102,7 +105,9 @@ def test_training_values_of_the_small_presets(name: str, gamma: tuple[float, flo
     assert differences({key: value for key, value in values_of(spec).items() if key not in scheduled}, expected) == {}
     halves = [part * kimg * 1000 / 2 for part in range(3)]
     for adam in (spec.generator_optimizer, spec.discriminator_optimizer):
-        assert [value_at(adam.lr, images) for images in halves] == pytest.approx([1e-3, 6e-4, 2e-4])
+        assert [value_at(adam.lr, images) for images in halves] == pytest.approx(
+            [1e-3, (1e-3 + last_rate) / 2, last_rate]
+        )
     for regularizer in spec.regularizers:
         values = [value_at(regularizer.gamma, images) for images in halves]
         assert values == pytest.approx([gamma[0], sum(gamma) / 2, gamma[1]])
