@@ -239,7 +239,20 @@ def tokenizer(context_length: int, name: str | None) -> Any:
 
 def tokens(config: Mapping[str, Any], captions: list[str]) -> Tensor:
     """Captions as token ids [B,L]; longer captions are truncated."""
-    text = config["text_cfg"]
-    tokenize = tokenizer(int(text.get("context_length", 77)), text.get("hf_tokenizer_name"))
-    ids: Tensor = tokenize(captions)
+    ids: Tensor = tokenizer_of(config)(captions)
     return ids.to(torch.long)
+
+
+def num_truncated(config: Mapping[str, Any], caption: str) -> int:
+    """How many tokens at the end of a caption `tokens` leaves out."""
+    tokenize = tokenizer_of(config)
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        length = len(tokenize.tokenizer(tokenize.clean_fn(caption))["input_ids"])
+    else:
+        length = len(tokenize.encode(caption)) + 2  # start and end
+    return max(0, length - int(tokenize.context_length))
+
+
+def tokenizer_of(config: Mapping[str, Any]) -> Any:
+    text = config["text_cfg"]
+    return tokenizer(int(text.get("context_length", 77)), text.get("hf_tokenizer_name"))

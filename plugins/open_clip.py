@@ -23,7 +23,7 @@ from blocks.common.pretrained.guidance import preprocess, random_crop, spherical
 from blocks.condition.tokens import caption_embedding
 from blocks.families import Batch, Condition, Networks, Regularizer, Scheduled, ScheduledIn, value_at
 from plugins.clip_metrics import ClipScore, OpenClipExtractor
-from plugins.clip_towers import TINY, Model, TokenEncoder, build, configuration, tokens
+from plugins.clip_towers import TINY, Model, TokenEncoder, build, configuration, num_truncated, tokens
 from registry import Register, Spec, hookimpl, incompatible
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -86,6 +86,9 @@ class OpenClipText(Condition, kind="open-clip-text"):
             if not isinstance(caption, str):
                 raise ValueError(f"{caption!r} is not a caption: a caption is a string")
         return tokens(self.config, list(captions))
+
+    def num_unread(self, caption: str) -> int:
+        return num_truncated(self.config, caption)
 
     def forward(self, token_ids: Int64[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         if self.embed_weights:

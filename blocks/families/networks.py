@@ -77,6 +77,10 @@ class Condition(Block, nn.Module, family="condition"):
         """
         raise NotImplementedError
 
+    def num_unread(self, caption: str) -> int:
+        """How many tokens at the end of a caption `read` leaves out."""
+        return 0
+
     def forward(self, tokens: Int64[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -31,6 +32,8 @@ def resolve_conditions(
 ) -> NamedConditions:
     """The conditions of classes or captions. Without any there is one that is None: the class then depends on the seed.
 
+    A caption that is longer than the text encoder reads is a warning.
+
     Raises:
         DataError: The generator does not have the class, takes no captions, or needs a caption.
     """
@@ -44,6 +47,12 @@ def resolve_conditions(
     if takes == "captions":
         if not captions:
             raise DataError("this is a text-conditional model: pass --prompt, such as --prompt 'a red circle'")
+        for caption in captions:
+            if unread := generator.condition.num_unread(caption):
+                warnings.warn(
+                    f"--prompt {caption!r}: the text encoder does not read its last {unread} tokens; shorten it",
+                    stacklevel=2,
+                )
         return NamedConditions(list(captions), list(generator.condition_of(captions)))
     if unknown := [each for each in classes if not 0 <= each < generator.cond_dim]:
         raise DataError(f"--class {unknown[0]}: there is no such class; the model takes {_classes(generator)}")

@@ -17,6 +17,7 @@ from blocks.common.pretrained.frozen_module import FrozenModule, skip_weights
 from blocks.common.pretrained.guidance import random_crop, spherical_distance
 from blocks.families import Batch
 from ganblocks.cli.app import build_app
+from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import generate
 from plugins import clip_towers, pretrained
 from plugins.open_clip import TINY, ClipGuidance, OpenClipText
@@ -139,6 +140,15 @@ def test_a_model_file_generates_from_a_prompt(weights, tmp_path, capsys):
     ]
     build_app()(["sample", *map(str, arguments), "--out", str(out)], standalone_mode=False)
     assert out.is_file()
+
+
+def test_a_prompt_that_is_longer_than_the_encoder_reads_is_a_warning(weights, recwarn):
+    generator = with_text(weights).build()  # reads 5 tokens, of which two are the start and the end
+    exact = resolve_conditions(generator, captions=["a red heart"])
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"--prompt 'a red heart on fire': .* does not read its last 2 tokens; shorten"):
+        longer = resolve_conditions(generator, captions=["a red heart on fire"])
+    torch.testing.assert_close(longer.vectors, exact.vectors)
 
 
 def test_a_text_conditional_model_needs_a_caption(weights):
