@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_results_of_another_machine_or_library_are_not_used(cache, monkeypatch):
     (path,) = cache.iterdir()
     identity = tuning.identity()
     assert identity["threads"] == torch.get_num_threads()
-    assert identity["versions"]["torch"] == torch.__version__
+    assert identity["versions"]["torch"] == metadata.version("torch")
     monkeypatch.setattr(tuning, "identity", lambda libraries=(): identity | {"processor": "another"})
     assert tuning.Choices().kernels == {}
     assert tuning.Choices().path != path
