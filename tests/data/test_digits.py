@@ -7,7 +7,8 @@ import torch
 
 from ganblocks.data.digits import digits
 from ganblocks.data.loader import Sampler, batches
-from ganblocks.data.sources import open_data
+from ganblocks.data.sources import list_source, open_data
+from ganblocks.errors import DataError
 
 
 def test_the_split_is_fixed():
@@ -40,3 +41,8 @@ def test_digits_have_captions(cond_dim):
     assert "a handwritten seven" in images.captions[seven]
     batch = next(iter(batches(images, Sampler(len(images), 0), position=0, batch_size=4)))
     assert len(batch.captions) == 4
+
+
+def test_digits_have_no_files_to_list():
+    with pytest.raises(DataError, match="--data digits: .* have no files; give a folder"):
+        list_source("digits?split=held-out")
