@@ -44,5 +44,5 @@ def test_digits_have_captions(cond_dim):
 
 
 def test_digits_have_no_files_to_list():
-    with pytest.raises(DataError, match="--data digits: .* have no files; give a folder"):
+    with pytest.raises(DataError, match=r"--data digits: .* have no files; give a folder"):
         list_source("digits?split=held-out")
