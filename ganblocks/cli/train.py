@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -74,7 +75,7 @@ def train(
             typer.echo(printable(str(error)), err=True)
         sys.exit(error.exit_code)
     destroy_process_group()
-    if not options.quiet:
+    if not options.quiet and os.environ.get("RANK", "0") == "0":  # of the processes of torchrun the first
         folder = shlex.quote(str(run.folder))
         typer.echo(f"done: {run.folder / 'model.safetensors'}; make images with: ganblocks sample {folder}")
 

@@ -47,6 +47,7 @@ def resolve_conditions(
     if takes == "captions":
         if not captions:
             raise DataError("this is a text-conditional model: pass --prompt, such as --prompt 'a red circle'")
+        assert generator.condition is not None, "captions are read by a condition"
         for caption in captions:
             if unread := generator.condition.num_unread(caption):
                 warnings.warn(
