@@ -1,6 +1,6 @@
 """Compose a hybrid GAN, train it on handwritten digits, and evaluate it.
 
-python examples/build_custom_gan.py [--out runs/custom-gan] [--seed 0]   (six minutes of CPU time)
+python examples/build_custom_gan.py [--out runs/custom-gan] [--seed 0]   (five minutes of two cores)
 """
 
 import argparse
