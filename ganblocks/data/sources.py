@@ -26,7 +26,15 @@ from ganblocks.data.preparation.download import download, is_url
 from ganblocks.data.preparation.progress_bar import progress_bar
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.data.streaming.images import Reading, StreamedCaptions
-from ganblocks.data.streaming.open import SHARDS, STREAMED_FROM, are_streamed, open_rows, open_tars, shard_options
+from ganblocks.data.streaming.open import (
+    SHARDS,
+    STREAMED_FROM,
+    found_tars,
+    many_tars,
+    open_rows,
+    open_tars,
+    shard_options,
+)
 from ganblocks.errors import DataError
 from registry import DataSet, catalogue
 from registry.text import printable
@@ -133,16 +141,16 @@ def _open_files(source: str, reading: Reading, num_classes: int, *, progress: bo
     with progress_bar("counting images of shards", shown=progress) as bar:
         if named is not None and named.name == SHARDS:
             chosen = shard_options(named.options)
-            return open_tars(chosen.path, source, reading, bar, together=chosen.together)
-        if named is None and are_streamed(source, reading.labels):
-            return open_tars(source, source, reading, bar)
+            return open_tars(found_tars(chosen.path, reading.labels), source, reading, bar, together=chosen.together)
+        if named is None and (many := many_tars(source, reading.labels)) is not None:
+            return open_tars(many, source, reading, bar)
         data_set = _prepared(source, reading.resolution, reading.image_channels, progress=progress)
         if data_set.shards is not None:
             return open_rows(data_set, source, reading, bar)
         try:
             listing = list_prepared(data_set, source, STREAMED_FROM)
         except ManyImagesError:
-            return open_tars(str(data_set.path), source, reading, bar)
+            return open_tars(found_tars(str(data_set.path), reading.labels), source, reading, bar)
     index = labelled(listing, reading.labels, num_classes)
     return ImagesInFiles(
         index.locations,

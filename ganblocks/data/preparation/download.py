@@ -38,16 +38,14 @@ def list_files(url: str) -> tuple[Any, str, dict[str, Mapping[str, Any]]]:
     try:
         system, path = fsspec.core.url_to_fs(url)
         files = system.find(path, detail=True)
-        # web servers tell the size of a file only when they are asked for it
-        return (
-            system,
-            path,
-            {name: info if info.get("size") is not None else info | system.info(name) for name, info in files.items()},
-        )
+        for name, info in files.items():
+            if info.get("size") is None:  # web servers tell it only when they are asked for it
+                files[name] = info | system.info(name)
     except (ImportError, ValueError) as error:  # ImportError names the package of the file system
         raise DataError(f"--data {url}: {error}") from error
     except Exception as error:  # each file system has its own errors
         raise DataError(f"--data {url} cannot be listed: {type(error).__name__}: {error}") from error
+    return system, path, files
 
 
 def download(url: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:

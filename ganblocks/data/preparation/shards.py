@@ -65,7 +65,8 @@ def make_shard(file: Path, samples: Sequence[Sample], options: PrepareOptions) -
                 except UnreadableError as error:
                     skipped.append((str(sample.location), str(error)))
                     continue
-                classes.update(sample.name.split("/")[:-1])
+                folder, slash, _ = sample.name.partition("/")
+                classes.update([folder] if slash else [])
                 if sample.captions:
                     _add(archive, f"{sample.name}.txt", "\n".join(sample.captions).encode())
         with open(temporary, "rb") as content:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -16,7 +17,7 @@ from ganblocks.data.streaming.images import Reading, StreamedImages
 from ganblocks.data.streaming.rows import RowShard
 from ganblocks.data.streaming.store import Shard, ShardStore
 from ganblocks.data.streaming.summaries import SIZES, Summary, counted_summaries, stated_summaries
-from ganblocks.data.streaming.tars import find_tars
+from ganblocks.data.streaming.tars import TarShard, find_tars
 from ganblocks.errors import DataError
 from registry import DataSet
 from registry.cache_folder import folder
@@ -55,26 +56,49 @@ def shard_options(options: Mapping[str, str]) -> ShardOptions:
         raise DataError(f"--data {SHARDS}: {problems}; options are path, together") from None
 
 
-def are_streamed(source: str, labels: ConditionInput | None) -> bool:
-    """Whether the files beside tars state more images than are indexed.
+class FoundTars(NamedTuple):
+    """Tars, and what files beside them state.
+
+    Args:
+        url: The tar or the folder of tars, in the notation of fsspec; a path for one on this machine.
+        tars: The tars.
+        stated: Their summaries; None if they are not stated.
+    """
+
+    url: str
+    tars: list[TarShard]
+    stated: list[Summary] | None
+
+
+def found_tars(url: str, labels: ConditionInput | None) -> FoundTars:
+    """The tars at a URL.
 
     Raises:
-        DataError: They are elsewhere and cannot be listed.
+        DataError: They are elsewhere and cannot be listed, or a file beside them is damaged.
+    """
+    tars = find_tars(url, labels)
+    return FoundTars(url, tars, stated_summaries(url, tars, labels) if tars else None)
+
+
+def many_tars(source: str, labels: ConditionInput | None) -> FoundTars | None:
+    """The tars at a path or URL if the files beside them state more images than are indexed.
+
+    Raises:
+        DataError: As in `found_tars`.
     """
     if not is_url(source) and not any((Path(source) / name).exists() for name in (*SIZES, f"../{MANIFEST}")):
-        return False
-    tars = find_tars(source, labels)
-    stated = stated_summaries(source, tars, labels) if tars else None
-    return stated is not None and sum(summary.images for summary in stated) > STREAMED_FROM
+        return None
+    found = found_tars(source, labels)
+    return found if sum(summary.images for summary in found.stated or ()) > STREAMED_FROM else None
 
 
 def open_tars(
-    url: str, name: str, reading: Reading, progress: Callable[[int, int], None], *, together: int = TOGETHER
+    found: FoundTars, name: str, reading: Reading, progress: Callable[[int, int], None], *, together: int = TOGETHER
 ) -> StreamedImages:
     """Images in tars.
 
     Args:
-        url: A tar or a folder, in the notation of fsspec; a path for one on this machine.
+        found: The tars, with the labels of `reading`.
         name: The data set's name in the log.
         reading: How they are read.
         progress: Called with the number of shards counted and their total.
@@ -83,10 +107,9 @@ def open_tars(
     Raises:
         DataError: There are no tars, or one cannot be read.
     """
-    tars = find_tars(url, reading.labels)
+    url, tars, stated = found
     if not tars:
         raise DataError(f"--data {url}: there is no .tar; shards are tars as WebDataset has them")
-    stated = stated_summaries(url, tars, reading.labels)
     identity = [[tar.name, tar.num_bytes] for tar in tars]
     version = json.dumps([url, identity, [tar.changed for tar in tars], reading.labels])
     kept = 4 * together if is_url(url) else max(4 * together, LOCAL_INDEXES)

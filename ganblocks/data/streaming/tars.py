@@ -22,12 +22,7 @@ from ganblocks.errors import DataError
 from registry.spec_file import replacing
 
 CHUNK = 2**22  # bytes that are copied at once
-MARKS = (
-    "mtime",
-    "ETag",
-    "etag",
-    "blob_id",
-)  # of a file's content: disks, S3 and web, other stores, the Hub
+MARKS = ("mtime", "ETag", "etag", "blob_id")  # of a file's content: disks, S3 and web, other stores, the Hub
 
 
 class TarShard(NamedTuple):
