@@ -16,6 +16,7 @@ from assemblies.models.stylenat.architecture import discriminator_spec as wavele
 from assemblies.models.stylenat.architecture import generator_spec as stylenat_generator
 from assemblies.models.vitgan.architecture import discriminator as vitgan_discriminator
 from assemblies.models.vitgan.architecture import generator as vitgan_generator
+from plugins.clip_towers import configuration
 from registry import Spec
 
 Step = dict[str, Any]
@@ -24,6 +25,9 @@ MAPPING: Step = {"kind": "mapping", "num_layers": 2}
 DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"], "color_probability": 0.5}
 TRANSLATION: Step = {"kind": "diffaugment", "policy": ["translation"], "translation_probability": 0.9}
 R1: Step = {"kind": "r1", "gamma": 0.5, "every": 8}
+WEAK_R1 = R1 | {"gamma": 0.1}
+# of the two wider presets
+LONG_TRAINING: dict[str, Any] = {"lr": 0.005, "augment": TRANSLATION, "half_life_kimg": 20.0}
 # a CLIP for captions of at most 14 words, in open_clip's terms; images of 32 px are 64 patches
 CLIP: dict[str, Any] = {
     "embed_dim": 64,
@@ -134,18 +138,16 @@ def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> S
         kimg: Length, in thousands of images.
     """
     condition = condition or {"kind": "open-clip-text", "model": CLIP, "embed_weights": True}
-    cond_dim = condition["model"]["embed_dim"] if isinstance(condition["model"], dict) else 512  # of ViT-B-32
+    cond_dim = configuration(condition["model"])["embed_dim"]
     size = {"z_dim": 64, "channel_base": 2048, "channel_max": 192, "num_pairs": 1, "num_groups": 16}
     generator = stylegan_t_generator(32, condition=condition, cond_dim=cond_dim, **size)
     head: Step = {"mapping": {"kind": "mapping", "num_layers": 2}}
     return gan_spec(
         generator | {"mapping": {"kind": "bypass-mapping", "normalize_c": True}},
         convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8, head=head),
-        lr=0.005,
-        regularizers=({"kind": "r1", "gamma": 0.1, "every": 8}, "matching-aware"),
-        augment=TRANSLATION,
-        half_life_kimg=20.0,
+        regularizers=(WEAK_R1, "matching-aware"),
         kimg=kimg,
+        **LONG_TRAINING,
     )
 
 
@@ -171,10 +173,8 @@ def emoji_hybrid_32() -> Spec:
     return gan_spec(
         {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis},
         convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
-        lr=0.005,
-        regularizers=({"kind": "r1", "gamma": 0.1, "every": 8},),
-        augment=TRANSLATION,
-        half_life_kimg=20.0,
+        regularizers=(WEAK_R1,),
+        **LONG_TRAINING,
     )
 
 
