@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import typer
 from torch.distributed.run import get_args_parser
 
 from ganblocks.cli.app import build_app, main
-from tests.docs.markdown import ROOT, Command
+from tests.docs.markdown import COMMANDS, ROOT, Command, Fenced
+from tests.docs.markdown import commands as commands_of
 
 SETUP = ("make", "git", "cd", "sudo", "apt", "apt-get", "pip")  # commands that the tests' environment replaces
 TIMEOUT = 900  # seconds
@@ -39,6 +41,25 @@ FITTING = {  # options that the small files need, by a word of the command
     "--save-reference": ["--resolution", "16"],
     "gen_ema.pt": ["--set", "heads=3"],
 }
+
+
+@contextmanager
+def naming(page: Path, block: Fenced) -> Iterator[None]:
+    """A context whose errors name the block."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the block at {page}:{block.line}")
+        raise
+
+
+def run_block(page: Path, block: Fenced, namespace: dict[str, object], *, short: bool = True) -> None:
+    """Run a block's Python in a namespace, or its commands; other blocks are left as they are."""
+    if block.language == "python":
+        exec(compile(block.code, f"{page}, line {block.line}", "exec", dont_inherit=True), namespace)
+    elif block.language in COMMANDS:
+        for command in commands_of(block.code):
+            run(command, short=short)
 
 
 @cache

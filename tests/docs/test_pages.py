@@ -56,30 +56,16 @@ def test_every_block_of_a_page_runs(page: Path, a_run: Path, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
-        try:
+        with commands.naming(page, block):
             if block.reason is None:
-                run(block, page, namespace)
-        except BaseException as error:
-            error.add_note(f"in the block at {page}:{block.line}")
-            raise
-
-
-def run(block: Fenced, page: Path, namespace: dict[str, object]) -> None:
-    if block.language == "python":
-        exec(compile(block.code, f"{page}, line {block.line}", "exec", dont_inherit=True), namespace)
-    elif block.language in COMMANDS:
-        for command in commands_of(block.code):
-            commands.run(command)
+                commands.run_block(page, block, namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=place)
 def test_every_block_of_a_page_is_valid(page: Path) -> None:
     for block in fenced(page.read_text(encoding="utf-8")):
-        try:
+        with commands.naming(page, block):
             check(block)
-        except BaseException as error:
-            error.add_note(f"in the block at {page}:{block.line}")
-            raise
 
 
 def check(block: Fenced) -> None:

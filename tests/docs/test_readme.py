@@ -13,7 +13,7 @@ import pytest
 from assemblies import read
 from tests.docs import commands
 from tests.docs.files import OF_THE_PROJECT
-from tests.docs.markdown import COMMANDS, README, ROOT, Command, Fenced, fenced
+from tests.docs.markdown import README, ROOT, Command, Fenced, fenced
 from tests.docs.markdown import commands as commands_of
 
 
@@ -31,23 +31,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_of_the_readme_runs(folder: Path) -> None:
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in fenced(README.read_text(encoding="utf-8")):
-        try:
+        with commands.naming(README, block):
             if block.reason is None:
                 perform(block, folder, namespace)
-        except BaseException as error:
-            error.add_note(f"in the block at {README}:{block.line}")
-            raise
 
 
 def perform(block: Fenced, folder: Path, namespace: dict[str, object]) -> None:
     if block.name is not None:
         (folder / block.name).write_text(block.code)
-    if block.language == "python":
-        exec(compile(block.code, f"{README}, line {block.line}", "exec", dont_inherit=True), namespace)
-    elif block.language in COMMANDS:
-        for command in commands_of(block.code):
-            commands.run(command, short=False)
-    elif block.language in ("yaml", "json"):
+    commands.run_block(README, block, namespace, short=False)
+    if block.language in ("yaml", "json"):
         path = folder / (block.name or f"block.{block.language}")
         path.write_text(block.code)
         read(path)
