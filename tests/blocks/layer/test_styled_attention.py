@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +17,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def styled(rank: int | None = None) -> StyledAttention:
+def styled(rank: int | None = None, **options: Any) -> StyledAttention:
     torch.manual_seed(0)
-    block = StyledAttention(12, (3, 5), 7, dim=8, num_heads=3, rank=rank, clamp=0.7).double().eval()
+    block = StyledAttention(12, (3, 5), 7, dim=8, num_heads=3, rank=rank, clamp=0.7, **options).double().eval()
     torch.nn.init.constant_(block.noise.strength, 0.3)
     torch.nn.init.normal_(block.bias)
     return block
@@ -28,13 +30,27 @@ def length(weight: Tensor, style: Tensor) -> Tensor:
     return ((weight * style).square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
 
 
-@pytest.mark.parametrize("rank", [None, 4])
-def test_weights_are_modulated_for_each_sample(rank: int | None) -> None:
-    block, x, ws = styled(rank), normal(2, 12, 3, 5), normal(2, 1, 7, seed=1)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rank": 4},
+        {"layer_norm": "post"},
+        {"layer_norm": None},
+        {"residual": "raw"},
+        {"residual": None},
+        {"feed_forward": "mlp"},
+        {"layer_norm": "post", "residual": "raw", "feed_forward": "mlp", "rank": 4},
+    ],
+    ids=str,
+)
+def test_weights_are_modulated_for_each_sample(options: dict[str, Any]) -> None:
+    block, x, ws = styled(**options), normal(2, 12, 3, 5), normal(2, 1, 7, seed=1)
     actual = block(x, ws)
     for sample in range(2):
         s, t = block.affine(ws[sample, 0]).chunk(2)
-        tokens = F.layer_norm(x[sample].flatten(1).mT * s, (12,))
+        pixels = x[sample].flatten(1).mT
+        tokens = F.layer_norm(pixels * s, (12,)) if options.get("layer_norm", "pre") == "pre" else pixels * s
         rows = [weight / length(weight, s) for weight in block.qkv.chunk(3)]
         q, k, v = (tokens @ row.mT for row in rows)
         v = v * t
@@ -46,9 +62,17 @@ def test_weights_are_modulated_for_each_sample(rank: int | None) -> None:
             part = slice(4 * head, 4 * head + 4)
             heads.append((q[:, part] @ k[:, part].mT / 2).softmax(dim=1) @ v[:, part])
         y = torch.cat(heads, dim=1) @ (block.proj / length(block.proj, t)).mT
-        y = y + values @ (block.residual / length(block.residual, t)).mT
+        if options.get("residual", "values") == "values":
+            y = y + values @ (block.residual / length(block.residual, t)).mT
+        elif options["residual"] == "raw":
+            y = y + pixels @ block.residual.mT
+        if options.get("layer_norm") == "post":
+            y = F.layer_norm(y, (8,))
         y = y + 0.3 * block.noise.const.flatten()[:, None]
         y = F.leaky_relu(y + block.bias, 0.2).clamp(-0.7, 0.7)
+        if block.feed_forward is not None:
+            hidden, out = block.feed_forward.fc1, block.feed_forward.fc2
+            y = y + out(F.gelu(hidden(F.layer_norm(y, (8,)))))
         torch.testing.assert_close(actual[sample], y.mT.unflatten(1, (3, 5)))
 
 
@@ -82,3 +106,10 @@ def test_attention_maps_are_logits_of_the_mean_query() -> None:
     expected = [(q[..., part].mean(1, keepdim=True) @ k[..., part].mT / 2)[:, 0] for part in heads]
     actual = block.attention_map(x, ws)
     torch.testing.assert_close(actual, torch.stack(expected, dim=1).unflatten(2, (3, 5)))
+
+
+def test_without_a_residual_connection_there_is_no_weight_for_it() -> None:
+    names = dict(styled().named_parameters()).keys()
+    assert names - dict(styled(residual=None).named_parameters()).keys() == {"residual"}
+    added = dict(styled(feed_forward="mlp").named_parameters()).keys() - names
+    assert {name.partition(".")[0] for name in added} == {"feed_forward"}
