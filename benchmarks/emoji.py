@@ -22,7 +22,6 @@ from assemblies import parse
 from assemblies.models.r3gan.architecture import discriminator_spec as r3gan_discriminator
 from assemblies.models.r3gan.architecture import generator_spec as r3gan_generator
 from assemblies.models.stylegan2.architecture import generator as stylegan2_generator
-from assemblies.models.stylenat.architecture import generator_spec as stylenat_generator
 from blocks.common.images.value_range import to_symmetric
 from ganblocks import generate, open_data, save_grid, train
 from ganblocks.metrics.classifier.emoji import EmojiScore
@@ -118,19 +117,6 @@ def slow_hybrid(**changes: Any) -> Spec:
     return parse(document)
 
 
-def stylenat_partitions(dilations: list[int], **changes: Any) -> Spec:
-    """StyleNAT's preset with eight heads, in partitions of these dilations (StyleNAT, tables 3 and 4).
-
-    Args:
-        dilations: Those at 32 px; smaller maps have those that fit, the largest in place of the others.
-        changes: Other training options.
-    """
-    fitting = [[min(each, side // 3) for each in dilations] for side in (8, 16, 32)]
-    small = {"style_dim": 64, "n_mlp": 2, "in_channels": [128, 128, 64, 64], "min_heads": 8, "mlp_ratio": 2}
-    generator = stylenat_generator({"size": 32, "kernels": [[3]] * 4, "dilations": [[1], *fitting], **small})
-    return parse(emoji_stylenat_32().to_dict() | {"generator": generator} | changes)
-
-
 CANDIDATES: dict[str, Callable[[], Spec]] = {
     "stylegan2": lambda: gan_spec(stylegan2()),
     "stylegan2-noaug": lambda: gan_spec(stylegan2(), augment=None),
@@ -138,12 +124,6 @@ CANDIDATES: dict[str, Callable[[], Spec]] = {
     "r3gan": r3gan,
     "stylenat": emoji_stylenat_32,
     "styleformer": emoji_styleformer_32,
-    "stylenat-1": lambda: stylenat_partitions([1]),
-    "stylenat-2-local-global": lambda: stylenat_partitions([1, 8]),
-    "stylenat-4-local-global": lambda: stylenat_partitions([1, 1, 8, 8]),
-    "stylenat-4-progressive": lambda: stylenat_partitions([1, 2, 4, 8]),
-    "stylenat-8-progressive": lambda: stylenat_partitions([1, 2, 3, 4, 5, 6, 8, 10]),
-    "stylenat-4-progressive-flips": lambda: stylenat_partitions([1, 2, 4, 8], flip=True),
     "vitgan": emoji_vitgan_32,
     "conv-hydra": lambda: small_hybrid(CONVOLUTIONS, convolutions=False),
     "conv-hydra-conv": lambda: small_hybrid(CONVOLUTIONS, convolutions=True, **RELATIVISTIC),
