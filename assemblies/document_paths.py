@@ -109,7 +109,7 @@ def _key(data: Any, name: str, parent: tuple[str, ...]) -> Any:
             )
         return name
     if isinstance(data, list):
-        if not name.isdigit() or int(name) >= len(data):
+        if not name.isdecimal() or int(name) >= len(data):
             fact = f"should be a position from 0 to {len(data) - 1}" if data else "the list is empty"
             raise SpecValidationError([Problem((*parent, name), fact)])
         return int(name)

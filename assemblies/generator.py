@@ -83,7 +83,7 @@ class Generator(Block, nn.Module, family="generator"):
             return c
         if not self.cond_dim:
             raise ValueError("the generator is unconditional: its cond_dim is 0")
-        if not all(str(each).isdigit() and int(each) < self.cond_dim for each in inputs):
+        if not all(str(each).isdecimal() and int(each) < self.cond_dim for each in inputs):
             raise ValueError(f"the generator has classes 0 to {self.cond_dim - 1}, not {list(inputs)[:3]}")
         return F.one_hot(torch.tensor([int(each) for each in inputs]), self.cond_dim).float().to(device)
 

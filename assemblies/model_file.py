@@ -23,6 +23,7 @@ from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import FrozenModule, defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError, SpecValidationError, plain_data
 from registry.external_files import external_files
+from registry.limits import data_problems
 from registry.spec_file import write_tensors
 from registry.text import excerpt
 
@@ -43,6 +44,7 @@ DTYPES = {
 }  # dtypes of tensors in model files, by their names in .safetensors headers
 
 
+MAX_INTEGER = 2**64 - 1  # in the metadata, such as the seed of a training
 MAX_BUFFERS = 2**30  # bytes of buffers that a network computes
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -58,6 +60,9 @@ def save_model(path: str | Path, network: Generator | Discriminator, extra: dict
         path: The file.
         network: The model; its spec, its plugins with versions and its value range go into the metadata.
         extra: More JSON data for the metadata, such as the command that made the file.
+
+    Raises:
+        CheckpointError: `extra` has what could not be read again: NaN, integers beyond 64 bits, or too much.
     """
     save_tensors(path, network.spec, network.state_dict(), network_metadata(network), extra)
 
@@ -89,9 +94,14 @@ def save_tensors(
         state: Its state dict.
         metadata: A generator's `value_range`, or the `context` that a discriminator is built with.
         extra: More JSON data for the metadata.
+
+    Raises:
+        CheckpointError: `extra` has what could not be read again: NaN, integers beyond 64 bits, or too much.
     """
     content = {"spec": spec.to_dict(), "plugins": plugins_of(spec), **metadata}
     content |= {"torch": str(torch.__version__), "extra": extra or {}}
+    if problems := data_problems(content, MAX_INTEGER):
+        raise CheckpointError(f"{path}: {problems[0].location} of its metadata {problems[0].message}")
     write_tensors(path, state, {"format": FORMAT, "ganblocks": json.dumps(content)})
 
 
@@ -276,7 +286,7 @@ def _metadata(header: Mapping[str, str], path: str | Path) -> dict[str, Any]:
         fact = "is a .safetensors file without the metadata of a ganblocks model"
         raise CheckpointError(f"{path} {fact}; to convert a checkpoint of another library: ganblocks convert")
     try:
-        metadata = plain_data.parse(header.get("ganblocks", ""), "json")
+        metadata = plain_data.parse(header.get("ganblocks", ""), "json", max_integer=MAX_INTEGER)
     except SpecValidationError as error:
         reason = excerpt(error.problems[0].message, 300)
         raise CheckpointError(f"{path} has damaged metadata ({reason}); save the model again") from None

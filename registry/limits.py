@@ -56,23 +56,25 @@ class AtMost:
         return handler(schema) | {"maximum": self.limit}
 
 
-def data_problems(data: Any) -> list[Problem]:
+def data_problems(data: Any, max_integer: int = MAX_INTEGER) -> list[Problem]:
     """What a spec may not contain, whatever its kind: too much, too deep, cycles, keys that are not text, NaN.
 
     Args:
         data: Mappings, lists, specs and scalars.
+        max_integer: The largest magnitude of an integer.
     """
-    return list(dict.fromkeys(_Walk().problems((), data)))
+    return list(dict.fromkeys(_Walk(max_integer).problems((), data)))
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, max_integer: int) -> None:
         self.count = 0
+        self.max_integer = max_integer
         self.open: set[int] = set()  # ids of the mappings and lists around the current value
 
     def problems(self, path: tuple[str | int, ...], value: Any) -> Iterator[Problem]:
         self.count += 1
-        if (fact := _refusal(value)) is not None:
+        if (fact := _refusal(value, self.max_integer)) is not None:
             yield Problem(path, fact)
         elif not isinstance(value, Mapping | BaseModel | list | tuple):
             return
@@ -92,7 +94,9 @@ class _Walk:
             if self.count >= MAX_VALUES:
                 yield Problem((), TOO_MANY)
                 return
-            fact = None if listed else _refusal(key) if isinstance(key, str | Refused) else "is not text"
+            fact = (
+                None if listed else _refusal(key, self.max_integer) if isinstance(key, str | Refused) else "is not text"
+            )
             if fact is not None:
                 name = "a key" if isinstance(key, Refused) else f"the key {excerpt(_shown(key))}"
                 yield Problem(path, f"{name} {fact}; a key is a text, in quotes where it looks like a number")
@@ -100,15 +104,17 @@ class _Walk:
                 yield from self.problems((*path, key), part)
 
 
-def _refusal(value: Any) -> str | None:
+def _refusal(value: Any, max_integer: int) -> str | None:
     """Why this value is refused in every option; None if it is not."""
     if isinstance(value, Refused):
         return value.reason
     if isinstance(value, float) and not math.isfinite(value):
         return f"should be a finite number, not {value}, which JSON cannot express"
-    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+    if isinstance(value, int) and abs(value) > max_integer:
         number = f"{value:,}" if value.bit_length() < 64 else f"an integer of {value.bit_length()} bits"
-        return f"should be between -(2^31 - 1) and 2^31 - 1, not {number}: sizes and counts have 32 bits"
+        bits = max_integer.bit_length()
+        why = "sizes and counts have 32 bits" if max_integer == MAX_INTEGER else "a larger one cannot be read"
+        return f"should be between -(2^{bits} - 1) and 2^{bits} - 1, not {number}: {why}"
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             return f"is a text of {len(value):,} characters; at most {MAX_TEXT:,} are allowed"

@@ -13,7 +13,7 @@ import yaml
 from yaml.composer import ComposerError
 
 from registry.errors import Problem, SpecValidationError
-from registry.limits import MAX_DEPTH, MAX_VALUES, Refused, data_problems
+from registry.limits import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, Refused, data_problems
 from registry.text import excerpt
 
 MAX_BYTES = 2**20
@@ -22,13 +22,14 @@ TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; use fewer levels"
 TRUTHS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
-def parse(content: bytes | str, format: str = "yaml", subject: str = "") -> Any:
+def parse(content: bytes | str, format: str = "yaml", subject: str = "", max_integer: int = MAX_INTEGER) -> Any:
     """The data in a text.
 
     Args:
         content: The text; bytes are UTF-8.
         format: "yaml" or "json".
         subject: What the error message calls it, such as a file name.
+        max_integer: The largest magnitude of an integer.
 
     Raises:
         SpecValidationError: It has another format, or contains what specs may not contain; all problems are listed.
@@ -52,7 +53,7 @@ def parse(content: bytes | str, format: str = "yaml", subject: str = "") -> Any:
         raise _invalid(f"is neither YAML nor JSON: {excerpt(error, 200)}", subject) from None
     except RecursionError:
         raise _invalid(TOO_DEEP, subject) from None
-    if problems := data_problems(data):
+    if problems := data_problems(data, max_integer):
         raise SpecValidationError(problems, subject)
     return data
 

@@ -26,7 +26,7 @@ def budget() -> int:
         ValueError: The variable is not a whole number.
     """
     text = os.environ.get(BUDGET_ENV, str(DEFAULT_BUDGET))
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ValueError(f"{BUDGET_ENV}={text!r} is not a number of MiB; set it to {DEFAULT_BUDGET}, or to 0 for none")
     return int(text) * 2**20
 

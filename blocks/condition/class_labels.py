@@ -36,7 +36,7 @@ class ClassLabels(Condition, kind="class-labels"):
 
     def read(self, labels: Sequence[Any]) -> Int64[Tensor, " b"]:
         for label in labels:
-            if not str(label).isdigit() or int(label) >= self.cond_dim:
+            if not str(label).isdecimal() or int(label) >= self.cond_dim:
                 raise ValueError(f"{label!r} is not a class label; the classes are 0 to {self.cond_dim - 1}")
         return torch.tensor([int(label) for label in labels], dtype=torch.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,4 +120,5 @@ def pull(
     """Download a model from the Hugging Face Hub. Nothing in it is run."""
     from ganblocks.publishing.hub import pull
 
-    typer.echo(printable(f"{pull(repo, folder, revision=revision)}: try ganblocks sample {folder} samples.png"))
+    path = pull(repo, folder, revision=revision)
+    typer.echo(printable(f"{path}; make images with: ganblocks sample {shlex.quote(str(folder))}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -175,7 +176,9 @@ def attention_maps(
     """Write the attention weights of each head for one image: per query, averaged, and queries against keys."""
     from ganblocks.sampling.attention_sheets import save_attention_maps
 
-    record = save_attention_maps(model, seed, out, at=[_point(text) for text in at or ()], size=size, options=options)
+    record = save_attention_maps(
+        model, seeds_in(str(seed), "--seed")[0], out, at=[_point(text) for text in at or ()], size=size, options=options
+    )
     lines = [f"{len(record['blocks'])} blocks of attention into {out}; start with {record['overview']}"]
     lines += [f"no maps of {each['path']} ({each['kind']}): {each['reason']}" for each in record["unavailable"]]
     _report(record, json, "\n".join(lines))
@@ -198,13 +201,16 @@ def seeds_in(text: str, option: str = "--seeds") -> tuple[int, ...]:
 
 def numbers_in(text: str, option: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} {text}: should be numbers such as 0,0.5,1") from None
+        numbers = []
+    if not numbers or not all(map(isfinite, numbers)):
+        raise UsageError(f"{option} {text}: should be numbers such as 0,0.5,1")
+    return numbers
 
 
 def _point(text: str) -> tuple[int, int]:
     x, comma, y = (part.strip() for part in text.partition(","))
-    if not comma or not x.isdigit() or not y.isdigit():
+    if not comma or not x.isdecimal() or not y.isdecimal():
         raise UsageError(f"--at {text}: should be a pixel X,Y such as 120,64")
     return int(x), int(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,8 @@ def records_of(source: str | Path) -> list[dict[str, Any]]:
         if path.is_dir():
             records = [each for each in every if each.get("snapshot")] + records
     if not records:
-        raise UsageError(f"{source} has no records of metrics ({FILE}); make them with: ganblocks evaluate {source}")
+        command = f"ganblocks evaluate {shlex.quote(str(source))}"
+        raise UsageError(f"{source} has no records of metrics ({FILE}); make them with: {command}")
     return records
 
 

@@ -27,7 +27,7 @@ def parse_resolution(value: object) -> object:
     if not isinstance(value, str):
         return value
     sides = value.split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise ValueError("should be written like 256 or 128x256")
     return int(sides[0]), int(sides[-1])
 
@@ -76,7 +76,7 @@ class EvaluationOptions(Options):
         Flag(REFERENCE, metavar="SIZE", type=str, default="the model's"),
     ] = None
     no_cache: Annotated[bool, Field(description="Compute the statistics of real images anew."), Flag(REFERENCE)] = False
-    seed: Annotated[int, Field(ge=0, description="Seed of the first image."), Flag(IMAGES, metavar="N")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Seed of the first image."), Flag(IMAGES, metavar="N")] = 0
     quantisation: Annotated[
         Quantisation | None,
         Field(description="round, floor or round-bfloat16."),

@@ -10,22 +10,28 @@ from ganblocks.options import Flag, Options
 from ganblocks.precision import Precision
 
 IMAGES, CONDITION, HARDWARE, OUTPUT = "Images", "Condition", "Hardware", "Output"
+MAX_NUMBERS, MAX_DIGITS = 1_000_000, 20
+MAX_SEED = 2**64 - 1
 
 
 def parse_ranges(text: str) -> list[int]:
     """Numbers from text such as 0-15 or 1,5,8-10.
 
     Raises:
-        ValueError: The text is not a list of ranges, or a range is empty.
+        ValueError: The text is not a list of ranges, a range is empty, or they have too many or too large numbers.
     """
     numbers: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        first, dash, last = (each.strip() for each in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError("should be written like 0-15 or 1,5,8-10")
-        if int(last or first) < int(first):
+        if max(len(first), len(last)) > MAX_DIGITS or (end := int(last or first)) > MAX_SEED:
+            raise ValueError("numbers have to be less than 2^64")
+        if end < int(first):
             raise ValueError(f"range {part.strip()} is empty; write the smaller number first")
-        numbers += range(int(first), int(last or first) + 1)
+        if (count := len(numbers) + end + 1 - int(first)) > MAX_NUMBERS:
+            raise ValueError(f"has {count:,} numbers or more; at most {MAX_NUMBERS:,} are possible")
+        numbers += range(int(first), end + 1)
     return numbers
 
 

@@ -90,12 +90,12 @@ def choose_groups(generator: Generator, names: Sequence[str]) -> list[StyleGroup
             chosen.append(groups[name])
             continue
         first, dash, last = name.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"--styles {name}: write {', '.join(groups)}, or indices such as 0-3")
-        indices = list(range(int(first), int(last or first) + 1))
-        if not indices or indices[-1] >= generator.num_ws:
+        begin, end = int(first), int(last or first)
+        if not begin <= end < generator.num_ws:
             raise UsageError(f"--styles {name}: the generator has style vectors 0 to {generator.num_ws - 1}")
-        chosen.append(_group("", indices, sides))
+        chosen.append(_group("", list(range(begin, end + 1)), sides))
     return chosen
 
 

@@ -57,7 +57,9 @@ class TrainOptions(Options):
         Field(ge=1, description="Images of a process per pass."),
         Flag(OPTIMISATION),
     ] = None
-    seed: Annotated[int | None, Field(ge=0, description="Random seed."), Flag(OPTIMISATION, default="0")] = None
+    seed: Annotated[int | None, Field(ge=0, lt=2**64, description="Random seed."), Flag(OPTIMISATION, default="0")] = (
+        None
+    )
     init_generator: Annotated[
         Path | None,
         Field(description="Initial weights of G."),

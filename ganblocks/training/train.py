@@ -10,7 +10,7 @@ from typing import Any
 from assemblies import GAN, parse, read
 from assemblies.multi_stage import MultiStage
 from ganblocks.data.dataset import Images
-from ganblocks.errors import RunError
+from ganblocks.errors import RunError, UsageError
 from ganblocks.options import accepts
 from ganblocks.training import multi_stage
 from ganblocks.training.options import TrainOptions
@@ -18,6 +18,8 @@ from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec
 from registry.external_files import external_files
+from registry.limits import NOT_TEXT
+from registry.text import excerpt
 
 
 @accepts(TrainOptions)
@@ -46,6 +48,9 @@ def train(
         Interrupted: SIGINT, SIGTERM, SIGHUP or SIGUSR1 came; the state is saved.
     """
     out = Path(out)
+    for name, path in {"data": data, "out": out}.items():
+        if isinstance(path, str | Path) and NOT_TEXT.search(str(path)):
+            raise UsageError(f"--{name}: {excerpt(path)} has bytes that are not UTF-8 text; rename the folder or file")
     if options.resume == "auto":
         resume = RunFolder(out).holds_run() or (out / multi_stage.DOCUMENT).is_file()
         options = TrainOptions.of(options, {"resume": resume})

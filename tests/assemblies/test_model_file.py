@@ -53,6 +53,17 @@ def test_a_model_file_is_read_as_it_was_written(model: Path) -> None:
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
 
 
+def test_what_is_written_can_be_read_again(model: Path, tmp_path: Path) -> None:
+    generator = load_model(model)
+    save_model(model, generator, {"seed": 2**64 - 1})
+    assert read_metadata(model)["extra"] == {"seed": 2**64 - 1}
+    before = model.read_bytes()
+    for value in (2**64, float("nan"), "\udcff", "x" * 20_000):
+        with pytest.raises(CheckpointError, match=r"extra\.value of its metadata (should be|is a text|contains)"):
+            save_model(model, generator, {"value": value})
+    assert model.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

@@ -94,10 +94,12 @@ def test_nothing_is_pickled(finished):
 
 
 def test_the_seed_fixes_all_weights(finished, tmp_path):
-    same, other = run(LAZY, tmp_path / "same"), run(LAZY, tmp_path / "other", seed=1)
+    same, other = run(LAZY, tmp_path / "same"), run(LAZY, tmp_path / "other", seed=2**64 - 1)
     expected = finished.generator.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in same.generator.state_dict().items())
     assert not all(torch.equal(value, expected[name]) for name, value in other.generator.state_dict().items())
+    assert load_model(RunFolder(other.folder).model).state_dict().keys() == expected.keys()
+    assert checkpoint_metadata(run(None, other.folder, data=None, resume=True).folder)["seed"] == 2**64 - 1
 
 
 def test_the_random_state_of_the_caller_does_not_change(tmp_path):
@@ -178,6 +180,8 @@ def test_wrong_input_leaves_no_run_behind(tmp_path):
         run(LAZY, tmp_path / "run", kimg=-1)
     with pytest.raises(UsageError, match="log_every_kimg: input should be a finite number"):
         run(LAZY, tmp_path / "run", log_every_kimg=float("nan"))
+    with pytest.raises(UsageError, match=f"seed: input should be less than {2**64}"):
+        run(LAZY, tmp_path / "run", seed=2**64)
     with pytest.raises(UsageError, match="tick: no such option; valid: flip, "):
         run(LAZY, tmp_path / "run", tick=1)
     with pytest.raises(RunError, match="nothing to train"):

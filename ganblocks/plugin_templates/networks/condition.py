@@ -34,7 +34,7 @@ class Example(Condition, kind="example"):
 
     def read(self, labels: Sequence[Any]) -> Int64[Tensor, " b"]:
         for label in labels:
-            if not str(label).isdigit() or int(label) >= self.num_classes:
+            if not str(label).isdecimal() or int(label) >= self.num_classes:
                 raise ValueError(f"{label!r} is not a class label; the classes are 0 to {self.num_classes - 1}")
         return torch.tensor([int(label) for label in labels], dtype=torch.int64)
 

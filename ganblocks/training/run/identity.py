@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from assemblies import plugins_of
+from assemblies.model_file import MAX_INTEGER
 from ganblocks.data.dataset import Images
 from ganblocks.data.sources import can_be_opened
 from ganblocks.errors import RunError
@@ -19,6 +20,7 @@ from ganblocks.precision import Precision
 from ganblocks.training.options import TrainOptions, resume_command
 from ganblocks.training.run.shards import Shards
 from registry import Spec
+from registry.limits import data_problems
 
 FORMAT = "ganblocks-run-1"
 PACKAGES = ("ganblocks", "torch", "numpy", "safetensors", "accelerate")
@@ -107,14 +109,21 @@ class RunRecord(RunIdentity):
 
 
 def describe_run(identity: RunIdentity, spec: Spec, command: str) -> dict[str, Any]:
-    """The record of a run, as JSON data."""
-    return {
+    """The record of a run, as JSON data.
+
+    Raises:
+        RunError: It has a value that could not be read again from a model file or checkpoint.
+    """
+    record = {
         **identity.model_dump(mode="json"),
         "spec": spec.to_dict(),
         "plugins": plugins_of(spec),
         "versions": versions(),
         "command": command,
     }
+    for problem in data_problems(record, MAX_INTEGER):
+        raise RunError(f"{problem.location}, which the files of the run would contain, {problem.message}")
+    return record
 
 
 def num_target_images(spec: Spec) -> int:
