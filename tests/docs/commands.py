@@ -112,7 +112,8 @@ def check_module(module: str, arguments: list[str]) -> None:
     if module == "ganblocks":
         check_ganblocks(arguments)
     elif module != "pytest":
-        check_script(ROOT / f"{module.replace('.', '/')}.py", arguments)
+        path = ROOT / module.replace(".", "/")
+        check_script(path / "__main__.py" if path.is_dir() else path.with_suffix(".py"), arguments)
 
 
 def check_script(path: Path, arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ text was not at hand.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 Options = dict[str, Any]
 
@@ -19,9 +19,7 @@ def generator(
     dim: int = 384,  # the paper; ViT-Small
     num_heads: int = 6,  # the paper
     mapping_layers: int = 8,  # the authors' code
-    styles: Literal["sln", "add"] = "sln",
     gain_init: float = 0.0,  # the paper as printed
-    image_head: Literal["inr", "linear"] = "inr",
     hidden_dims: tuple[int, ...] = (512, 512, 512),  # the authors' code; the paper's network has one (unverified)
     head_mapping_layers: int = 4,  # the authors' code
     noise: bool = True,  # the authors' code
@@ -37,16 +35,14 @@ def generator(
         dim: Features of a token.
         num_heads: Heads of an attention.
         mapping_layers: Layers of the mapping from z to w.
-        styles: "sln": w modulates the norms. "add": w is added to the tokens, the paper's baseline.
         gain_init: Value around which the gains computed from w start.
-        image_head: "inr": implicit networks. "linear": a linear map, the paper's baseline.
         hidden_dims: Widths of the implicit networks.
         head_mapping_layers: Layers between a token and the modulation of its implicit network.
         noise: Whether implicit networks get noise.
         weight_init: Standard deviation of the output layer's weights at the start.
         image_channels: Channels of the image.
     """
-    norm: Options = {"kind": "sln", "gain_init": gain_init} if styles == "sln" else {"kind": "layer-norm"}
+    norm: Options = {"kind": "sln", "gain_init": gain_init}
     block: Options = {
         "kind": "transformer",
         "norm": norm,
@@ -54,23 +50,21 @@ def generator(
         "feed_forward": {"kind": "mlp", "equalized": True},  # equalised learning rate: unverified
         "repeat": depth,
     }
-    patches: Options = {"kind": "linear-patches", "patch_size": patch_size}
-    if image_head == "inr":
-        patches = {
-            "kind": "inr-patches",
-            "patch_size": patch_size,
-            "hidden_dims": list(hidden_dims),
-            "mapping_layers": head_mapping_layers,
-            "noise": noise,
-            "weight_init": weight_init,
-        }
-    tokens: Options = {"kind": "learned-tokens", "dim": dim, "resolution": resolution // patch_size}
+    patches: Options = {
+        "kind": "inr-patches",
+        "patch_size": patch_size,
+        "hidden_dims": list(hidden_dims),
+        "mapping_layers": head_mapping_layers,
+        "noise": noise,
+        "weight_init": weight_init,
+    }
+    tokens: Options = {"kind": "learned-tokens", "dim": dim, "resolution": resolution // patch_size, "latent": "none"}
     return {
         "kind": "layered",
         "z_dim": dim,  # the authors' code
         "mapping": {"kind": "mapping", "num_layers": mapping_layers},
         "synthesis": [
-            tokens | {"latent": "none" if styles == "sln" else "add"},
+            tokens,
             block,
             {"kind": "norm", "norm": norm},
             patches,
@@ -86,10 +80,8 @@ def discriminator(
     overlap: int | None = None,
     dim: int = 384,  # the paper; ViT-Small
     num_heads: int = 6,  # the paper
-    attention: Literal["l2", "dense"] = "l2",
     scale: float | None = None,
     pos_init: float | None = None,
-    improved_spectral_norm: bool = True,
 ) -> Options:
     """The discriminator: overlapping patches, L2 attention, improved spectral norm, a class token.
 
@@ -99,16 +91,13 @@ def discriminator(
         overlap: Margin around each patch; half a patch by default.
         dim: Features of a token.
         num_heads: Heads of an attention.
-        attention: "l2", or "dense": dot products, the paper's baseline.
         scale: Factor of the distances, for attention with equalised learning rate. None for the paper's
             head_dim ** -0.5 and small initial weights, as in vision transformers. With weights of unit variance and
             this factor, attention starts as the identity (measured: 99.99 % of the class token's weight is on itself).
         pos_init: Standard deviation of the positions at the start; None for vision transformers' 0.02.
-        improved_spectral_norm: Whether weights keep the spectral norm that they start with.
     """
-    heads: Options = {"kind": attention, "num_heads": num_heads, "qkv_bias": False, "equalized": True}
-    if attention == "l2":
-        heads |= {"equalized": scale is not None, "scale": scale}
+    heads: Options = {"kind": "l2", "num_heads": num_heads, "qkv_bias": False}
+    heads |= {"equalized": scale is not None, "scale": scale}
     steps: list[Options] = [
         {
             "kind": "overlapping-patches",
@@ -126,7 +115,7 @@ def discriminator(
         },
         {"kind": "class-token"},  # one linear map: unverified
     ]
-    norm = {"kind": "improved-spectral-norm", "sigma": "tracked"} if improved_spectral_norm else None
+    norm = {"kind": "improved-spectral-norm", "sigma": "tracked"}
     return {"kind": "layered", "steps": steps, "weight_norm": norm}
 
 

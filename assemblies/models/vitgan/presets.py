@@ -8,8 +8,6 @@ no source.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from assemblies.gan import GAN
 from assemblies.models.vitgan.architecture import Options, discriminator, generator
 from assemblies.models.vitgan.official import architecture as authors
@@ -131,16 +129,7 @@ def vitgan_official_inr_cifar10_32() -> Spec:
     return official(inr=True)
 
 
-def mini_vitgan(
-    *,
-    attention: Literal["l2", "dense"] = "l2",
-    improved_spectral_norm: bool = True,
-    overlap: int = 2,
-    consistency: bool = True,
-    styles: Literal["sln", "add"] = "sln",
-    image_head: Literal["inr", "linear"] = "inr",
-    kimg: float = 48.0,
-) -> Spec:
+def mini_vitgan() -> Spec:
     """A small ViTGAN, ours: handwritten digits at 16 px in minutes on two CPU cores."""
     # higher rates than any paper's: with equalised learning rate, 0.002 hardly changes the weights in 3,000 steps
     adam = {"betas": (0.0, 0.99), "decay_fraction": 0.5}
@@ -152,8 +141,6 @@ def mini_vitgan(
         dim=64,
         num_heads=4,
         mapping_layers=2,
-        styles=styles,
-        image_head=image_head,
         hidden_dims=(64, 64),
         head_mapping_layers=0,
         noise=False,
@@ -163,23 +150,21 @@ def mini_vitgan(
     judge = discriminator(
         patch_size=4,
         depth=3,
-        overlap=overlap,
+        overlap=2,
         dim=64,
         num_heads=4,
-        attention=attention,
         scale=1 / 16,  # of heads of 16 features
         pos_init=0.5,  # about as large as patches; with small positions, LayerNorm removes the contrast of a patch
-        improved_spectral_norm=improved_spectral_norm,
     )
     bcr = {"kind": "bcr", "lambda_real": 5.0, "lambda_fake": 5.0, "augment": augment}
     return GAN.Spec(
         generator=network,
         discriminator=judge,
-        regularizers=[bcr] if consistency else [],
+        regularizers=[bcr],
         augment=augment,
         generator_optimizer=adam | {"lr": 0.004},
         discriminator_optimizer=adam | {"lr": 0.008},
         ema={"half_life_kimg": 1.5, "ramp_up": 0.25},
         batch_size=16,
-        kimg=kimg,
+        kimg=48.0,
     )
