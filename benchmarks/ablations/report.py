@@ -9,20 +9,21 @@ from statistics import fmean, stdev
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.ablations.runs import Protocol, Result, grouped
+from benchmarks.ablations.runs import NUM_SAMPLES, Protocol, Result, grouped
 from ganblocks import save_grid
 
-NUM_COLUMNS = 24  # of the picture of samples, shared evenly by the seeds
+MAX_COLUMNS = 24  # of the picture of samples, shared evenly by the seeds
 
 
 def table(results: Sequence[Result]) -> str:
     """A Markdown table: mean score, standard deviation over seeds, single scores, and means of the other numbers.
 
     The third column compares a variant's runs with those of the first variant: whether all have a lower score
-    ("better"), all a higher one ("worse"), or neither, so that the runs do not separate the two ("overlap").
+    ("better"), all a higher one ("worse"), or neither, so that the runs do not separate the two ("overlap"). Single
+    runs are not compared.
     """
-    first, *_ = groups = grouped(results)
-    reference = [result.score for result in groups[first]]
+    groups = grouped(results)
+    reference = [result.score for result in groups[results[0].variant]]
     others = list(results[0].others)
     untrained = all(result.untrained is not None for result in results)
     header = ["variant", "score, mean ± sd", "all runs against the first row's", "single runs"]
@@ -30,8 +31,8 @@ def table(results: Sequence[Result]) -> str:
     lines = [header, ["---"] * 4 + ["--:"] * (len(header) - 4)]
     for name, group in groups.items():
         scores = [result.score for result in group]
-        deviation = f" ± {stdev(scores):.2g}" if len(scores) > 1 else ""
-        row = [name, f"{fmean(scores):.3g}{deviation}", "" if name == first else compared(scores, reference)]
+        deviation = f" ± {stdev(scores):.3g}" if len(scores) > 1 else ""
+        row = [name, f"{fmean(scores):.3g}{deviation}", compared(scores, reference) if lines[2:] else ""]
         row += [", ".join(f"{score:.3g}" for score in scores)]
         row += [f"{fmean(result.others[other] for result in group):.2f}" for other in others]
         row += [f"{fmean(result.score / (result.untrained or 1) for result in group):.1%}"] * untrained
@@ -40,6 +41,8 @@ def table(results: Sequence[Result]) -> str:
 
 
 def compared(scores: Sequence[float], reference: Sequence[float]) -> str:
+    if min(len(scores), len(reference)) == 1:
+        return ""
     if max(scores) < min(reference):
         return "better"
     return "worse" if min(scores) > max(reference) else "overlap"
@@ -88,10 +91,11 @@ def save_plot(results: Sequence[Result], path: Path, marks: Mapping[str, float])
 def save_samples(results: Sequence[Result], protocol: Protocol, path: Path) -> None:
     """A row of samples for each variant: the same latents, and captions if there are any, of each of its runs."""
     groups = grouped(results)
-    number = NUM_COLUMNS // max(map(len, groups.values()))
-    rows = []
+    seeds = max(map(len, groups.values()))
+    number = min(NUM_SAMPLES, MAX_COLUMNS // seeds)
+    rows: list[torch.Tensor | None] = []
     for name, group in groups.items():
         files = [protocol.folder(name, result.seed) / "samples.safetensors" for result in group]
-        row = torch.cat([load_file(file)["images"][:number] for file in files])
-        rows += [*row, *[None] * (NUM_COLUMNS - len(row))]
-    save_grid(rows, path, columns=NUM_COLUMNS, row_labels=list(groups))
+        rows += [image for file in files for image in load_file(file)["images"][:number]]
+        rows += [None] * (number * (seeds - len(group)))
+    save_grid(rows, path, columns=number * seeds, row_labels=list(groups))

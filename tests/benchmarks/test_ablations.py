@@ -146,12 +146,12 @@ def test_the_losses_of_a_pair_of_networks_are_the_only_difference():
 def test_the_table_has_mean_and_deviation_of_each_variant_in_their_order():
     lines = report.table(results(whole=[100.0, 200.0, 300.0], bcr=[400.0, 600.0, 800.0])).splitlines()
     assert lines[2:] == [
-        "| whole | 200 ± 1e+02 |  | 100, 200, 300 | 0.25 | 20.0% |",
-        "| no bCR | 600 ± 2e+02 | worse | 400, 600, 800 | 0.25 | 60.0% |",
+        "| whole | 200 ± 100 |  | 100, 200, 300 | 0.25 | 20.0% |",
+        "| no bCR | 600 ± 200 | worse | 400, 600, 800 | 0.25 | 60.0% |",
     ]
 
 
-@pytest.mark.parametrize(("scores", "verdict"), [([1, 2], "better"), ([2, 3], "overlap"), ([5, 9], "worse")])
+@pytest.mark.parametrize(("scores", "verdict"), [([1, 2], "better"), ([2, 3], "overlap"), ([5, 9], "worse"), ([5], "")])
 def test_a_variant_is_better_or_worse_only_if_all_of_its_runs_are(scores, verdict):
     assert report.compared(scores, [3, 4]) == verdict
 
@@ -203,9 +203,9 @@ def test_the_command_writes_table_pictures_and_json(small_study, tmp_path, monke
     arguments += ["--device", "cpu", "--out", str(tmp_path), "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["ablations", *arguments])
     command.main()
-    assert "| linear patches | 100 | overlap | 100 |" in (tmp_path / "table.md").read_text()
+    assert "| linear patches | 100 |  | 100 |" in (tmp_path / "table.md").read_text()
     assert Image.open(tmp_path / "scores.png").width > 600
-    assert Image.open(tmp_path / "samples.png").width > 2 * 16 * 16
+    assert Image.open(tmp_path / "samples.png").width > 16 * 16
     rows = json.loads(output.read_text())["rows"]
     assert [(row["variant"], row["batch_size"], row["score"]) for row in rows] == [
         ("whole", 8, 100.0),
