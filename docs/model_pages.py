@@ -1,4 +1,4 @@
-"""A page for each model: its presets and blocks from the registry, and its parts of models.md."""
+"""A page for each model: its presets and blocks from the registry, and its parts of models.md and ablations.md."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ganblocks import describe
 from registry import catalogue
 
 TEXT = Path(__file__).with_name("models.md")
+ABLATIONS = Path(__file__).with_name("ablations.md")
 MODELS = {  # by package in assemblies.models: the names that models.md has for it
     "stylenat": ("StyleNAT", "StyleSwin"),
     "vitgan": ("ViTGAN",),
@@ -58,6 +59,9 @@ def model_page(package: str) -> str:
     ]
     if unverified := [item for item in _items(sections["Not verified"]) if item.startswith(tuple(names), 2)]:
         parts += ["## Not verified", "\n".join(unverified)]
+    for heading, text in _sections(ABLATIONS.read_text("utf-8")).items():
+        if set(heading.split(" and ")) & set(names):
+            parts += ["## Ablations", "[How they are run, and those of other models](ablations.md).", text.strip()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -35,6 +35,12 @@ def test_a_page_has_the_models_parts_of_the_overview(package, texts):
     assert "r3gan" not in page
 
 
+@pytest.mark.parametrize("package", ["stylenat", "vitgan", "styleformer", "stylegan2", "stylegan_t", "r3gan"])
+def test_a_page_has_the_models_ablations_and_their_command(package):
+    _, _, ablations = model_pages.model_page(package).partition("\n## Ablations\n")
+    assert "python -m benchmarks.ablations " in ablations
+
+
 def test_missing_parts_are_an_error(monkeypatch):
     monkeypatch.setitem(model_pages.MODELS, "gat", ("Goat",))
     with pytest.raises(LookupError, match="no row of the table"):

@@ -63,8 +63,8 @@ class Result:
         kimg: Length, in thousands of images.
         batch_size: Images per step.
         device: Where it was trained.
-        seconds: Time of the training.
-        cpu_seconds: Processor time of the training.
+        seconds: Time of the training, since it was resumed if it was.
+        cpu_seconds: Its processor time.
         score: Score of the generator: the Fréchet distance from the training images in a classifier's features.
         untrained: Score of an untrained generator; None for data other than digits.
         others: Other numbers by name: precision, recall, and accuracy of captions.
