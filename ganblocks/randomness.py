@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ganblocks.errors import RunError
+from ganblocks.errors import RunError, UsageError
+from registry.text import excerpt
 
 WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # with which cuBLAS is deterministic
 
@@ -79,5 +80,11 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> Float[Tensor, "n z"]:
-    """One latent per seed; it does not depend on the machine or on the other seeds."""
-    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    """One latent per seed; it does not depend on the machine or on the other seeds.
+
+    Raises:
+        UsageError: There are no seeds, or one of them is not from 0 to 2^64 - 1.
+    """
+    if not len(seeds) or not all(0 <= seed < 2**64 for seed in seeds):
+        raise UsageError(f"seeds: {excerpt(list(seeds))} should be one or more integers from 0 to 2^64 - 1")
+    return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])

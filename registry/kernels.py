@@ -2,8 +2,8 @@
 
 A call runs the kernel of highest priority that supports it; each kernel lists its reasons against a call. Fused kernels
 often have no second derivative, which gradient penalties need: inside `second_order()` such kernels are not used. Most
-have no forward-mode derivative either: inside `torch.func.jvp` and `torch.autograd.forward_ad.dual_level` only kernels
-that have one run.
+have no forward-mode derivative either: inside the transforms of `torch.func` (grad, vmap, jvp, ...) and
+`torch.autograd.forward_ad.dual_level` only kernels that have one run, because these consist of PyTorch's operations.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Kernel:
     second_order: ClassVar[bool] = False
     """Whether the gradient can be differentiated again."""
     forward_ad: ClassVar[bool] = False
-    """Whether `torch.func.jvp` and dual tensors can differentiate it."""
+    """Whether the transforms of `torch.func` and dual tensors can differentiate it."""
     counted: ClassVar[bool] = False
     """Whether a counter of torch operations gets the number of multiplications that the op needs; see `counting`."""
     portable: ClassVar[bool] = False
@@ -130,9 +130,9 @@ class BoundOp:
         self.candidates = tuple(each for each in selected if each.compiles or each.unavailable() is None)
         _compiling.update({(op.name, each.name): each for each in selected if each.compiles})
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
-        from torch.autograd import forward_ad  # here, since the registry is imported without torch
+        import torch  # here, since the registry is imported without torch
 
-        self.dual_numbers = forward_ad
+        self.torch = torch
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -175,7 +175,7 @@ class BoundOp:
         if not supporting:
             return None
         selected = next((kernel for kernel in supporting if not kernel.drawbacks(*args, **kwargs)), supporting[0])
-        if len(supporting) > 1 and not self._differentiates_forward():
+        if len(supporting) > 1 and not self._is_transformed():
             key = signature(self.op.name, [kernel.name for kernel in supporting], bool(_penalties), args, kwargs)
             cached = choices.kernels.get(key)
             if cached is not None:
@@ -196,21 +196,23 @@ class BoundOp:
             reasons = list(kernel.unsupported(*args, **kwargs))
             if _penalties and not kernel.second_order:
                 reasons.append("has no second derivative, and a gradient penalty needs one")
-            if self._differentiates_forward() and not kernel.forward_ad:
-                reasons.append("has no forward-mode derivative, which torch.func.jvp and dual tensors need")
+            if self._is_transformed() and not kernel.forward_ad:
+                reasons.append("has no forward-mode derivative, which torch.func and dual tensors need")
             if not reasons and (reason := kernel.unavailable()):
                 reasons.append(reason)
             lines.append(f"  {kernel.name}: {'; '.join(reasons) or 'supports it'}")
         return "\n".join(lines)
 
     def _supports(self, kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        if (_penalties and not kernel.second_order) or (self._differentiates_forward() and not kernel.forward_ad):
+        if (_penalties and not kernel.second_order) or (self._is_transformed() and not kernel.forward_ad):
             return False
         return not kernel.unsupported(*args, **kwargs)
 
-    def _differentiates_forward(self) -> bool:
-        """Whether `torch.func.jvp` or `dual_level` is open."""
-        return bool(self.dual_numbers._current_level >= 0)
+    def _is_transformed(self) -> bool:
+        """Whether a transform of `torch.func` or `dual_level` is open."""
+        if self.torch.autograd.forward_ad._current_level >= 0:
+            return True
+        return bool(self.torch._C._are_functorch_transforms_active())
 
     def __deepcopy__(self, _memo: Any) -> BoundOp:
         return self

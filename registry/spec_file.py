@@ -106,6 +106,10 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     from safetensors.torch import save_file
 
     values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    first = {value.untyped_storage().data_ptr(): name for name, value in reversed(values.items())}
+    for name, value in values.items():
+        if value.nbytes and first[value.untyped_storage().data_ptr()] != name:
+            values[name] = value.clone()  # tied weights: the format has no tensors that share memory
     with replacing(Path(path)) as temporary:
         try:
             save_file(values, temporary, dict(metadata))

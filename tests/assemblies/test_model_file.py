@@ -64,6 +64,15 @@ def test_what_is_written_can_be_read_again(model: Path, tmp_path: Path) -> None:
     assert model.read_bytes() == before
 
 
+def test_tied_weights_are_written_twice(model: Path) -> None:
+    generator = load_model(model)
+    heads = [generator.get_submodule(f"synthesis.{index}") for index in (3, 6)]
+    heads[1]._parameters |= heads[0]._parameters
+    save_model(model, generator)
+    loaded = load_model(model)
+    assert all(torch.equal(value, generator.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

@@ -71,15 +71,17 @@ def test_under_second_order_only_kernels_with_second_derivatives_run() -> None:
     assert kernel_that_runs(torch.ones(8)) == "fused"
 
 
-def test_under_forward_mode_only_kernels_with_forward_mode_derivatives_run() -> None:
+def test_under_transforms_only_kernels_with_forward_mode_derivatives_run() -> None:
     bound, named, x = double.bind(), double.bind("fused"), torch.ones(8)
     with recording() as ran:
         _, derivative = torch.func.jvp(bound, (x,), (3 * x,))
         with torch.autograd.forward_ad.dual_level():
             bound(x)
+        torch.func.grad(lambda x: bound(x).sum())(x)
+        torch.func.vmap(bound)(x[None])
         bound(x)
     assert torch.equal(derivative, 6 * x)
-    assert [kernel for _, kernel in ran] == ["reference", "reference", "fused"]
+    assert [kernel for _, kernel in ran] == ["reference", "reference", "reference", "reference", "fused"]
     with pytest.raises(KernelError, match="fused: has no forward-mode derivative, which"):
         torch.func.jvp(named, (x,), (x,))
 
@@ -89,7 +91,8 @@ def test_forward_mode_is_traced() -> None:
     bound, x = double.bind(), torch.ones(8)
     plain = torch.compile(bound, fullgraph=True, backend="eager")
     forward = torch.compile(lambda x: torch.func.jvp(bound, (x,), (x,))[1], fullgraph=True, backend="eager")
-    for compiled in (plain, forward, plain):
+    gradient = torch.compile(torch.func.grad(lambda x: bound(x).square().sum() / 4), fullgraph=True, backend="eager")
+    for compiled in (plain, forward, gradient, plain):
         assert torch.equal(compiled(x), 2 * x)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from assemblies import CheckpointError, parse, read, save_model
-from ganblocks.errors import DataError, RunError
+from ganblocks.errors import DataError, RunError, UsageError
 from ganblocks.randomness import latents
 from ganblocks.sampling.conditions import one_hot, resolve_conditions
 from ganblocks.sampling.generate import batch_size_of, generate, synthesize
@@ -29,6 +29,12 @@ def test_bfloat16_changes_an_image_by_less_than_a_grey_level():
 def test_float16_is_refused_on_a_cpu(generator):
     with pytest.raises(RunError, match="fp16 needs a GPU; choose precision bf16 or fp32 on a CPU"):
         generate(generator, [0], precision="fp16")
+
+
+def test_seeds_that_torch_cannot_take_are_refused(generator):
+    for seeds in ([], [-1], [2**64]):
+        with pytest.raises(UsageError, match=r"should be one or more integers from 0 to 2\^64 - 1"):
+            generate(generator, seeds)
 
 
 def test_the_image_of_a_seed_does_not_depend_on_other_seeds(generator, conditional):

@@ -1,4 +1,4 @@
-"""Forward-mode derivatives (torch.func.jvp) of every attention and of the layers that contain it."""
+"""Derivatives by torch.func: forward-mode of every attention and of the layers that contain it, and per sample."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def test_the_forward_mode_derivative_agrees_with_the_gradient(case: Case) -> Non
     slopes = [(gradient * direction).sum() for gradient, direction in zip(gradients, directions, strict=True)]
     torch.testing.assert_close(derivative, torch.stack(slopes).sum())
     assert derivative != 0
+
+
+@pytest.mark.parametrize("kind", ["hydra-na", "dense"])
+def test_gradients_of_each_sample_by_vmap_are_those_of_autograd(kind: str) -> None:
+    options = {"dilations": (1, 2), "kernel_sizes": (3,)} if kind == "hydra-na" else {}
+    block = catalogue.get("attention", kind).block(16, (8, 8), **options)
+    x, weights = torch.randn(3, 8, 8, 16), dict(block.named_parameters())
+
+    def loss(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return weighted_sum(torch.func.functional_call(block, weights, (x[None],)))
+
+    of_samples = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, x)
+    gradients = torch.autograd.grad(loss(weights, x[1]), list(weights.values()))
+    for name, gradient in zip(weights, gradients, strict=True):
+        torch.testing.assert_close(of_samples[name][1], gradient, rtol=1e-4, atol=1e-5)

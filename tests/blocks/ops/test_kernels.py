@@ -108,7 +108,7 @@ def test_a_forward_mode_derivative_is_right_or_refused(kernel: Kernel, example: 
     if kernel.forward_ad:
         compare_forward(op.bind(kernel.name), example, op)
         return
-    with pytest.raises(KernelError, match=rf"{kernel.name}: .*no forward-mode derivative, which torch.func.jvp"):
+    with pytest.raises(KernelError, match=rf"{kernel.name}: .*no forward-mode derivative, which torch.func"):
         compare_forward(op.bind(kernel.name), example, op)
 
 
