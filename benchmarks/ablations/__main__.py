@@ -2,14 +2,15 @@
 
 python -m benchmarks.ablations STUDY [--seeds 3] [--kimg 40] [--batch-size 64] [--processes 2] [--device cuda]
 
-Studies:
-  emoji-stylenat     partitions of heads, local and global or progressive dilations, flips (StyleNAT, tables 3 and 4)
-  emoji-styleformer  position of LayerNorm, residual connection, feed-forward network (Styleformer)
-  emoji-vitgan       each of its parts replaced (ViTGAN)
-  emoji-stylegan-t   residual convolutions, second-order styles, text beside the mapping, guidance (StyleGAN-T, table 1)
-  digits-vitgan      as emoji-vitgan, with mini-vitgan
-  digits-r3gan       StyleGAN2's networks against R3GAN's, with three losses each (R3GAN)
-  digits-positions   mini-stylenat with relative position bias, rotary position embedding, both or neither in HydraNA
+Studies of emoji:
+  stylenat          partitions of heads, local and global or progressive dilations, flips (StyleNAT, tables 3 and 4)
+  styleformer       position of LayerNorm, residual connection, feed-forward network (Styleformer)
+  vitgan            each of its parts replaced (ViTGAN)
+  stylegan-t        residual convolutions, second-order styles, text beside the mapping, guidance (StyleGAN-T, table 1)
+Studies of digits:
+  digits-vitgan     as vitgan, with mini-vitgan
+  digits-r3gan      StyleGAN2's networks against R3GAN's, with three losses each (R3GAN)
+  digits-positions  mini-stylenat with relative position bias, rotary position embedding, both or neither in HydraNA
 
 Each run is one process on one thread. Complete runs are not repeated, so the command can be interrupted and repeated,
 also with more seeds. It writes table.md, scores.png and samples.png into --out, and JSON into benchmarks/results.

@@ -169,8 +169,8 @@ STUDIES = {
     "digits-vitgan": Study(variants_of("mini-vitgan", VITGAN), 24.0, "digits"),
     "digits-r3gan": Study(PAIRS, 12.0, "digits"),
     "digits-positions": Study(variants_of("mini-stylenat", POSITIONS), 12.0, "digits"),
-    "emoji-stylenat": Study(variants_of("emoji-stylenat-32", STYLENAT), 40.0, "emoji"),
-    "emoji-styleformer": Study(variants_of("emoji-styleformer-32", STYLEFORMER), 40.0, "emoji"),
-    "emoji-vitgan": Study(variants_of("emoji-vitgan-32", VITGAN), 40.0, "emoji"),
-    "emoji-stylegan-t": Study(variants_of("emoji-stylegan-t-32", STYLEGAN_T), 40.0, "emoji", clip=True),
+    "stylenat": Study(variants_of("emoji-stylenat-32", STYLENAT), 40.0, "emoji"),
+    "styleformer": Study(variants_of("emoji-styleformer-32", STYLEFORMER), 40.0, "emoji"),
+    "vitgan": Study(variants_of("emoji-vitgan-32", VITGAN), 40.0, "emoji"),
+    "stylegan-t": Study(variants_of("emoji-stylegan-t-32", STYLEGAN_T), 40.0, "emoji", clip=True),
 }

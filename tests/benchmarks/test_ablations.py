@@ -19,7 +19,7 @@ from ganblocks import open_data
 
 # what each variant of a preset changes, as the options that differ from the first variant, by the kinds that have them
 DIFFERENCES = {
-    "emoji-stylenat": {
+    "stylenat": {
         "1 partition, local": {("hydra-na", "dilations")},
         "4 partitions, local and global": {("hydra-na", "dilations")},
         "4 partitions, progressive": {("hydra-na", "dilations")},
@@ -27,14 +27,14 @@ DIFFERENCES = {
         "2 partitions, flips": {("gan", "flip")},
         "4 partitions, progressive, flips": {("hydra-na", "dilations"), ("gan", "flip")},
     },
-    "emoji-styleformer": {
+    "styleformer": {
         "LayerNorm after attention": {("styled-attention", "layer_norm")},
         "no LayerNorm": {("styled-attention", "layer_norm")},
         "residual of the input": {("styled-attention", "residual")},
         "no residual": {("styled-attention", "residual")},
         "feed-forward": {("styled-attention", "feed_forward")},
     },
-    "emoji-vitgan": {
+    "vitgan": {
         "dot-product attention": {("transformer", "attention")},
         "no spectral norm": {("layered", "weight_norm")},
         "no overlap": {("overlapping-patches", "overlap")},
@@ -42,7 +42,7 @@ DIFFERENCES = {
         "w added to tokens": {("learned-tokens", "latent"), ("transformer", "norm"), ("norm", "norm")},
         "linear patches": {("layered", "synthesis")},
     },
-    "emoji-stylegan-t": {
+    "stylegan-t": {
         "no residual convolutions": {("layered", "synthesis")},
         "first-order styles": {("modulated-conv", "style_order"), ("to-rgb", "style_order")},
         "text through the mapping": {("layered", "mapping")},
@@ -54,7 +54,7 @@ DIFFERENCES = {
         "no positions": {("hydra-na", "relative_position_bias")},
     },
 }
-DIFFERENCES["digits-vitgan"] = DIFFERENCES["emoji-vitgan"]
+DIFFERENCES["digits-vitgan"] = DIFFERENCES["vitgan"]
 
 
 def differences(one, other, owner=()):
@@ -87,7 +87,7 @@ def results(**scores):
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_variants_of_a_study_fit_together_and_differ(study):
     specs = [build(kimg=6.0) for build in STUDIES[study].variants.values()]
-    size = (32, 32) if study.startswith("emoji") else (16, 16)
+    size = (32, 32) if STUDIES[study].data == "emoji" else (16, 16)
     assert all(spec.kimg == 6.0 and spec != other for index, spec in enumerate(specs) for other in specs[:index])
     for spec in specs:
         traces = check(spec)
@@ -102,15 +102,15 @@ def test_a_variant_changes_what_its_name_says_and_nothing_else(study):
     assert [differences(reference, each) for each in others] == expected
 
 
-@pytest.mark.parametrize("study", ["emoji-styleformer", "emoji-vitgan", "emoji-stylegan-t", "digits-vitgan"])
+@pytest.mark.parametrize("study", ["styleformer", "vitgan", "stylegan-t", "digits-vitgan"])
 def test_the_first_variant_is_the_preset(study):
-    preset = {"digits-vitgan": "mini-vitgan"}.get(study, f"{study}-32")
+    preset = {"digits-vitgan": "mini-vitgan"}.get(study, f"emoji-{study}-32")
     assert next(iter(documents(study).values())) == read(preset).to_dict() | {"kimg": 5.0}
 
 
 def test_partitions_differ_from_the_preset_in_heads_and_dilations():
     all_dilations = {}
-    for name, document in documents("emoji-stylenat").items():
+    for name, document in documents("stylenat").items():
         assert differences(read("emoji-stylenat-32").to_dict() | {"kimg": 5.0}, document) <= {
             *(("hydra-na", "num_heads"), ("hydra-na", "dilations"), ("gan", "flip"))
         }
@@ -123,13 +123,13 @@ def test_partitions_differ_from_the_preset_in_heads_and_dilations():
 
 
 def test_without_residual_connections_the_convolutions_remain():
-    whole, plain, *_ = (each["generator"]["synthesis"] for each in documents("emoji-stylegan-t").values())
+    whole, plain, *_ = (each["generator"]["synthesis"] for each in documents("stylegan-t").values())
     assert [step.get("layer", step) for step in whole] == plain
     assert sum(step["kind"] == "residual" for step in whole) == 3
 
 
 def test_guidance_is_added_to_the_regularizers():
-    whole, *_, guided = (each["regularizers"] for each in documents("emoji-stylegan-t").values())
+    whole, *_, guided = (each["regularizers"] for each in documents("stylegan-t").values())
     assert guided[:-1] == whole
     assert (guided[-1]["kind"], guided[-1]["weight"]) == ("clip-guidance", 0.2)
 
@@ -221,6 +221,6 @@ def test_the_command_writes_table_pictures_and_json(small_study, tmp_path, monke
 def test_samples_of_text_variants_have_the_same_captions_evenly_from_the_data(monkeypatch):
     generator = SimpleNamespace(condition_of=lambda captions: captions)
     data = open_data("emoji", resolution=32, captions=True)
-    captions = runs.conditions(generator, STUDIES["emoji-stylegan-t"], "emoji", 3)
+    captions = runs.conditions(generator, STUDIES["stylegan-t"], "emoji", 3)
     assert captions == [data.caption(index, 0.0) for index in (0, len(data) // 3, 2 * len(data) // 3)]
-    assert runs.conditions(generator, STUDIES["emoji-styleformer"], "emoji", 3) is None
+    assert runs.conditions(generator, STUDIES["styleformer"], "emoji", 3) is None
