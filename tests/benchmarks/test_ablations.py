@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +95,13 @@ def test_the_variants_of_a_study_fit_together_and_differ(study):
         traces = check(spec)
         assert traces["discriminator"].complete
         assert traces["generator"].image[1:] == size
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_variants_of_a_study_can_be_sent_to_processes(study):
+    protocol, sent = pickle.loads(pickle.dumps((Protocol(Path("runs"), 5.0), STUDIES[study])))
+    assert protocol == Protocol(Path("runs"), 5.0)
+    assert {name: build(kimg=5.0).to_dict() for name, build in sent.variants.items()} == documents(study)
 
 
 @pytest.mark.parametrize("study", DIFFERENCES)
