@@ -116,7 +116,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         except SafetensorError as error:
             if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
                 raise
-            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 @contextmanager
@@ -125,17 +125,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Its content is on the disk before it replaces `path`: a power loss leaves the old content or the new.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary, prefix = None, f".{path.name}."
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and Path(str(error.filename)).name.startswith(prefix):  # name the file itself
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

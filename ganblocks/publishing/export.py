@@ -57,7 +57,7 @@ def export(
         folder: Where to write `mapping`, `synthesis` and `model.json`.
         format: "onnx" (needs the package onnxscript), "torch-export" (for torch.export.load) or "aoti" (machine code
             for this processor, for torch._inductor.aoti_load_package; needs a C++ compiler).
-        overwrite: Whether to replace a folder that exists.
+        overwrite: Whether to replace an earlier export in this folder.
         allow_external: As in `load`.
         command: The command line, for `model.json`.
 
@@ -67,14 +67,17 @@ def export(
 
     Raises:
         ExportError: A block cannot be exported, or a program differs by more than 1e-4; nothing is written then.
-        UsageError: The folder exists, or a package is missing.
+        UsageError: The folder exists and `overwrite` is not set or it has other files, or a package is missing.
         CheckpointError: `model` names no model.
     """
     folder = Path(folder)
     if format not in SUFFIXES:
         raise UsageError(f"--format {format}: unknown; valid: {', '.join(SUFFIXES)}")
-    if folder.exists() and not overwrite:
-        raise UsageError(f"{folder} exists; pass --overwrite to replace it, or choose another folder")
+    if folder.exists():
+        if other := _file_of_others(folder):
+            raise UsageError(f"{folder} has {other}, which is no file of an export; choose another folder")
+        if not overwrite:
+            raise UsageError(f"{folder} exists; pass --overwrite to replace it, or choose another folder")
     if format == "onnx" and find_spec("onnxscript") is None:
         raise UsageError("--format onnx needs the package onnxscript: pip install 'ganblocks[onnx]'")
     generator = load(model, allow_external=allow_external) if isinstance(model, str | Path) else model
@@ -96,6 +99,14 @@ def export(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return record
+
+
+def _file_of_others(folder: Path) -> str | None:
+    """The name of a file that no export wrote, such as those of a training; None if there is none."""
+    if not folder.is_dir():
+        return folder.name
+    others = {path.name for path in folder.iterdir() if path.name.partition(".")[0] not in ("mapping", "synthesis")}
+    return min(others - {"model.json"}, default=None)
 
 
 def _description(generator: Generator, format: Format, command: str | None) -> dict[str, Any]:

@@ -152,10 +152,13 @@ def save_pretrained(
 
     Raises:
         CheckpointError: `model` names no model.
+        UsageError: `folder` is a file, or holds a training, whose model and metrics would be replaced.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; pass a folder")
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder} holds a training, whose files would be replaced; choose another folder")
     published = _published(model, name or folder.name, license, allow_external)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:

@@ -45,7 +45,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
     Args:
         run: The run folder.
-        out: The HTML file; by default `report.html` in the run folder.
+        out: The HTML file, or a folder for `report.html`; by default the run folder.
 
     Returns:
         The file.
@@ -57,6 +57,8 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     if not folder.holds_run():
         raise RunError(f"{run} has no run in it: pass a folder that `ganblocks train` wrote")
     out = folder.path / "report.html" if out is None else Path(out)
+    if out.is_dir():
+        out = out / "report.html"
     events = folder.records()
     started = next((event for event in events if event.get("event") == "started"), {})
     ticks = folder.ticks()

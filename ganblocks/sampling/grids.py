@@ -12,11 +12,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, uint8
 
+from ganblocks.errors import UsageError
 from ganblocks.pixels import to_bytes
 from ganblocks.sampling.pictures import Metadata, save_picture
 
 BACKGROUND = "white"
 TEXT = 12  # px
+MAX_PIXELS = 2**30  # of enlarged images together; 3 GB
 LEAST_SIDE = 512  # px of the longer side of a picture whose scale is chosen
 ROW_LABEL = 28  # characters of a line
 Images = Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"] | Sequence[Tensor | None]
@@ -83,6 +85,7 @@ def make_grid(
     row_labels = [_wrapped(text) for text in row_labels or ()]
     if scale is None:
         scale = scale_for(max(columns * first.shape[-1], rows * first.shape[-2]))
+    check_size(len(images), first.shape[-2], first.shape[-1], scale)
     cells = [None if image is None else to_picture(image, value_range, scale) for image in images]
     shown = [cell for cell in cells if cell is not None]
     width, height = shown[0].size
@@ -122,12 +125,27 @@ def scale_for(side: int) -> int:
     return max(1, math.ceil(LEAST_SIDE / side))
 
 
+def check_size(count: int, height: int, width: int, scale: int) -> None:
+    """Refuse enlarged images that would not fit into memory.
+
+    Raises:
+        UsageError: They have more than `MAX_PIXELS` pixels.
+    """
+    pixels = count * height * width
+    if scale > 1 and pixels * scale**2 > MAX_PIXELS:
+        raise UsageError(
+            f"scale {scale}: {count} images of {width} x {height} px would have {pixels * scale**2:,} px, more than "
+            f"{MAX_PIXELS:,}; take a scale of at most {max(1, math.isqrt(MAX_PIXELS // pixels))}"
+        )
+
+
 def to_picture(image: Tensor, value_range: str = "symmetric", scale: int = 1) -> Image.Image:
     """One image [C,H,W] as a picture."""
     pixels: Any = image if image.dtype == uint8 else to_bytes(image[None], value_range)[0]
     array = pixels.cpu().permute(1, 2, 0).numpy()
     if array.shape[-1] not in (1, 3, 4):
         raise ValueError(f"an image has {array.shape[-1]} channels; a picture has 1, 3 or 4")
+    check_size(1, array.shape[0], array.shape[1], scale)
     picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 

@@ -22,7 +22,7 @@ from ganblocks.options import accepts
 from ganblocks.randomness import latents
 from ganblocks.sampling.conditions import conditions_for, resolve_conditions
 from ganblocks.sampling.generate import Truncation, map_latents, synthesize
-from ganblocks.sampling.grids import save_grid, scale_for, to_picture
+from ganblocks.sampling.grids import check_size, save_grid, scale_for, to_picture
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
 from ganblocks.sampling.pictures import ANIMATIONS, STILLS, destination, made_by, save_animation, save_picture
@@ -156,6 +156,7 @@ def save_interpolation(
             save_picture(picture, out / f"frame{number:05d}.png", metadata)
     elif suffix in ANIMATIONS:
         scale = options.scale or scale_for(max(generator.picture_shape[1:]))
+        check_size(len(ws), *generator.picture_shape[1:], scale)
         save_animation([to_picture(image, generator.value_range, scale) for image in images], out, fps, metadata)
     else:
         rows = [f"seed {seed}" for seed in path[:-1]]

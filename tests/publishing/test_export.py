@@ -108,11 +108,15 @@ def test_the_example_samples_without_torch(model, tmp_path):
         assert len(np.unique(np.asarray(picture))) > 16
 
 
-def test_an_existing_folder_is_kept_unless_told_otherwise(generator, tmp_path):
-    (tmp_path / "file").write_text("kept")
+def test_only_an_earlier_export_is_replaced(generator, tmp_path):
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "model.json").write_text("kept")
     with pytest.raises(UsageError, match="exists; pass --overwrite"):
-        export(generator, tmp_path, format="torch-export")
-    assert (tmp_path / "file").read_text() == "kept"
+        export(generator, tmp_path / "earlier", format="torch-export")
+    (tmp_path / "earlier" / "model.safetensors").write_text("kept")
+    with pytest.raises(UsageError, match=r"has model\.safetensors, which is no file of an export; choose another"):
+        export(generator, tmp_path / "earlier", format="torch-export", overwrite=True)
+    assert all(path.read_text() == "kept" for path in (tmp_path / "earlier").iterdir())
     with pytest.raises(UsageError, match="unknown; valid: onnx, torch-export, aoti"):
         export(generator, tmp_path / "new", format="tflite")
     with pytest.raises(UsageError, match="in eval mode"):

@@ -78,6 +78,9 @@ def test_a_second_model_leaves_no_file_of_the_first(generator, model, tmp_path):
     (tmp_path / "folder" / "mine.txt").write_text("mine")
     save_pretrained(generator, tmp_path / "folder")
     assert {path.name for path in (tmp_path / "folder").iterdir()} == FILES | {"mine.txt"}
+    (tmp_path / "folder" / "run.json").touch()
+    with pytest.raises(UsageError, match="holds a training, whose files would be replaced"):
+        save_pretrained(generator, tmp_path / "folder")
 
 
 def test_a_model_is_pushed_pulled_and_loaded(hub, model, generator, tmp_path):

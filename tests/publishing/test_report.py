@@ -87,6 +87,7 @@ def test_a_run_without_log_lines_has_a_page(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     page = report(tmp_path, tmp_path / "pages" / "page.html").read_text()
     assert all(text in page for text in ("No samples yet", "No log lines yet", "Not measured"))
+    assert report(tmp_path, tmp_path / "pages") == tmp_path / "pages" / "report.html"
     with pytest.raises(RunError, match="has no run in it"):
         report(tmp_path / "pages")
 

@@ -347,3 +347,11 @@ def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypa
     write_tensors(tmp_path / "tensors", {"a": torch.zeros(2)}, {})
     inodes = [(tmp_path / name).stat().st_ino for name in ("file", "tensors")]
     assert calls == [inodes[0], inodes[0], inodes[1], inodes[1]]
+
+
+def test_an_error_names_the_file_not_the_temporary_one(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / "absent" / "file"):
+        with pytest.raises(OSError, match=rf": '{path}'$"):
+            write_atomically(path, b"content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ganblocks.errors import UsageError
 from ganblocks.sampling.grids import make_grid, save_grid
 
 
@@ -68,3 +69,9 @@ def test_rows_are_as_high_as_their_labels_and_long_labels_are_broken():
     assert low.height == 2 * 16 + 2
     assert high.height > 2 * 3 * 12
     assert high.width < 260
+
+
+def test_an_enlargement_that_does_not_fit_into_memory_is_refused(tmp_path):
+    images = torch.zeros(6, 3, 8, 10)
+    with pytest.raises(UsageError, match=r"6 images of 10 x 8 px would have 4,915,200,000 px.*scale of at most 1495"):
+        save_grid(images, tmp_path / "grid.png", scale=3200)
