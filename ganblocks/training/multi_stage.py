@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assemblies import read
+from assemblies import check, read
 from assemblies.multi_stage import INITIALISED, MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError
@@ -12,12 +12,14 @@ from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.run.identity import RunRecord, document_overrides, fixed_settings, num_target_images
 from ganblocks.training.single_stage import read_record, train_gan
-from registry import Spec, spec_file
+from registry import Spec, SpecError, spec_file
 
 DOCUMENT = "multi_stage.yaml"
 
 
-def train_stages(document: Spec, data: str | Path | Images | None, out: Path, options: TrainOptions) -> Run:
+def train_stages(
+    document: Spec, data: str | Path | Images | None, out: Path, options: TrainOptions, subject: str = "The spec"
+) -> Run:
     """Train the stages that are not finished, each initialised from the one before as the document says.
 
     Args:
@@ -25,25 +27,32 @@ def train_stages(document: Spec, data: str | Path | Images | None, out: Path, op
         data: As in `train`.
         out: Folder of the stages' run folders.
         options: Options of every stage; initial weights are for the first.
+        subject: What errors call the document.
 
     Returns:
         The run of the last stage.
 
     Raises:
-        RunError: `out` holds another document, or holds runs and `resume` is False.
+        SpecError: The parts of a stage do not fit together. No stage is trained then.
+        RunError: `out` holds runs of another document, or holds runs and `resume` is False.
     """
     path = out / DOCUMENT
+    folders = [RunFolder(out / f"{number}-{stage.name}") for number, stage in enumerate(document.stages, start=1)]
     for name in ("kimg", "batch_size"):
         if getattr(options, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise RunError(f"{flag}: each stage has its own {name}; change it in the document")
-    if path.is_file() and not options.resume:
-        raise RunError(f"{out} holds runs of stages already; continue them with --resume, or choose another --out")
-    if path.is_file() and read(path, MultiStage) != document:
-        raise RunError(f"{out} was started with another multi-stage document; to resume it, it has to be the same")
+    if holds_stages(out):
+        if not options.resume:
+            raise RunError(f"{out} holds runs of stages already; continue them with --resume, or choose another --out")
+        if read(path, MultiStage) != document:
+            raise RunError(f"{out} was started with another multi-stage document; to resume it, it has to be the same")
+    try:
+        check(document)
+    except SpecError as error:
+        raise error.about(subject) from None
     out.mkdir(parents=True, exist_ok=True)
     spec_file.write(document, path)
-    folders = [RunFolder(out / f"{number}-{stage.name}") for number, stage in enumerate(document.stages, start=1)]
     first = read_record(folders[0]) if folders[0].holds_run() else None
     if first is not None:
         data = first.data if data is None else data
@@ -62,6 +71,11 @@ def train_stages(document: Spec, data: str | Path | Images | None, out: Path, op
         previous = folder.path
     assert run is not None
     return run
+
+
+def holds_stages(out: Path) -> bool:
+    """Whether a training of stages began in this folder: the first one has a run."""
+    return (out / DOCUMENT).is_file() and any(RunFolder(folder).holds_run() for folder in out.glob("1-*"))
 
 
 def _options_of(first: RunRecord, options: TrainOptions) -> dict[str, object]:

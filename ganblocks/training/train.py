@@ -52,13 +52,13 @@ def train(
         if isinstance(path, str | Path) and NOT_TEXT.search(str(path)):
             raise UsageError(f"--{name}: {excerpt(path)} has bytes that are not UTF-8 text; rename the folder or file")
     if options.resume == "auto":
-        resume = RunFolder(out).holds_run() or (out / multi_stage.DOCUMENT).is_file()
+        resume = RunFolder(out).holds_run() or multi_stage.holds_stages(out)
         options = TrainOptions.of(options, {"resume": resume})
     document = _document(spec, out, resume=bool(options.resume))
     subject = str(spec) if isinstance(spec, str | Path) else "The spec"
     with external_files(allowed=True) if options.allow_external else nullcontext():
         if issubclass(document.block, MultiStage):
-            return multi_stage.train_stages(document, data, out, options)
+            return multi_stage.train_stages(document, data, out, options, subject)
         return train_gan(document, data, RunFolder(out), options, resume_out=out, subject=subject)
 
 

@@ -12,7 +12,7 @@ from assemblies import check, parse
 from assemblies.training_options import PHASES, Trainable
 from ganblocks import train
 from ganblocks.cli.show import describe_spec
-from ganblocks.errors import Interrupted, RunError
+from ganblocks.errors import DataError, Interrupted, RunError
 from ganblocks.training import loop
 from plugins.open_clip import TINY
 from registry import IncompatibleError, SpecValidationError
@@ -108,6 +108,12 @@ def test_stages_that_do_not_fit_are_listed(tmp_path):
 
 
 def test_stages_are_trained_one_after_the_other(tmp_path):
+    first, second = STAGES["stages"]
+    broken = STAGES | {"stages": [first, second | {"gan": second["gan"] | {"freeze_d": 99}}]}
+    with pytest.raises(IncompatibleError, match=r"stages\.1\.gan\.freeze_d"):
+        train(broken, "digits", tmp_path / "run", **QUIET)  # before the first stage is trained
+    with pytest.raises(DataError, match="no folder or file"):
+        train(STAGES, tmp_path / "absent", tmp_path / "run", **QUIET)
     run = train(STAGES, "digits", tmp_path / "run", **QUIET)
     assert run.folder == tmp_path / "run" / "2-high"
     assert run.generator.resolution == (16, 16)
