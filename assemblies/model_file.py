@@ -19,6 +19,7 @@ from torch import nn
 from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
+from blocks.common.channels_last import to_channels_last
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import FrozenModule, defer_embedded_weights, list_frozen_modules
 from registry import Block, Spec, SpecError, SpecValidationError, plain_data
@@ -129,7 +130,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, allow_ex
     if "context" in metadata:
         raise CheckpointError(f"{path} holds a discriminator; pass the file of a generator")
     generator: Generator = _load(path, metadata, Generator, {}, allow_external=allow_external)
-    return generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return to_channels_last(generator).to(device)
 
 
 def load_discriminator(
@@ -141,7 +142,7 @@ def load_discriminator(
         raise CheckpointError(f"{path} holds a generator; pass the file of a discriminator")
     context = metadata["context"]
     discriminator: Discriminator = _load(path, metadata, Discriminator, context, allow_external=allow_external)
-    return discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return to_channels_last(discriminator).to(device)
 
 
 def _load(

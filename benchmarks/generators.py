@@ -32,6 +32,7 @@ from assemblies import GAN, check, read
 from assemblies.inference import Precision
 from assemblies.multi_stage import MultiStage
 from benchmarks import measure
+from blocks.common.channels_last import to_channels_last
 from blocks.common.pretrained.frozen_module import skip_weights
 from ganblocks.malloc import trim_malloc
 from registry import Spec, catalogue
@@ -193,10 +194,10 @@ def build(spec: Spec, case: Case) -> Networks:
     if case.work == "forward" or not isinstance(spec, GAN.Spec):
         with skip_weights(), torch.device(case.device):
             generator = (spec.generator if isinstance(spec, GAN.Spec) else spec).build()
-        networks = Networks(generator.to(case.device, memory_format=torch.channels_last).eval().requires_grad_(False))
+        networks = Networks(to_channels_last(generator.to(case.device)).eval().requires_grad_(False))
     else:
         with skip_weights(), torch.device(case.device):
-            gan = spec.build().to(case.device, memory_format=torch.channels_last).train()  # as the trainer
+            gan = to_channels_last(spec.build().to(case.device)).train()  # as the trainer
         networks = Networks(gan.generator, gan.discriminator, gan.loss)
         if case.work == "discriminator":
             networks.generator.to("meta")  # its weights would count as memory of the discriminator

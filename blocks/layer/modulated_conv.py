@@ -117,7 +117,7 @@ class ModulatedConv(Layer, kind="modulated-conv"):
         convolve = self.convolve if self.select is None else partial(convolve_with_sample_weights, self.resample)
         y = to_nhwc(convolve(to_autocast_dtype(x), weight, style, flip_kernel=flip_kernel, **options))
         noise = self.noise.sample(y) if isinstance(self.noise, Noise) else None
-        finish = {"activation": self.activation, "gain": self.gain, "clamp": self.clamp, "dim": -1}
+        finish = {"activation": self.activation, "gain": self.gain, "clamp": self.clamp, "dim": -1, "inplace": True}
         return to_nchw(self.bias_act(y, self.bias, noise=noise, **finish))
 
 

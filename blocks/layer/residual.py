@@ -16,7 +16,6 @@ from torch import Tensor
 from blocks.common.shapes import check_nchw, check_styles
 from blocks.families import Layer, Norm, Resolution, to_nchw, to_nhwc
 from blocks.norm.layer_scale import LayerScale
-from blocks.ops.bias_act import bias_act
 from registry import Slot, incompatible
 
 
@@ -66,7 +65,6 @@ class Residual(Layer, kind="residual"):
             raise incompatible(("layer", "repeat"), f"{fact}; set repeat on the residual instead")
         self.norm: Norm | None = self.fill("norm", norm, **context)
         self.scale = LayerScale(dim, layer_scale)
-        self.scale_channels = bias_act.bind()
         self.num_layer_styles = self.layer.num_styles
         self.num_styles = self.num_layer_styles + (0 if self.norm is None else self.norm.num_styles)
 
@@ -84,5 +82,6 @@ class Residual(Layer, kind="residual"):
         if y.shape != x.shape:
             shapes = f"the layer turns {list(x.shape[1:])} into {list(y.shape[1:])}"
             raise ValueError(f"{shapes}; in a residual branch it has to keep the shape")
-        branch = self.scale_channels(y, scale=self.scale.gamma * self.gain)
-        return torch.add(branch, x if self.raw else normalized, alpha=self.gain)
+        gamma = self.scale.gamma.to(y.dtype)[:, None, None]
+        # in place, for less memory: the backward pass does not need the sum
+        return torch.addcmul(x if self.raw else normalized, y, gamma).mul_(self.gain)

@@ -51,7 +51,8 @@ class GroupNorm(Norm, kind="group-norm"):
         wide = at_least_float32(to_nchw(x))
         # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
         normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
-        return torch.addcmul(self.bias.to(wide.dtype), normalized, self.weight.to(wide.dtype)).to(x.dtype)
+        memory = None if torch.is_grad_enabled() else normalized  # of the result
+        return torch.addcmul(self.bias.to(wide.dtype), normalized, self.weight.to(wide.dtype), out=memory).to(x.dtype)
 
     def affine(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
         """The norm of this x as a gain and a shift of each channel."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
+from blocks.common.channels_last import to_channels_last
 from blocks.families import Batch, Networks
 from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
@@ -61,7 +62,7 @@ class Trainer:
         self.spec = spec
         self.distributed = distributed
         self.batch_size = int(spec.batch_size) // distributed.shard.world  # images per process
-        self.gan: GAN = spec.build().to(distributed.device, memory_format=torch.channels_last).train()
+        self.gan: GAN = to_channels_last(spec.build()).to(distributed.device).train()
         self.generator, self.discriminator = self.gan.generator, self.gan.discriminator
         self.generator_ema = ema.ema_copy(self.generator)
         self.power_averages = {sigma_rel: ema.ema_copy(self.generator) for sigma_rel in spec.ema.sigma_rel}

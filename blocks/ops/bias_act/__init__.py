@@ -13,7 +13,9 @@ from registry import Op
 __all__ = ["GAINS", "SLOPE", "Activation", "bias_act"]
 
 bias_act = Op("bias_act", Reference(), InPlace(), Triton())
-"""Call: (x, bias=None, *, scale=None, noise=None, activation="linear", slope=0.2, gain=None, clamp=None, dim=1).
+"""Call: (x, bias=None, *, scale=None, noise=None, activation="linear", slope=0.2, gain=None, clamp=None, dim=1,
+inplace=False).
 
-clamp(gain * activation(x scale + noise + bias)), like x; scale and bias per channel, noise per pixel.
+clamp(gain * activation(x scale + noise + bias)), like x; scale and bias per channel, noise per pixel. With `inplace` x
+may be overwritten.
 """

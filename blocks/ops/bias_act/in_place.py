@@ -1,4 +1,4 @@
-"""Bias, activation, gain and clamp in the memory of the result, for calls without gradients."""
+"""Scale, noise, bias, activation, gain and clamp in the memory of the result, for calls without gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from registry import Kernel
 
 
 class InPlace(Kernel):
-    """Makes the first addition out of place and applies the other steps to the sum in place."""
+    """Makes the first addition out of place, unless x may be overwritten, and applies the other steps in place."""
 
     op, name, priority = "bias_act", "in-place", 10
 
@@ -23,16 +23,19 @@ class InPlace(Kernel):
         *,
         scale: Tensor | None = None,
         noise: Tensor | None = None,
+        inplace: bool = False,
         **_: object,
     ) -> list[str]:
         if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, bias, scale, noise)):
             return ["overwrites the intermediate results that gradients need"]
-        return ["needs a bias: without one the first step would overwrite x"] if bias is None else []
+        if bias is None and not inplace:
+            return ["needs a bias, or inplace=True: without a bias the first step would overwrite x"]
+        return []
 
     def run(
         self,
         x: Float[Tensor, "*shape"],
-        bias: Channels,
+        bias: Channels | None = None,
         *,
         scale: Channels | None = None,
         noise: Float[Tensor, "*pixels"] | None = None,
@@ -41,13 +44,20 @@ class InPlace(Kernel):
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
+        inplace: bool = False,
     ) -> Float[Tensor, "*shape"]:
-        shift = by_channel(bias, x, dim)
-        if scale is None:
-            y = x + shift if noise is None else (x + by_pixel(noise, x, dim)).add_(shift)
+        factor = None if scale is None else by_channel(scale, x, dim)
+        shift = None if bias is None else by_channel(bias, x, dim)
+        plus = None if noise is None else by_pixel(noise, x, dim)
+        if inplace or shift is None:
+            y = x if factor is None else x.mul_(factor)
+            y = y if plus is None else y.add_(plus)
+            y = y if shift is None else y.add_(shift)
+        elif factor is None:
+            y = x + shift if plus is None else (x + plus).add_(shift)
         else:
-            y = torch.addcmul(shift, x, by_channel(scale, x, dim))
-            y = y if noise is None else y.add_(by_pixel(noise, x, dim))
+            y = torch.addcmul(shift, x, factor)
+            y = y if plus is None else y.add_(plus)
         if activation == "lrelu":
             F.leaky_relu_(y, slope)
         elif activation != "linear":

@@ -50,6 +50,7 @@ class Reference(Kernel):
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
+        inplace: bool = False,
     ) -> Float[Tensor, "*shape"]:
         """Scale channels, add noise and a bias, apply the activation, multiply by the gain and clamp.
 
@@ -63,6 +64,7 @@ class Reference(Kernel):
             gain: Factor after the activation; None for 1 ("linear") or sqrt(2) (all others).
             clamp: Largest magnitude of the result; None for no limit.
             dim: Axis of the channels.
+            inplace: Whether a kernel may overwrite x, a temporary of the caller, where no gradient is needed.
         """
         if scale is not None:
             x = x * by_channel(scale, x, dim)

@@ -207,6 +207,7 @@ class Triton(Kernel):
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
+        inplace: bool = False,
     ) -> Float[Tensor, "*shape"]:
         options = Options(activation, slope, GAINS[activation] if gain is None else gain, clamp, dim)
         tensors = (x, bias, scale, noise)

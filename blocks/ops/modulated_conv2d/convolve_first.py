@@ -51,12 +51,12 @@ class ConvolveFirst(Kernel):
         if up == 1 and filter is None:
             weight = _flipped(weight) if flip_kernel else weight
             y: Tensor = self.conv2d(x, weight, padding=padding, groups=groups)
-            return y if scales is None else self.scale(y, scale=scales)
+            return y if scales is None else self.scale(y, scale=scales, inplace=True)
         if size == 1:
             y = F.conv2d(x, weight, groups=groups)
         else:  # a transposed convolution upsamples without computing with the inserted zeros
             y = F.conv_transpose2d(x, _transposed(weight, flip_kernel, groups), stride=up, groups=groups)
-        y = y if scales is None else self.scale(y, scale=scales)
+        y = y if scales is None else self.scale(y, scale=scales, inplace=True)
         left, right, top, bottom = total_padding(up, filter, padding)
         # a transposed convolution adds size - 1 pixels, and none of the zeros after the last pixel
         before, after = 1 - size, (up - size if size > 1 else 0)

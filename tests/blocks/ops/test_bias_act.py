@@ -91,3 +91,21 @@ def test_it_can_be_traced_and_shapes_inferred():
     compiled = torch.compile(lambda x: act(x, activation="lrelu"), fullgraph=True, backend="aot_eager", dynamic=True)
     torch.testing.assert_close(compiled(normal(2, 3)), act(normal(2, 3), activation="lrelu"))
     assert bias_act(torch.empty(2, 3, 4, device="meta"), activation="swish").shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("names", [("scale",), ("bias", "noise"), ("scale", "bias", "noise")], ids="+".join)
+def test_x_is_overwritten_if_it_may_be(names):
+    x = normal(2, 3, 4, 5)
+    values = {"scale": normal(2, 3), "bias": normal(3) + 1, "noise": normal(4, 5)}
+    options = {**{name: values[name] for name in names}, "activation": "swish", "clamp": 0.7}
+    expected = bias_act(x, **options, kernel="reference")
+    overwritten = x.clone()
+    assert bias_act(overwritten, **options, inplace=True, kernel="in-place") is overwritten
+    torch.testing.assert_close(overwritten, expected)
+
+
+def test_x_is_not_overwritten_if_a_gradient_is_needed():
+    x, bias = normal(2, 3, 4, 5), normal(3).requires_grad_()
+    before = x.clone()
+    bias_act(x, bias, activation="lrelu", inplace=True).sum().backward()
+    assert torch.equal(x, before)
