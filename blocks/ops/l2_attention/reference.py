@@ -26,7 +26,8 @@ def center(q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h m d"]) -> tuple[Te
     The mean is detached, since no distance depends on it.
     """
     mean = at_least_float32(k).mean(-2, keepdim=True).detach().to(k.dtype)
-    return q - mean, k - mean
+    centered = k - mean
+    return centered if q is k else q - mean, centered  # tied queries and keys are one tensor
 
 
 def safe_sqrt(square: Tensor, magnitude: Tensor) -> Tensor:
