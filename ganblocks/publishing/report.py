@@ -55,7 +55,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     """
     folder = RunFolder(run)
     if not folder.holds_run():
-        raise RunError(f"{run} has no run in it: pass a folder that `ganblocks train` wrote")
+        raise RunError(f"{run} has no run in it: pass a folder that `ganblocks train` wrote; of stages, one of theirs")
     out = folder.path / "report.html" if out is None else Path(out)
     if out.is_dir():
         out = out / "report.html"

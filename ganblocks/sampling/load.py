@@ -30,6 +30,10 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, allow_extern
     path = Path(source)
     if path.is_dir():
         if not (path / MODEL).is_file():
+            if stages := sorted(file.parent for file in path.glob(f"[0-9]*-*/{MODEL}")):
+                raise CheckpointError(
+                    f"{path} holds the runs of several stages; pass one of them, such as {stages[-1]}"
+                )
             raise CheckpointError(
                 f"{path} has no {MODEL}: it is not a run folder, or training has not saved a model yet"
             )

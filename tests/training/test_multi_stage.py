@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from assemblies import check, parse
+from assemblies import CheckpointError, check, parse
 from assemblies.training_options import PHASES, Trainable
-from ganblocks import train
+from ganblocks import load, train
 from ganblocks.cli.show import describe_spec
 from ganblocks.errors import DataError, Interrupted, RunError
 from ganblocks.training import loop
@@ -116,6 +116,8 @@ def test_stages_are_trained_one_after_the_other(tmp_path):
         train(STAGES, tmp_path / "absent", tmp_path / "run", **QUIET)
     run = train(STAGES, "digits", tmp_path / "run", **QUIET)
     assert run.folder == tmp_path / "run" / "2-high"
+    with pytest.raises(CheckpointError, match=r"the runs of several stages; pass one of them, such as .*2-high"):
+        load(tmp_path / "run")
     assert run.generator.resolution == (16, 16)
     low, high = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("1-low", "2-high"))
     changed = {name for name in low if not torch.equal(low[name], high[name])}
