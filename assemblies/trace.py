@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 from assemblies.calls_inside import ShapeChangedError, calls_inside
 from assemblies.limits import check_parameters, check_shapes
@@ -222,6 +221,10 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
     Raises:
         IncompatibleError: `block` failed.
     """
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+    )  # here, because it imports Triton where that is installed: 75 MB
+
     block.requires_grad_(False)  # the counter's hooks fail at an output that is a parameter itself
     with FlopCounterMode(display=False) as counter, calls_inside(block) as calls:
         try:

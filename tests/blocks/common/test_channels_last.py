@@ -24,7 +24,8 @@ def test_the_values_and_strides_are_those_of_module_to():
     expected = copy.deepcopy(network).to(memory_format=torch.channels_last)
     assert to_channels_last(network) is network
     for (name, tensor), other in zip(network.state_dict().items(), expected.state_dict().values(), strict=True):
-        assert tensor.stride() == other.stride() and torch.equal(tensor, other), name
+        assert tensor.stride() == other.stride(), name
+        assert torch.equal(tensor, other), name
 
 
 def test_each_parameter_keeps_its_memory_and_its_gradient_function():
