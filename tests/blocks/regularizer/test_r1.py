@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from blocks.attention.hydra import HydraNA
 from blocks.families import Batch
 from blocks.regularizer.r1 import R1
 from tests.blocks.regularizer.toys import Linear, Quadratic, images, networks
@@ -18,6 +19,14 @@ def test_it_is_half_gamma_times_the_mean_squared_gradient() -> None:
     (of_k,) = torch.autograd.grad(penalty, discriminator.k)
     torch.testing.assert_close(of_k, 0.4 * 2 * 3 * squares)
     assert not real.requires_grad
+
+
+def test_it_chooses_kernels_with_second_derivatives() -> None:
+    attention = HydraNA(4, (8, 8), num_heads=2, kernel_sizes=(3,), dilations=(1, 2))
+    real = torch.randn(2, 4, 8, 8)
+    R1()(networks(lambda image, c: attention(image.movedim(1, -1)).sum((1, 2, 3))), Batch(real=real)).backward()
+    assert attention.qkv.weight.grad.isfinite().all()
+    assert attention.qkv.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("every", [1, 16])
