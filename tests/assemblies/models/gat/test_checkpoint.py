@@ -89,7 +89,7 @@ def test_the_discriminator_is_rebuilt_with_its_projector_if_it_has_one(tmp_path:
     assert imported.form == "gat discriminator"
     assert imported.spec == architecture.discriminator_spec(args)
     assert imported.notes == ()
-    network = imported.build()
+    network: Any = imported.build()
     assert sum(each.kind == "token-projector" for each in network.steps) == (z_dim > 0)
     real, generated = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
     assert network(real, torch.eye(3)[:2]).shape == network(generated, torch.eye(3)[:2]).shape == (2, 1)

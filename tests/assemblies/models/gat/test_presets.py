@@ -1,6 +1,6 @@
 """GAT's presets have the published sizes, without parameters that have no effect, and the authors' training values.
 
-The small one learns digits.
+The small ones learn digits.
 """
 
 from __future__ import annotations
@@ -98,17 +98,23 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
     assert spec.generator.mapping.w_avg_beta**2 == pytest.approx(0.995)  # both steps of a training step track means
 
 
-def test_the_small_preset_has_two_levels_and_exact_penalties() -> None:
-    spec: Any = read("mini-gat", GAN)
+@pytest.mark.parametrize(
+    ("name", "sizes", "rate", "kimg"),
+    [("mini-gat", (152_456, 103_273), 6e-3, 32.0), ("mini-gat-conditional", (152_900, 107_720), 4e-3, 16.0)],
+)
+def test_a_small_preset_has_two_levels_and_exact_penalties(
+    name: str, sizes: tuple[int, int], rate: float, kimg: float
+) -> None:
+    spec: Any = read(name, GAN)
     assert parse(spec.to_dict()) == spec
     traces = check(spec)
     assert traces["generator"].image == (1, 16, 16)
-    assert (traces["generator"].parameters, traces["discriminator"].parameters) == (152_456, 103_273)
+    assert (traces["generator"].parameters, traces["discriminator"].parameters) == sizes
     expected = {
         "loss": "relativistic",
         "value_range": "symmetric",
         "batch_size": 16,
-        "kimg": 32.0,
+        "kimg": kimg,
         "style_mixing": 0.0,
         "flip": False,
         "resize_filter": "lanczos",
@@ -117,7 +123,7 @@ def test_the_small_preset_has_two_levels_and_exact_penalties() -> None:
         "regularizers": ["r1", "r2"],
         **{f"{kind}.at": "image" for kind in ("r1", "r2")},
         **{f"{kind}.every": 1 for kind in ("r1", "r2")},
-        **{f"{side}.lr": 6e-3 for side in "GD"},
+        **{f"{side}.lr": rate for side in "GD"},
         **{f"{side}.betas": (0.0, 0.99) for side in "GD"},
         **{f"{side}.eps": 1e-8 for side in "GD"},
         **{f"{side}.schedule": (0.0, 0.0) for side in "GD"},
@@ -125,11 +131,19 @@ def test_the_small_preset_has_two_levels_and_exact_penalties() -> None:
     }
     scheduled = {"r1.gamma", "r2.gamma"}
     assert differences({key: value for key, value in values_of(spec).items() if key not in scheduled}, expected) == {}
-    ends = (0, 32_000)
+    ends = (0, kimg * 1000)
     for adam in (spec.generator_optimizer, spec.discriminator_optimizer):
-        assert [value_at(adam.lr, images) for images in ends] == pytest.approx([6e-3, 3e-4])
+        assert [value_at(adam.lr, images) for images in ends] == pytest.approx([rate, 3e-4])
     for regularizer in spec.regularizers:
         assert [value_at(regularizer.gamma, images) for images in ends] == pytest.approx([1.0, 0.3])
+
+
+def test_the_small_presets_differ_in_the_classes_and_the_mapping_network() -> None:
+    spec, conditional = read("mini-gat", GAN).generator, read("mini-gat-conditional", GAN).generator
+    assert (spec.mapping.lr_multiplier, spec.condition) == (1.0, None)
+    assert (conditional.mapping.lr_multiplier, conditional.mapping.embed_dim) == (0.01, 6)
+    assert conditional.condition.num_classes == 10
+    assert spec.synthesis == conditional.synthesis
 
 
 @pytest.mark.slow
