@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="parallel runs, each on one thread [2]")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of the runs")
     parser.add_argument("--out", type=Path, help="folder of the runs [runs/ablation-STUDY]")
-    parser.add_argument("--output", type=Path, help="JSON file [benchmarks/results/ablation-STUDY-DEVICE.json]")
+    parser.add_argument("--output", type=Path, help="JSON file [benchmarks/results/ablations/STUDY-DEVICE.json]")
     args = parser.parse_args()
     study, out = STUDIES[args.study], args.out or Path(f"runs/ablation-{args.study}")
-    output = args.output or measure.RESULTS / f"ablation-{args.study}-{measure.device_slug(args.device)}.json"
+    output = args.output or measure.RESULTS / "ablations" / f"{args.study}-{measure.device_slug(args.device)}.json"
     machine = measure.machine(args.device)
     protocol = Protocol(out, args.kimg or study.kimg, args.batch_size, args.device)
     results = measure_all(study, protocol, args.seeds, args.processes)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from assemblies import check, read
+from benchmarks import measure
 from benchmarks.ablations import __main__ as command
 from benchmarks.ablations import report, runs, variants
 from benchmarks.ablations.runs import Protocol, Result
@@ -163,6 +164,12 @@ def test_the_table_has_mean_and_deviation_of_each_variant_in_their_order():
 @pytest.mark.parametrize(("scores", "verdict"), [([1, 2], "better"), ([2, 3], "overlap"), ([5, 9], "worse"), ([5], "")])
 def test_a_variant_is_better_or_worse_only_if_all_of_its_runs_are(scores, verdict):
     assert report.compared(scores, [3, 4]) == verdict
+
+
+@pytest.mark.parametrize("file", sorted((measure.RESULTS / "ablations").glob("*.json")), ids=lambda file: file.stem)
+def test_the_page_has_the_table_of_the_results(file):
+    rows = [Result(**row) for row in json.loads(file.read_text())["rows"]]
+    assert report.table(rows) in (measure.ROOT / "docs" / "ablations.md").read_text()
 
 
 def test_one_seed_has_no_deviation():
