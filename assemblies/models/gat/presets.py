@@ -127,8 +127,8 @@ def mini_gat() -> Spec:
 
 def mini_gat_conditional() -> Spec:
     """A small GAT on pixels, ours, with the classes of the digits."""
-    # What all images of a class have in common is learned much faster than what z changes; with more features of the
-    # class, or a mapping network that learns at the full rate, images leave [-1,1] before the discriminator can follow.
+    # What all images of a class have in common is learned faster than what z changes. With 64 features of the class, or
+    # a mapping network that learns at the full rate, images often leave [-1,1] before the discriminator follows.
     return mini({"kind": "class-mapping", "embed_dim": 6}, num_classes=10, rate=4e-3, kimg=16.0)
 
 
