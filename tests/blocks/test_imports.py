@@ -1,4 +1,4 @@
-"""Blocks of StyleGAN-T, run eagerly on a CPU, import nothing that only torch.compile needs: 75 MB and a second."""
+"""Blocks of StyleGAN-T and StyleNAT, run eagerly on a CPU, import nothing that only torch.compile needs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import sys
 
 SCRIPT = """
 import sys, torch
-from blocks import LinearHead, ModulatedConv, Residual, ResidualConv
+from blocks import LinearHead, ModulatedConv, Residual, ResidualConv, Transformer
 from registry import second_order
-styled = [ModulatedConv(32, (8, 8), 6, up=2), Residual(32, (16, 16), 6)]
+attention = {"kind": "hydra-na", "num_heads": 4, "kernel_sizes": (3, 3), "dilations": (1, 2)}
+styled = [
+    ModulatedConv(32, (8, 8), 6, up=2),
+    Residual(32, (16, 16), 6),
+    Transformer(32, (16, 16), 6, attention=attention, norm="adain"),
+]
 discriminator = [ResidualConv(32, (16, 16), dim=32), LinearHead(32, (8, 8))]
 def run(x):
     for layer in styled:
@@ -28,6 +33,6 @@ print(*({"torch._dynamo", "torch._inductor", "sympy", "triton"} & set(sys.module
 """
 
 
-def test_eager_passes_of_convolutions_import_neither_dynamo_nor_sympy_nor_triton():
+def test_eager_passes_of_blocks_import_neither_dynamo_nor_sympy_nor_triton():
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout.strip()) == (0, ""), run.stdout + run.stderr

@@ -16,6 +16,7 @@ from torch import Tensor
 from blocks.common.autocast import at_least_float32
 from blocks.ops import native
 from blocks.ops.attention.sdpa import one_dtype
+from blocks.ops.operators import operator
 from registry import Kernel
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -64,17 +65,7 @@ def _words(x: Tensor) -> Float[Tensor, "b h n w"]:
     return (x if fits else x.contiguous()).view(torch.float32)
 
 
-compiled = torch.library.custom_op(
-    "ganblocks::attention",
-    attend,
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, float scale) -> Tensor",
-    device_types="cpu",
-)
-
-
-@compiled.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def _fake(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return q.new_empty(q.shape)
 
 
@@ -92,7 +83,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (slopes @ k).to(dtype), (slopes.mT @ q).to(dtype), (weights.mT @ grad).to(dtype), None
 
 
-compiled.register_autograd(_backward, setup_context=_setup_context)
+SCHEMA = "(Tensor q, Tensor k, Tensor v, float scale) -> Tensor"
+derivative: dict[str, Any] = {"backward": _backward, "setup_context": _setup_context}
+compiled = operator("attention", SCHEMA, attend, fake=_fake, device="CPU", **derivative)
 
 
 def multiplies_bfloat16() -> bool:

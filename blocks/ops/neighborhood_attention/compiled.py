@@ -24,6 +24,7 @@ from blocks.ops.neighborhood_attention.lane_layout import (
     lane_layout,
 )
 from blocks.ops.neighborhood_attention.tiles import check_map
+from blocks.ops.operators import operator
 from registry import Kernel
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -165,26 +166,11 @@ def _call(q: Tensor, layout: LaneLayout, kernel_size: int, dilation: int, scale:
     return call
 
 
-ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
-compiled = torch.library.custom_op(
-    "ganblocks::compiled", attend, mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor", device_types="cpu"
-)
-compiled_backward = torch.library.custom_op(
-    "ganblocks::compiled_backward",
-    attend_backward,
-    mutates_args=(),
-    schema=f"(Tensor grad, {ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
-    device_types="cpu",
-)
-
-
-@compiled.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+def _fake(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
     return v.new_empty(q.shape)
 
 
-@compiled_backward.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
+def _fake_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
     return (*(x.new_empty(x.shape) for x in (q, k, v)), q.new_empty(()) if bias is None else bias.new_empty(bias.shape))
 
 
@@ -199,7 +185,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dq, dk, dv, None if saved[3] is None else dbias, None, None, None
 
 
-compiled.register_autograd(_backward, setup_context=_setup_context)
+ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
+GRADIENTS = "(Tensor, Tensor, Tensor, Tensor)"
+compiled_backward = operator(
+    "compiled_backward",
+    f"(Tensor grad, {ARGUMENTS}) -> {GRADIENTS}",
+    attend_backward,
+    fake=_fake_backward,
+    device="CPU",
+)
+derivative: dict[str, Any] = {"backward": _backward, "setup_context": _setup_context}
+compiled = operator("compiled", f"({ARGUMENTS}) -> Tensor", attend, fake=_fake, device="CPU", **derivative)
 
 
 class Compiled(Kernel):

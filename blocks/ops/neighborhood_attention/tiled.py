@@ -23,6 +23,7 @@ from blocks.ops.neighborhood_attention.tiles import (
     group_maps,
     tile_axis,
 )
+from blocks.ops.operators import operator
 from registry import Kernel
 
 MOST_LOGITS = {"cpu": 2**19}  # logits per step: as many as the cache holds
@@ -146,23 +147,13 @@ def attend_backward(
     return dq, dk.to(k.dtype), dv.to(v.dtype), dbias.to(q.dtype if bias is None else bias.dtype)
 
 
-ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
-tiled = torch.library.custom_op("ganblocks::tiled", attend, mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
-tiled_backward = torch.library.custom_op(
-    "ganblocks::tiled_backward",
-    attend_backward,
-    mutates_args=(),
-    schema=f"(Tensor grad, Tensor y, {ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@tiled.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+def _fake(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
     return v.new_empty(q.shape)
 
 
-@tiled_backward.register_fake
-def _(grad: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
+def _fake_backward(
+    grad: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any
+) -> tuple[Tensor, ...]:
     return (*(x.new_empty(x.shape) for x in (q, k, v)), q.new_empty(()) if bias is None else bias.new_empty(bias.shape))
 
 
@@ -177,7 +168,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dq, dk, dv, None if saved[4] is None else dbias, None, None, None
 
 
-tiled.register_autograd(_backward, setup_context=_setup_context)
+ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
+GRADIENTS = "(Tensor, Tensor, Tensor, Tensor)"
+tiled_backward = operator(
+    "tiled_backward", f"(Tensor grad, Tensor y, {ARGUMENTS}) -> {GRADIENTS}", attend_backward, fake=_fake_backward
+)
+derivative: dict[str, Any] = {"backward": _backward, "setup_context": _setup_context}
+tiled = operator("tiled", f"({ARGUMENTS}) -> Tensor", attend, fake=_fake, **derivative)
 
 
 class Tiled(Kernel):
