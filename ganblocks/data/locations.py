@@ -15,6 +15,7 @@ from registry import Location
 MAX_TEXT = 2**20  # bytes of a file with the captions or the class of one image
 # folders in which macOS and Synology's DSM keep resource forks and thumbnails
 SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+FILES_OF_RUN = {"run.json", "gan.yaml"}  # written before the first picture
 BYTE_ORDER_MARKS = {  # UTF-32 first, because its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -59,6 +60,7 @@ class SizedReader(io.BufferedReader):
 def list_folder(folder: Path) -> tuple[list[File], list[Skipped]]:
     """All files below a folder, sorted by their path inside it, without hidden ones and those of system folders.
 
+    The folders of trainings below it are omitted, whose pictures would make it another data set when they are resumed.
     Linked folders are followed. Folders that cannot be listed are skipped, as are devices and pipes.
     """
     root = str(folder)
@@ -71,6 +73,8 @@ def list_folder(folder: Path) -> tuple[list[File], list[Skipped]]:
             entries = list(os.scandir(os.path.join(root, prefix)))
         except OSError as error:
             skipped.append(Skipped(os.path.join(root, prefix), f"cannot be listed: {error.strerror}"))
+            continue
+        if prefix and {entry.name for entry in entries} >= FILES_OF_RUN:
             continue
         for entry in entries:
             inner = prefix + entry.name

@@ -42,6 +42,13 @@ def test_pictures_in_formats_that_are_not_read_are_named(tmp_path):
     assert "3 of 4 files skipped: 1 x .heic is not read, 1 x .eps is not read, 1 x .cr2 is not read" in images.summary
 
 
+def test_pictures_of_a_training_below_the_data_are_no_part_of_it(tmp_path):
+    run = {"run/run.json": b"{}", "run/gan.yaml": b"", "run/losses.png": png(9), "run/samples/0.png": png(9)}
+    write_files(tmp_path, {"0.png": png(0), "other/run.json": b"{}", "other/1.png": png(1)} | run)
+    assert [location.inner for location in scan(tmp_path, None).locations] == ["0.png", "other/1.png"]
+    assert [location.inner for location in scan(tmp_path / "run", None).locations] == ["losses.png", "samples/0.png"]
+
+
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     write_files(tmp_path / "elsewhere", {"0.png": png(20)})
     write_files(tmp_path / "images", {"cats/1.png": png(40)})
