@@ -70,7 +70,7 @@ class Generator(Block, nn.Module, family="generator"):
         return pictures
 
     @torch.no_grad()
-    def condition_of(self, inputs: Sequence[Any]) -> Float[Tensor, "b d"]:
+    def condition_of(self, inputs: Sequence[Any] | Tensor) -> Float[Tensor, "b d"]:
         """The condition c of class indices or captions, whichever the generator takes.
 
         Raises:
@@ -83,6 +83,7 @@ class Generator(Block, nn.Module, family="generator"):
             return c
         if not self.cond_dim:
             raise ValueError("the generator is unconditional: its cond_dim is 0")
+        inputs = inputs.tolist() if isinstance(inputs, Tensor) else inputs
         if not all(str(each).isdecimal() and int(each) < self.cond_dim for each in inputs):
             raise ValueError(f"the generator has classes 0 to {self.cond_dim - 1}, not {list(inputs)[:3]}")
         return F.one_hot(torch.tensor([int(each) for each in inputs]), self.cond_dim).float().to(device)

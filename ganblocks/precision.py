@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ganblocks.errors import RunError
+from ganblocks.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,7 @@ def apply_precision(precision: Precision, device: torch.device) -> Iterator[None
     float32. `bf16` and `fp16` compute them in 16 bits, and what autocast leaves in float32 in full float32.
 
     Raises:
+        UsageError: There is no such precision.
         RunError: The precision needs a GPU.
     """
     refuse_fp16_on_cpu(precision, on_cpu=device.type == "cpu")
@@ -43,8 +44,11 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     """A context in which forward passes on the device run in 16 bits if the precision is `bf16` or `fp16`.
 
     Raises:
+        UsageError: There is no such precision.
         RunError: The precision needs a GPU.
     """
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision {precision!r}: unknown; valid: {', '.join(get_args(Precision))}")
     import torch  # here, because it takes seconds, and the command line needs only `Precision`
 
     refuse_fp16_on_cpu(precision, on_cpu=device.type == "cpu")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ def generate(
         ValueError: The condition does not fit the generator.
     """
     generator = load(model) if isinstance(model, str | Path) else model
+    seeds = [index(seed) for seed in seeds]  # of an array or a tensor
     ws = styles(generator, seeds, c=c, truncation=Truncation(truncation_psi, truncation_cutoff))
     batches = synthesize(generator, ws, noise=noise, noise_seeds=seeds, batch_size=batch_size, precision=precision)
     return torch.cat(list(batches))
@@ -131,7 +133,7 @@ def synthesize(
         return nullcontext() if optimized else apply_precision(precision, device)
 
     if noise == "random":  # one image at a time, so that its noise depends on its seed alone
-        for seed, each in zip(noise_seeds or range(len(ws)), ws, strict=True):
+        for seed, each in zip(range(len(ws)) if noise_seeds is None else noise_seeds, ws, strict=True):
             with fork_rng(), noise_mode(noise), computing():
                 seed_step(seed, 0)  # torch.manual_seed(seed) would repeat the numbers of the latent
                 image = generator.synthesis(each[None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -29,6 +30,14 @@ def test_bfloat16_changes_an_image_by_less_than_a_grey_level():
 def test_float16_is_refused_on_a_cpu(generator):
     with pytest.raises(RunError, match="fp16 needs a GPU; choose precision bf16 or fp32 on a CPU"):
         generate(generator, [0], precision="fp16")
+
+
+def test_seeds_may_be_an_array_or_a_tensor(generator):
+    expected = generate(generator, [3, 4], noise="random")
+    for seeds in (np.array([3, 4]), torch.tensor([3, 4])):
+        assert torch.equal(generate(generator, seeds, noise="random"), expected)
+    with pytest.raises(UsageError, match="precision 'int8': unknown; valid: fp32, tf32, bf16, fp16"):
+        generate(generator, [0], precision="int8")
 
 
 def test_seeds_that_torch_cannot_take_are_refused(generator):

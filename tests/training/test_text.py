@@ -85,6 +85,7 @@ def test_any_generator_can_be_text_conditional(weights):
 def test_class_labels_are_conditions_too():
     generator = parse(tiny.GENERATOR | {"condition": {"kind": "class-labels", "num_classes": 4}}).build()
     assert torch.equal(generator.condition_of([2, 0]), torch.eye(4)[[2, 0]])
+    assert torch.equal(generator.condition_of(torch.tensor([2, 0])), torch.eye(4)[[2, 0]])
     with pytest.raises(ValueError, match="4 is not a class label; the classes are 0 to 3"):
         generator.condition_of([4])
     with pytest.raises(IncompatibleError, match="is 5, but the condition class-labels has 4 features; omit cond_dim"):
