@@ -210,9 +210,8 @@ class BoundOp:
 
     def _is_transformed(self) -> bool:
         """Whether a transform of `torch.func` or `dual_level` is open."""
-        if self.torch.autograd.forward_ad._current_level >= 0:
-            return True
-        return bool(self.torch._C._are_functorch_transforms_active())
+        dual_numbers = self.torch.autograd.forward_ad._current_level >= 0
+        return dual_numbers or bool(self.torch._C._are_functorch_transforms_active())
 
     def __deepcopy__(self, _memo: Any) -> BoundOp:
         return self
