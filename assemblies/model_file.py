@@ -19,9 +19,9 @@ from torch import nn
 from assemblies.discriminator import Discriminator
 from assemblies.documents import parse, plugins_of
 from assemblies.generator import Generator
-from blocks.common.channels_last import to_channels_last
 from blocks.common.computed_buffer import reset_buffers
 from blocks.common.pretrained.frozen_module import FrozenModule, defer_embedded_weights, list_frozen_modules
+from blocks.families import to_channels_last
 from registry import Block, Spec, SpecError, SpecValidationError, plain_data
 from registry.external_files import external_files
 from registry.limits import data_problems

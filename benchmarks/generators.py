@@ -32,8 +32,8 @@ from assemblies import GAN, check, read
 from assemblies.inference import Precision
 from assemblies.multi_stage import MultiStage
 from benchmarks import measure
-from blocks.common.channels_last import to_channels_last
 from blocks.common.pretrained.frozen_module import skip_weights
+from blocks.families import to_channels_last
 from ganblocks.malloc import trim_malloc
 from registry import Spec, catalogue
 from registry.kernels import counting

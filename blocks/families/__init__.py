@@ -28,7 +28,7 @@ vectors. Feature maps are [B,C,H,W] in channels-last memory; attention, norms an
 [B,H,W,C] of them. A block that has its output channels as an option `dim` requests its input channels as `in_dim`.
 """
 
-from blocks.families.layout import rows, to_nchw, to_nhwc
+from blocks.families.layout import rows, to_channels_last, to_nchw, to_nhwc
 from blocks.families.metrics import FeatureExtractor, FeatureSet, GeneratedBatch, Metric
 from blocks.families.networks import (
     Attention,
@@ -84,6 +84,7 @@ __all__ = [
     "SynthesisInput",
     "WeightNorm",
     "rows",
+    "to_channels_last",
     "to_nchw",
     "to_nhwc",
     "value_at",

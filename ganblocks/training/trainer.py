@@ -15,8 +15,7 @@ from torch import Tensor
 
 from assemblies import GAN
 from blocks.common.autocast import at_least_float32
-from blocks.common.channels_last import to_channels_last
-from blocks.families import Batch, Networks
+from blocks.families import Batch, Networks, to_channels_last
 from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from blocks.common.channels_last import to_channels_last
+from blocks.families import to_channels_last
 
 
 class Network(nn.Module):
