@@ -114,6 +114,14 @@ class Op:
         return self.bind(kernel)(*args, **kwargs)
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp, ...) or `dual_level` is open."""
+    import torch  # here, since the registry is imported without torch
+
+    dual_numbers = torch.autograd.forward_ad._current_level >= 0
+    return dual_numbers or bool(torch._C._are_functorch_transforms_active())
+
+
 class BoundOp:
     """An op with its kernels looked up. Make it in `__init__` and call it in `forward`; torch.compile can trace it."""
 
@@ -130,9 +138,6 @@ class BoundOp:
         self.candidates = tuple(each for each in selected if each.compiles or each.unavailable() is None)
         _compiling.update({(op.name, each.name): each for each in selected if each.compiles})
         self.choices = Choices({each.library for each in kernels if each.library}) if kernel == "tune" else None
-        import torch  # here, since the registry is imported without torch
-
-        self.torch = torch
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _references:
@@ -175,7 +180,7 @@ class BoundOp:
         if not supporting:
             return None
         selected = next((kernel for kernel in supporting if not kernel.drawbacks(*args, **kwargs)), supporting[0])
-        if len(supporting) > 1 and not self._is_transformed():
+        if len(supporting) > 1 and not is_transformed():
             key = signature(self.op.name, [kernel.name for kernel in supporting], bool(_penalties), args, kwargs)
             cached = choices.kernels.get(key)
             if cached is not None:
@@ -196,7 +201,7 @@ class BoundOp:
             reasons = list(kernel.unsupported(*args, **kwargs))
             if _penalties and not kernel.second_order:
                 reasons.append("has no second derivative, and a gradient penalty needs one")
-            if self._is_transformed() and not kernel.forward_ad:
+            if is_transformed() and not kernel.forward_ad:
                 reasons.append("has no forward-mode derivative, which torch.func and dual tensors need")
             if not reasons and (reason := kernel.unavailable()):
                 reasons.append(reason)
@@ -204,14 +209,9 @@ class BoundOp:
         return "\n".join(lines)
 
     def _supports(self, kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        if (_penalties and not kernel.second_order) or (self._is_transformed() and not kernel.forward_ad):
+        if (_penalties and not kernel.second_order) or (is_transformed() and not kernel.forward_ad):
             return False
         return not kernel.unsupported(*args, **kwargs)
-
-    def _is_transformed(self) -> bool:
-        """Whether a transform of `torch.func` or `dual_level` is open."""
-        dual_numbers = self.torch.autograd.forward_ad._current_level >= 0
-        return dual_numbers or bool(self.torch._C._are_functorch_transforms_active())
 
     def __deepcopy__(self, _memo: Any) -> BoundOp:
         return self

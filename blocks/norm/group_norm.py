@@ -20,6 +20,7 @@ from blocks.families import Norm, to_nchw, to_nhwc
 from blocks.norm.moments import channel_moments, reads_once
 from blocks.ops.bias_act import bias_act
 from registry import incompatible
+from registry.kernels import is_transformed
 
 
 class GroupNorm(Norm, kind="group-norm"):
@@ -51,7 +52,7 @@ class GroupNorm(Norm, kind="group-norm"):
         wide = at_least_float32(to_nchw(x))
         # no gain and bias here: with them the backward pass crashes on CPU (torch 2.13) if x needs no gradient
         normalized = to_nhwc(F.group_norm(wide, self.num_groups, eps=self.eps))
-        memory = None if torch.is_grad_enabled() else normalized  # of the result
+        memory = None if torch.is_grad_enabled() or is_transformed() else normalized  # of the result
         return torch.addcmul(self.bias.to(wide.dtype), normalized, self.weight.to(wide.dtype), out=memory).to(x.dtype)
 
     def affine(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:

@@ -19,3 +19,12 @@ def test_outputs_equal_torchs_and_gradients_are_finite_without_an_input_gradient
     y.square().sum().backward()
     assert block.weight.grad is not None
     assert block.weight.grad.isfinite().all()
+
+
+def test_transforms_of_torch_func_work_without_gradients() -> None:
+    block = GroupNorm(8, num_groups=2)
+    x, direction = (torch.randn(2, 8, 3, 4).permute(0, 2, 3, 1) for _ in range(2))
+    expected = torch.func.jvp(block, (x,), (direction,))[1]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.jvp(block, (x,), (direction,))[1], expected)
+        torch.testing.assert_close(torch.func.vmap(block)(x[None])[0], block(x))
