@@ -100,7 +100,7 @@ def test_training_values_are_those_of_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sizes", "rate", "kimg"),
-    [("mini-gat", (152_456, 103_273), 6e-3, 32.0), ("mini-gat-conditional", (152_900, 107_720), 4e-3, 16.0)],
+    [("mini-gat", (152_456, 103_273), 4e-3, 32.0), ("mini-gat-conditional", (152_900, 107_720), 3e-3, 24.0)],
 )
 def test_a_small_preset_has_two_levels_and_exact_penalties(
     name: str, sizes: tuple[int, int], rate: float, kimg: float
@@ -140,8 +140,9 @@ def test_a_small_preset_has_two_levels_and_exact_penalties(
 
 def test_the_small_presets_differ_in_the_classes_and_the_mapping_network() -> None:
     spec, conditional = read("mini-gat", GAN).generator, read("mini-gat-conditional", GAN).generator
-    assert (spec.mapping.lr_multiplier, spec.condition) == (1.0, None)
-    assert (conditional.mapping.lr_multiplier, conditional.mapping.embed_dim) == (0.01, 6)
+    assert (spec.mapping.embed_dim, spec.condition) == (None, None)
+    assert conditional.mapping.embed_dim == 6
+    assert spec.mapping.lr_multiplier == conditional.mapping.lr_multiplier == 0.01
     assert conditional.condition.num_classes == 10
     assert spec.synthesis == conditional.synthesis
 
@@ -150,11 +151,12 @@ def test_the_small_presets_differ_in_the_classes_and_the_mapping_network() -> No
 @pytest.mark.parametrize("name", ["mini-gat", "mini-gat-conditional"])
 def test_a_small_preset_learns_digits(name: str, tmp_path: Path) -> None:
     spec = parse(read(name, GAN).to_dict() | {"kimg": 3.2})  # about 30 seconds on one thread
-    assert share_of_the_untrained_score(spec, tmp_path, 0) < 0.4  # measured: 13 and 14 %
+    assert share_of_the_untrained_score(spec, tmp_path, 0) < 0.4  # measured: 10 and 9 %
 
 
 @only_in_full("four minutes")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_digit_score_is_a_small_share_of_the_untrained_one(seed: int, tmp_path: Path) -> None:
-    assert share_of_the_untrained_score(read("mini-gat", GAN), tmp_path, seed) <= 0.05  # measured: 1.3, 0.6 and 3.2 %
+@pytest.mark.parametrize("name", ["mini-gat", "mini-gat-conditional"])
+def test_the_digit_score_is_at_most_2_percent_of_the_untrained_one(name: str, seed: int, tmp_path: Path) -> None:
+    assert share_of_the_untrained_score(read(name, GAN), tmp_path, seed) <= 0.02
