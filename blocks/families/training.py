@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from contextlib import nullcontext
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from registry import Block
+from registry import Block, second_order
 from registry import Spec as BlockSpec
 
 
@@ -135,6 +136,10 @@ class Regularizer(Block, nn.Module, family="regularizer"):
     def select(self, batch: Batch) -> Batch:
         """The part of a batch that the term depends on; `forward` is called with it, or with micro-batches of it."""
         return batch
+
+    def __call__(self, networks: Networks, batch: Batch) -> Any:
+        with second_order() if self.second_order else nullcontext():
+            return super().__call__(networks, batch)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError

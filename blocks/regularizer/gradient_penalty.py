@@ -14,7 +14,6 @@ from torch import Tensor
 
 from blocks.families import Batch, Networks, Regularizer
 from blocks.regularizer.fake_images import fake_images
-from registry import second_order
 
 
 class GradientPenalty(Regularizer, kind="gradient-penalty"):
@@ -58,9 +57,8 @@ class GradientPenalty(Regularizer, kind="gradient-penalty"):
     def penalty(self, networks: Networks, image: Float[Tensor, "b k h w"], c: Tensor | None) -> Float[Tensor, ""]:
         """The penalty at these images."""
         image = image.detach().requires_grad_()
-        with second_order():
-            logits = networks.discriminator(image, c)
-            means = logits.sum() / (logits.numel() // image.shape[0])  # of each image's logits, summed over the batch
-            (gradient,) = torch.autograd.grad(means, image, create_graph=True)
+        logits = networks.discriminator(image, c)
+        means = logits.sum() / (logits.numel() // image.shape[0])  # of each image's logits, summed over the batch
+        (gradient,) = torch.autograd.grad(means, image, create_graph=True)
         norm: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
         return (norm - self.target).square().mean() * self.weight

@@ -17,7 +17,7 @@ from torch import Tensor
 from blocks.common.recompute import is_recomputing
 from blocks.families import Batch, Networks, Regularizer
 from blocks.families.training import detached_mean
-from registry import incompatible, second_order
+from registry import incompatible
 
 
 class PathLength(Regularizer, kind="path-length"):
@@ -75,11 +75,10 @@ class PathLength(Regularizer, kind="path-length"):
     ) -> Float[Tensor, " b"]:
         """|J^T y| of each image; `noise` is y, N(0,1) in each pixel if None."""
         ws = ws if ws.requires_grad else ws.detach().requires_grad_()  # the mapping may be frozen
-        with second_order():
-            image = synthesis(ws)
-            noise = torch.randn_like(image) if noise is None else noise
-            pixels = math.sqrt(image.shape[2] * image.shape[3])
-            (gradient,) = torch.autograd.grad((image * noise).sum() / pixels, ws, create_graph=True)
+        image = synthesis(ws)
+        noise = torch.randn_like(image) if noise is None else noise
+        pixels = math.sqrt(image.shape[2] * image.shape[3])
+        (gradient,) = torch.autograd.grad((image * noise).sum() / pixels, ws, create_graph=True)
         return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
     def penalties(

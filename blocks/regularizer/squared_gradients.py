@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blocks.families import Networks, Scheduled, ScheduledIn
 from blocks.regularizer.gamma_penalty import GammaPenalty
-from registry import incompatible, second_order
+from registry import incompatible
 
 Place = Literal["image", "features"]
 
@@ -55,12 +55,10 @@ def squared_gradients(
         with torch.no_grad():
             features = discriminator.features(networks.augment(image))
         features = [each.detach().requires_grad_() for each in features]
-        with second_order():
-            logits = discriminator.logits(features, c)
-            gradients = torch.autograd.grad(logits.sum(), features, create_graph=True)
+        logits = discriminator.logits(features, c)
+        gradients = torch.autograd.grad(logits.sum(), features, create_graph=True)
         return torch.stack([gradient.square().flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0)
     image = image.detach().requires_grad_()
-    with second_order():
-        logits = networks.discriminator(networks.augment(image), c)
-        (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+    logits = networks.discriminator(networks.augment(image), c)
+    (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))

@@ -250,7 +250,6 @@ class Trainer:
         block = regularizer.regularizer
         with ExitStack() as stack:
             if block.second_order:
-                stack.enter_context(second_order())
                 stack.enter_context(self.distributed.tf32(False))
             stack.enter_context(self.distributed.autocast(enabled=not block.second_order))
             value: Tensor = block(self.networks if block.second_order else self.main_networks, batch)
