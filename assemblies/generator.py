@@ -77,13 +77,13 @@ class Generator(Block, nn.Module, family="generator"):
             ValueError: The generator is unconditional, or `inputs` are not of the type that it takes.
         """
         device = next(self.parameters()).device
+        inputs = inputs.tolist() if isinstance(inputs, Tensor) else inputs
         condition = getattr(self, "condition", None)
         if condition is not None:
             c: Tensor = condition(condition.read(inputs).to(device))
             return c
         if not self.cond_dim:
             raise ValueError("the generator is unconditional: its cond_dim is 0")
-        inputs = inputs.tolist() if isinstance(inputs, Tensor) else inputs
         if not all(str(each).isdecimal() and int(each) < self.cond_dim for each in inputs):
             raise ValueError(f"the generator has classes 0 to {self.cond_dim - 1}, not {list(inputs)[:3]}")
         return F.one_hot(torch.tensor([int(each) for each in inputs]), self.cond_dim).float().to(device)

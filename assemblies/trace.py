@@ -221,9 +221,7 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
     Raises:
         IncompatibleError: `block` failed.
     """
-    from torch.utils.flop_counter import (
-        FlopCounterMode,
-    )  # here, because it imports Triton where that is installed: 75 MB
+    from torch.utils.flop_counter import FlopCounterMode  # here: it imports Triton, 75 MB, where that is installed
 
     block.requires_grad_(False)  # the counter's hooks fail at an output that is a parameter itself
     with FlopCounterMode(display=False) as counter, calls_inside(block) as calls:

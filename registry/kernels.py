@@ -209,7 +209,7 @@ class BoundOp:
         return "\n".join(lines)
 
     def _supports(self, kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        if (_penalties and not kernel.second_order) or (is_transformed() and not kernel.forward_ad):
+        if (_penalties and not kernel.second_order) or (not kernel.forward_ad and is_transformed()):
             return False
         return not kernel.unsupported(*args, **kwargs)
 

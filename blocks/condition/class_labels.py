@@ -34,8 +34,7 @@ class ClassLabels(Condition, kind="class-labels"):
         self.cond_dim = num_classes
         computed_buffer(self, "one_hot", torch.eye, num_classes)
 
-    def read(self, labels: Sequence[Any] | Tensor) -> Int64[Tensor, " b"]:
-        labels = labels.tolist() if isinstance(labels, Tensor) else labels
+    def read(self, labels: Sequence[Any]) -> Int64[Tensor, " b"]:
         for label in labels:
             if not str(label).isdecimal() or int(label) >= self.cond_dim:
                 raise ValueError(f"{label!r} is not a class label; the classes are 0 to {self.cond_dim - 1}")

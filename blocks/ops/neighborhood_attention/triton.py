@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.ops.neighborhood_attention.tiles import check_map
+from blocks.ops.operators import LIBRARY
 from registry import Kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -183,8 +184,6 @@ def _plain(q: Tensor) -> bool:
     )
 
 
-new_library: Callable[..., Any] = torch.library.Library
-LIBRARY = new_library("ganblocks", "FRAGMENT")
 WINDOW = "int kernel_size, int dilation, float scale"
 LIBRARY.define(f"triton(Tensor q, Tensor k, Tensor v, Tensor? bias, {WINDOW}) -> (Tensor, Tensor, Tensor)")
 LIBRARY.define(
