@@ -125,7 +125,8 @@ def group_accuracy(score, generator, source):
     captioned = open_data(source, resolution=32, captions=True)
     groups = open_data(source, resolution=32, cond_dim=GROUPS).labels
     prompts = [captioned.caption(index, 0.0) for index in range(len(captioned))]
-    right = score.classify(generate(generator, range(len(prompts)), c=generator.condition_of(prompts))) == groups
+    images = generate(generator, range(len(prompts)), c=generator.condition_of(prompts))
+    right = score.classify(images, generator.value_range) == groups
     shares = [right[groups == group].double().mean() for group in range(GROUPS)]
     return right.double().mean().item(), torch.stack(shares).mean().item()
 

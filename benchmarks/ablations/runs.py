@@ -114,7 +114,9 @@ def measure(study: Study, protocol: Protocol, variant: str, seed: int) -> Result
         values = score.values(score.features(images, generator.value_range), distance)
         others = {name: values[f"emoji_{name}"] for name in ("kernel", "precision", "recall", "recall_held_out")}
     if study.clip:
-        others["captions"] = caption_accuracy(score, generator, study)
+        from examples.text_to_emoji import group_accuracy  # here, because open_clip's import takes seconds
+
+        others["captions"], _ = group_accuracy(score, generator, HELD_OUT)
     result = Result(
         variant=variant,
         seed=seed,
@@ -139,15 +141,6 @@ def conditions(generator: Generator, study: Study, source: str, number: int) -> 
         return None
     data = open_data(source, resolution=32, captions=True)
     return generator.condition_of([data.caption(index * len(data) // number, 0.0) for index in range(number)])
-
-
-def caption_accuracy(score: ClassifierScore, generator: Generator, study: Study) -> float:
-    """The share of held-out captions whose image a classifier puts into the caption's group."""
-    groups = open_data(HELD_OUT, resolution=32, cond_dim=score.network.head.out_features).labels
-    assert groups is not None
-    c = conditions(generator, study, HELD_OUT, len(groups))
-    images = generate(generator, range(len(groups)), c=c)
-    return (score.classify(images, generator.value_range) == groups).double().mean().item()
 
 
 def clip_file(protocol: Protocol) -> Path:
