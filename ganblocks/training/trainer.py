@@ -248,11 +248,9 @@ class Trainer:
     def penalty(self, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
         """The value of a regularizer; one with second derivatives runs in float32 and with kernels that have them."""
         block = regularizer.regularizer
-        with ExitStack() as stack:
-            if block.second_order:
-                stack.enter_context(self.distributed.tf32(False))
-            stack.enter_context(self.distributed.autocast(enabled=not block.second_order))
-            value: Tensor = block(self.networks if block.second_order else self.main_networks, batch)
+        first = not block.second_order
+        with self.distributed.tf32(first), self.distributed.autocast(enabled=first):
+            value: Tensor = block(self.main_networks if first else self.networks, batch)
         return value
 
     def backward(self, losses: PhaseLosses, factor: float) -> None:
