@@ -36,7 +36,12 @@ def read_source(source: str | Path, settings: Sequence[str] = ()) -> Spec:
     if path.suffix == MODEL_SUFFIX and path.is_file():
         metadata = read_metadata(path)
         return parse(with_settings(metadata["spec"], settings), subject=str(path), plugins=metadata.get("plugins"))
-    return read(next((path / name for name in DOCUMENTS if (path / name).is_file()), source), settings=settings)
+    return read(document_of_run(source) or source, settings=settings)
+
+
+def document_of_run(source: str | Path) -> Path | None:
+    """The file of the document in a run folder; None if the source is no run folder."""
+    return next((path for name in DOCUMENTS if (path := Path(source) / name).is_file()), None)
 
 
 def build(spec: Spec | Mapping[str, Any] | str | Path, **context: Any) -> nn.Module:

@@ -55,10 +55,6 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.", ric
 ModelArgument: TypeAlias = Annotated[
     str, typer.Argument(help="A run folder or a model's .safetensors file.", metavar="RUN_OR_MODEL")
 ]
-SpecArgument: TypeAlias = Annotated[
-    str,
-    typer.Argument(help="A YAML or JSON file, or a preset's name.", metavar="SPEC", autocompletion=complete_presets),
-]
 SourceArgument: TypeAlias = Annotated[
     str,
     typer.Argument(

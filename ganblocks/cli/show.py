@@ -12,9 +12,9 @@ import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, SourceArgument, SpecArgument, examples
+from ganblocks.cli.options import Json, Settings, SourceArgument, complete_presets, examples
 from ganblocks.listing import cached
-from ganblocks.networks import DOCUMENTS, MODEL_SUFFIX
+from ganblocks.networks import MODEL_SUFFIX, document_of_run
 from ganblocks.precision import Precision
 from registry import Spec, SpecError
 from registry.text import printable
@@ -62,7 +62,14 @@ def show(
     "ganblocks estimate mine.yaml --processes 64 --strategy fsdp --set batch_size=2048 --gpu h100 --json",
 )
 def estimate(
-    spec: SpecArgument,
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML or JSON file, a preset's name or a run folder.",
+            metavar="SPEC",
+            autocompletion=complete_presets,
+        ),
+    ],
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images in a step.", metavar="N", show_default="document")
     ] = None,
@@ -87,6 +94,7 @@ def estimate(
     from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.training.estimate.estimate import estimate, measured_rate
 
+    spec = str(document_of_run(spec) or spec)
     document = read(spec, GAN, MultiStage, settings=settings or ())
     rate = measured_rate(like) if like is not None and flops is None else flops
     results = {}
@@ -136,8 +144,8 @@ def train_command(
 
 def files_of(source: str) -> list[tuple[str, int, int]]:
     """The files that a source is read from, with sizes and times; none if it is a preset."""
-    paths = [path for path in (Path(source), *(Path(source) / name for name in DOCUMENTS)) if path.is_file()]
-    return [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    path = document_of_run(source) or Path(source)
+    return [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns)] if path.is_file() else []
 
 
 def describe_spec(

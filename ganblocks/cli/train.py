@@ -54,15 +54,13 @@ def train(
     options: TrainOptions,
 ) -> None:
     """Train a GAN. Ctrl-C saves the state; --resume continues it exactly."""
-    from assemblies import GAN, read
-    from assemblies.multi_stage import MultiStage
     from ganblocks.errors import Interrupted, UsageError
     from ganblocks.training.distributed import destroy_process_group
-    from ganblocks.training.train import train
+    from ganblocks.training.train import read_document, train
 
     if settings and spec is None:
         raise UsageError("--set changes the document of a new run: give its SPEC too; a resumed run keeps its document")
-    document = read(spec, GAN, MultiStage, settings=settings) if settings and spec else spec
+    document = read_document(spec, settings) if settings and spec else spec
     if dry_run:
         return print_dry_run(document, options)
     if resume_auto:
@@ -89,7 +87,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
 
     import torch
 
-    from assemblies import GAN, parse, read
+    from assemblies import GAN, parse
     from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.errors import UsageError
     from ganblocks.precision import default_precision
@@ -97,11 +95,12 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     from ganblocks.training.estimate.estimate import EFFICIENCY, estimate
     from ganblocks.training.estimate.gpus import matmul_rate
     from ganblocks.training.run.identity import document_overrides
+    from ganblocks.training.train import read_document
     from registry.spec_file import to_yaml
 
     if source is None:
         raise UsageError("--dry-run: there is nothing to train: give a spec")
-    document = read(source, GAN, MultiStage) if isinstance(source, str | Path) else source
+    document = read_document(source) if isinstance(source, str | Path) else source
     if not issubclass(document.block, MultiStage):
         document = parse(document.to_dict() | document_overrides(options, None), GAN)
     typer.echo(to_yaml(document))  # in full; safe_dump escapes what a terminal should not get

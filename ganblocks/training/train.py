@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from assemblies import GAN, parse, read
 from assemblies.multi_stage import MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError, UsageError
+from ganblocks.networks import document_of_run
 from ganblocks.options import accepts
 from ganblocks.training import multi_stage
 from ganblocks.training.options import TrainOptions
@@ -62,10 +63,27 @@ def train(
         return train_gan(document, data, RunFolder(out), options, resume_out=out, subject=subject)
 
 
+def read_document(source: str | Path, settings: Sequence[str] = ()) -> Spec:
+    """The document of a new training, from a file or the preset of that name.
+
+    Args:
+        source: A path, or the name of a preset.
+        settings: Changes of the document, each `path=value`.
+
+    Raises:
+        RunError: The source is a run folder.
+        SpecValidationError: As in `read`.
+    """
+    if (document := document_of_run(source)) is not None:
+        cure = f"continue its run with --resume --out {source}, or start another one with the document {document}"
+        raise RunError(f"{source} is a run folder, not a spec; {cure}")
+    return read(source, GAN, MultiStage, settings=settings)
+
+
 def _document(spec: Spec | Mapping[str, Any] | str | Path | None, out: Path, *, resume: bool) -> Spec:
     """The document to train: as passed, or that of the run to resume."""
     if isinstance(spec, str | Path):
-        return read(spec, GAN, MultiStage)
+        return read_document(spec)
     if spec is not None:
         return parse(spec, GAN, MultiStage)
     if not resume:

@@ -184,6 +184,10 @@ def test_wrong_input_leaves_no_run_behind(tmp_path):
         run(LAZY, tmp_path / "run", seed=2**64)
     with pytest.raises(UsageError, match="tick: no such option; valid: flip, "):
         run(LAZY, tmp_path / "run", tick=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "gan.yaml").touch()
+    with pytest.raises(RunError, match=r"is a run folder, not a spec; continue its run with --resume --out .*other"):
+        run(tmp_path / "other", tmp_path / "run")
     with pytest.raises(RunError, match="nothing to train"):
         run(None, tmp_path / "run")
     with pytest.raises(RunError, match="fp16 needs a GPU"):

@@ -210,8 +210,11 @@ def test_the_command_trains_with_the_first_changes_that_fit(ganblocks, tmp_path,
         return GRADIENTS + (10**5 if spec.checkpoint.generator else 10**8) * (micro_batch or batch_size)
 
     monkeypatch.setattr(estimate_module, "peak_bytes", checkpointed)
-    assert "--set checkpoint=true --precision bf16 --data" in command("one.json")
-    code, out, _ = ganblocks("estimate", "one.json", "--gpu", "h100", "--processes", 4)
+    (tmp_path / "done").mkdir()
+    (tmp_path / "one.json").rename(tmp_path / "done" / "gan.yaml")
+    changes = "--set checkpoint=true --precision bf16"
+    assert command("done") == f"ganblocks train done/gan.yaml {changes} --data DATA --out RUN"
+    code, out, _ = ganblocks("estimate", "done", "--gpu", "h100", "--processes", 4)
     assert "train with:" in out
     assert "# in each of 4 processes" in out
 
