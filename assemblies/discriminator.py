@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assemblies.limits import MAX_STEPS, check_memory
-from assemblies.trace import ForwardState, Trace, trace_once, trace_steps
+from assemblies.trace import ForwardState, Trace, trace_once, trace_steps, unused_steps
 from blocks.common.shapes import check_condition
 from blocks.condition.tokens import caption_embedding, token_embeddings
 from blocks.families import Head, Layer, Projector, Resolution, Stem, WeightNorm
@@ -193,4 +193,5 @@ def _trace_steps(steps: tuple[Any, ...], state: DiscriminatorState) -> Trace:
     trace = trace_steps("steps", steps, state)
     if not trace.problems and (not trace.steps or trace.steps[-1].logits is None):
         return trace._replace(problems=(Problem(("steps",), "no step outputs logits; add a head such as linear"),))
-    return trace
+    problems = trace.problems or unused_steps("steps", steps, Head, Projector, cure="a head such as linear")
+    return trace._replace(problems=problems)

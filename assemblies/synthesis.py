@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps
+from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps, unused_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import ImageHead, SynthesisInput
@@ -104,6 +104,8 @@ def _trace(synthesis: tuple[Any, ...], state: _TracingState, multi_level: bool) 
         return trace
     if trace.image is None:
         return trace._replace(problems=(Problem(("synthesis",), "makes no image; add an image head such as to-rgb"),))
+    if problems := unused_steps("synthesis", synthesis, ImageHead, cure="an image head such as to-rgb"):
+        return trace._replace(problems=problems)
     if trace.image[0] != image_channels:
         fact = f"is {image_channels}, but the synthesis makes images of {trace.image[0]} channels"
         return trace._replace(problems=(Problem(("image_channels",), fact),))

@@ -17,6 +17,7 @@ from assemblies.calls_inside import ShapeChangedError, calls_inside
 from assemblies.limits import check_parameters, check_shapes
 from blocks.families import Layer
 from registry import (
+    Block,
     IncompatibleError,
     KernelError,
     Problem,
@@ -172,6 +173,24 @@ def trace_steps(name: str, specs: Sequence[Spec], state: ForwardState) -> Trace:
                     problems.append(Problem((name, index + 1), _unchecked(len(specs) - index - 2)))
                 break
     return Trace(tuple(steps), tuple(dict.fromkeys(problems)), complete)  # a repeated step repeats its problems
+
+
+def unused_steps(name: str, specs: Sequence[Spec], *consumers: type[Block], cure: str) -> tuple[Problem, ...]:
+    """The problem of the steps after the last one that uses features, if there are any: nothing uses their outputs.
+
+    Args:
+        name: The option that holds the list.
+        specs: The steps.
+        consumers: The families whose steps use features.
+        cure: The step that may be added.
+    """
+    used = max((index + 1 for index, spec in enumerate(specs) if issubclass(spec.block, consumers)), default=0)
+    if used == len(specs):
+        return ()
+    steps = "this step" if used + 1 == len(specs) else f"these {len(specs) - used} steps"
+    families = " or ".join(each.family_name for each in consumers)
+    fact = f"no {families} follows, so that nothing uses the output; remove {steps}, or add {cure} at the end"
+    return (Problem((name, used), fact),)
 
 
 def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any], state: ForwardState) -> Step:

@@ -43,6 +43,21 @@ def test_steps_after_an_error_are_not_checked() -> None:
     assert problems(generator(start, start, "to-rgb"))["synthesis.2"] == "not checked: fix the error above first"
 
 
+def test_steps_whose_output_nothing_uses_are_refused() -> None:
+    start, layer = {"kind": "constant", "dim": 8}, {"kind": "conv", "dim": 8}
+    (message,) = (found := problems(generator(start, "to-rgb", layer, "to-rgb", "transformer", layer))).values()
+    assert list(found) == ["synthesis.4"]
+    assert message.startswith("no image-head follows, so that nothing uses the output; remove these 2 steps, or add")
+    stem = {"kind": "overlapping-patches", "dim": 8, "class_token": True}
+    projector = {
+        "kind": "token-projector",
+        "dim": 4,
+        "projector_dim": 8,
+    }  # of the same features as the head, or of later
+    discriminator = {"kind": "layered", "steps": [stem, "linear", layer, projector, layer]}
+    assert list(problems(tiny.gan(discriminator=discriminator))) == ["discriminator.steps.4"]
+
+
 def test_path_length_needs_style_vectors() -> None:
     plain = generator({"kind": "constant", "resolution": 16, "dim": 8}, {"kind": "linear-patches"})
     messages = problems(tiny.gan(generator=plain, regularizers=["path-length"]))
