@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 new_library: Callable[..., Any] = torch.library.Library
 LIBRARY = new_library("ganblocks", "FRAGMENT")
@@ -44,3 +45,48 @@ def operator(
     torch.library.register_autograd(f"ganblocks::{name}", backward or refuse, setup_context=setup_context, lib=LIBRARY)
     defined: Callable[..., Any] = getattr(torch.ops.ganblocks, name).default
     return defined
+
+
+def differentiable_operator(
+    name: str,
+    arguments: str,
+    run: Callable[..., Any],
+    gradients: Callable[..., Any],
+    *,
+    takes_output: bool = False,
+    device: str | None = None,
+) -> Callable[..., Any]:
+    """The operator `ganblocks::name` with one derivative, which the operator `ganblocks::name_backward` computes.
+
+    Args:
+        name: Its name.
+        arguments: Its arguments, tensors first.
+        run: Computes its result, of the shape and dtype of the first argument.
+        gradients: Computes the gradients of the tensors from that of the result and the arguments. For a tensor that is
+            None it returns a scalar, which is ignored.
+        takes_output: Whether `gradients` also takes the result, between its gradient and the arguments.
+        device: As in `operator`.
+    """
+    num_tensors = arguments.count("Tensor")
+
+    def fake(x: Tensor, *_: Any) -> Tensor:
+        return x.new_empty(x.shape)
+
+    def fake_gradients(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+        tensors = inputs[takes_output:][:num_tensors]
+        return tuple(grad.new_empty(()) if x is None else x.new_empty(x.shape) for x in tensors)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*(output,) * takes_output, *inputs[:num_tensors])
+        ctx.others = inputs[num_tensors:]
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # read once: under gradient checkpointing a second read raises
+        computed = zip(derivative(grad, *saved, *ctx.others), saved[takes_output:], strict=True)
+        return *(None if x is None else dx for dx, x in computed), *(None for _ in ctx.others)
+
+    inputs = f"Tensor grad, {'Tensor output, ' if takes_output else ''}{arguments}"
+    schema = f"({inputs}) -> ({', '.join(['Tensor'] * num_tensors)})"
+    derivative = operator(f"{name}_backward", schema, gradients, fake=fake_gradients, device=device)
+    options: dict[str, Any] = {"fake": fake, "device": device, "backward": backward, "setup_context": setup_context}
+    return operator(name, f"({arguments}) -> Tensor", run, **options)

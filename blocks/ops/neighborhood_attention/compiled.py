@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,7 +23,8 @@ from blocks.ops.neighborhood_attention.lane_layout import (
     lane_layout,
 )
 from blocks.ops.neighborhood_attention.tiles import check_map
-from blocks.ops.operators import operator
+from blocks.ops.neighborhood_attention.windows import ARGUMENTS
+from blocks.ops.operators import differentiable_operator
 from registry import Kernel
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -166,36 +166,7 @@ def _call(q: Tensor, layout: LaneLayout, kernel_size: int, dilation: int, scale:
     return call
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
-    return v.new_empty(q.shape)
-
-
-def _fake_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), q.new_empty(()) if bias is None else bias.new_empty(bias.shape))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.window = inputs[4:]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors  # read once: under gradient checkpointing a second read raises
-    dq, dk, dv, dbias = compiled_backward(grad, *saved, *ctx.window)
-    return dq, dk, dv, None if saved[3] is None else dbias, None, None, None
-
-
-ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
-GRADIENTS = "(Tensor, Tensor, Tensor, Tensor)"
-compiled_backward = operator(
-    "compiled_backward",
-    f"(Tensor grad, {ARGUMENTS}) -> {GRADIENTS}",
-    attend_backward,
-    fake=_fake_backward,
-    device="CPU",
-)
-derivative: dict[str, Any] = {"backward": _backward, "setup_context": _setup_context}
-compiled = operator("compiled", f"({ARGUMENTS}) -> Tensor", attend, fake=_fake, device="CPU", **derivative)
+compiled = differentiable_operator("compiled", ARGUMENTS, attend, attend_backward, device="CPU")
 
 
 class Compiled(Kernel):

@@ -7,7 +7,6 @@ recomputes: FlashAttention, Dao et al. 2022, https://arxiv.org/abs/2205.14135, s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,7 +22,8 @@ from blocks.ops.neighborhood_attention.tiles import (
     group_maps,
     tile_axis,
 )
-from blocks.ops.operators import operator
+from blocks.ops.neighborhood_attention.windows import ARGUMENTS
+from blocks.ops.operators import differentiable_operator
 from registry import Kernel
 
 MOST_LOGITS = {"cpu": 2**19}  # logits per step: as many as the cache holds
@@ -147,34 +147,7 @@ def attend_backward(
     return dq, dk.to(k.dtype), dv.to(v.dtype), dbias.to(q.dtype if bias is None else bias.dtype)
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
-    return v.new_empty(q.shape)
-
-
-def _fake_backward(
-    grad: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_: Any
-) -> tuple[Tensor, ...]:
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), q.new_empty(()) if bias is None else bias.new_empty(bias.shape))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(output, *inputs[:4])
-    ctx.window = inputs[4:]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors  # read once: under gradient checkpointing a second read raises
-    dq, dk, dv, dbias = tiled_backward(grad, *saved, *ctx.window)
-    return dq, dk, dv, None if saved[4] is None else dbias, None, None, None
-
-
-ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? bias, int kernel_size, int dilation, float scale"
-GRADIENTS = "(Tensor, Tensor, Tensor, Tensor)"
-tiled_backward = operator(
-    "tiled_backward", f"(Tensor grad, Tensor y, {ARGUMENTS}) -> {GRADIENTS}", attend_backward, fake=_fake_backward
-)
-derivative: dict[str, Any] = {"backward": _backward, "setup_context": _setup_context}
-tiled = operator("tiled", f"({ARGUMENTS}) -> Tensor", attend, fake=_fake, **derivative)
+tiled = differentiable_operator("tiled", ARGUMENTS, attend, attend_backward, takes_output=True)
 
 
 class Tiled(Kernel):

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.ops.neighborhood_attention.tiles import check_map
+from blocks.ops.neighborhood_attention.windows import ARGUMENTS, WINDOW
 from blocks.ops.operators import LIBRARY
 from registry import Kernel
 
@@ -184,8 +185,7 @@ def _plain(q: Tensor) -> bool:
     )
 
 
-WINDOW = "int kernel_size, int dilation, float scale"
-LIBRARY.define(f"triton(Tensor q, Tensor k, Tensor v, Tensor? bias, {WINDOW}) -> (Tensor, Tensor, Tensor)")
+LIBRARY.define(f"triton({ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 LIBRARY.define(
     "triton_backward(Tensor grad, Tensor y, Tensor sums, Tensor table, Tensor q, Tensor k, Tensor v, "
     f"{WINDOW}, ScalarType? bias_dtype) -> (Tensor, Tensor, Tensor, Tensor)"

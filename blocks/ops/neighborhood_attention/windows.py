@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+WINDOW = "int kernel_size, int dilation, float scale"
+ARGUMENTS = f"Tensor q, Tensor k, Tensor v, Tensor? bias, {WINDOW}"  # in the schemas of operators
+
 
 def check_window(length: int, kernel_size: int, dilation: int) -> None:
     """Check that a window fits on an axis.
