@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from assemblies.discriminator import Discriminator
 from assemblies.document_paths import with_settings
@@ -15,6 +15,7 @@ from assemblies.generator import Generator
 from assemblies.multi_stage import MultiStage
 from registry import Block, Problem, Spec, SpecValidationError, catalogue, spec_file
 from registry.errors import nearest
+from registry.messages import validation_error
 
 FAMILIES: tuple[type[Block], ...] = (GAN, MultiStage, Generator, Discriminator)
 
@@ -36,7 +37,11 @@ def read(source: str | Path, *families: type[Block], settings: Sequence[str] = (
         return spec_file.validate(document, *families, subject=f"{source} with --set")
     presets = catalogue.presets()
     if str(source) in presets:
-        return spec_file.validate(presets[str(source)](), *families, subject=str(source))
+        try:
+            document = presets[str(source)]()
+        except ValidationError as error:  # of a preset that calls `GAN.Spec.model_validate`
+            raise validation_error(error, str(source)) from None
+        return spec_file.validate(document, *families, subject=str(source))
     if not Path(source).is_file():
         if Path(source).suffix in (".yaml", ".yml", ".json"):
             raise SpecValidationError([Problem((), "this file does not exist")], str(source))

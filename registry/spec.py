@@ -279,6 +279,12 @@ def _renamed(names: Mapping[str, str], data: Any) -> tuple[Any, list[Problem]]:
 
 
 def _kind(value: Any, handler: Any) -> Any:
-    """A block's kind, which may have its package in front: `acme-blocks/spiral`."""
-    package, _, kind = value.rpartition("/") if isinstance(value, str) else ("", "", value)
-    return value if package and handler(kind) else handler(value)
+    """A block's kind, `spiral` or `acme/spiral`, which may have its package in front: `acme-blocks/spiral`."""
+    try:
+        return handler(value)
+    except ValidationError:
+        kind = value.partition("/")[2] if isinstance(value, str) else ""
+        if not kind:
+            raise
+    handler(kind)
+    return value

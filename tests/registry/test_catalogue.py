@@ -93,7 +93,7 @@ def test_a_kind_of_two_packages_is_written_with_the_package_in_front(
     fresh: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = PLUGIN.format(kind="mine")
-    both = fresh(acme=("theirs", module), zenith=("zzz", module), sound=("sound", PLUGIN.format(kind="sound")))
+    both = fresh(acme=("theirs", module), zenith=("zzz", module), sound=("sound", PLUGIN.format(kind="audio/sound")))
     message = (
         "attention kind 'mine' is provided by acme 1.5 and by zenith 1.5; write acme/mine or zenith/mine, or uninstall "
         "one: pip uninstall zenith"
@@ -106,8 +106,9 @@ def test_a_kind_of_two_packages_is_written_with_the_package_in_front(
         "acme/mine",
         "zenith/mine",
     ]
-    assert both.get("attention", "sound") is not None  # other entries are not affected
     monkeypatch.setattr("registry.slots.catalogue", both)
+    assert validate("audio/sound", Attention).to_dict() == {"kind": "audio/sound", "reach": 1}  # others are not affected
+    assert validate("audio/sound", Attention) == validate({"kind": "audio/sound"}, Attention).block.Spec()
     spec = validate({"kind": "zenith/mine", "reach": 3}, Attention)
     assert spec.block.__module__ == "zenith"
     assert spec.to_dict() == {"kind": "zenith/mine", "reach": 3}
