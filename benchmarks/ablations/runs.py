@@ -19,10 +19,11 @@ from torch import Tensor
 
 from assemblies import Generator, parse
 from benchmarks.ablations.variants import Study, changed
-from ganblocks import DigitScore, generate, open_data, train
+from ganblocks import DigitScore, generate, open_data, save_grid, train
 from ganblocks.metrics.classifier.emoji import EmojiScore
 from ganblocks.metrics.classifier.score import ClassifierScore
-from ganblocks.pixels import to_symmetric
+from ganblocks.pixels import from_bytes, to_symmetric
+from ganblocks.sampling.nearest import beside_nearest
 from registry.spec_file import write_atomically
 
 NUM_IMAGES = 2000
@@ -66,7 +67,7 @@ class Result:
         seconds: Time of the training, since it was resumed if it was.
         cpu_seconds: Its processor time.
         score: Score of the generator: the Fréchet distance from the training images in a classifier's features.
-        untrained: Score of an untrained generator; None for data other than digits.
+        untrained: Score of an untrained generator; None for a generator of captions.
         others: Other numbers by name: precision, recall, and accuracy of captions.
     """
 
@@ -126,11 +127,15 @@ def measure(study: Study, protocol: Protocol, variant: str, seed: int) -> Result
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         score=distance,
-        untrained=score.ceiling(generator, seed) if study.data == "digits" else None,
+        untrained=None if study.clip else score.ceiling(generator, seed),
         others=others,
     )
     samples = generate(generator, range(NUM_SAMPLES), c=conditions(generator, study, "emoji", NUM_SAMPLES))
-    save_file({"images": to_symmetric(samples, generator.value_range).contiguous()}, folder / "samples.safetensors")
+    samples = to_symmetric(samples, generator.value_range).contiguous()
+    save_file({"images": samples}, folder / "samples.safetensors")
+    data = open_data(study.data, resolution=generator.resolution, image_channels=generator.image_channels)
+    nearest = beside_nearest(samples, from_bytes(data.pixels, "symmetric"))
+    save_grid(nearest, folder / "nearest.png", columns=NUM_SAMPLES)
     write_atomically(folder / "result.json", json.dumps(asdict(result), indent=2).encode())
     return result
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from assemblies import GAN, parse, read
 from assemblies.models.r3gan import architecture as r3gan
 from assemblies.models.stylegan2 import architecture as stylegan2
+from benchmarks.ablations.emoji_search import CANDIDATES
 from plugins.emoji_presets import CLIP, MAPPING, emoji_stylegan_t_32
 from registry import Spec
 
@@ -173,4 +174,5 @@ STUDIES = {
     "styleformer": Study(variants_of("emoji-styleformer-32", STYLEFORMER), 40.0, "emoji"),
     "vitgan": Study(variants_of("emoji-vitgan-32", VITGAN), 40.0, "emoji"),
     "stylegan-t": Study(variants_of("emoji-stylegan-t-32", STYLEGAN_T), 40.0, "emoji", clip=True),
+    "emoji-search": Study(CANDIDATES, 60.0, "emoji"),
 }

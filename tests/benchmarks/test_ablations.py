@@ -204,24 +204,23 @@ class ConstantScore:
 
 @pytest.fixture
 def small_study(monkeypatch):
-    chosen = {name: STUDIES["digits-vitgan"].variants[name] for name in ("whole", "linear patches")}
     monkeypatch.setattr(runs, "NUM_IMAGES", 20)
     monkeypatch.setattr(runs, "score_of", lambda data: ConstantScore())
     monkeypatch.setattr(command, "score_of", lambda data: ConstantScore())
-    study = replace(STUDIES["digits-vitgan"], variants=chosen)
-    monkeypatch.setitem(command.STUDIES, "digits-vitgan", study)
-    return study
+    study = STUDIES["digits-vitgan"]
+    return replace(study, variants={name: study.variants[name] for name in ("whole", "linear patches")})
 
 
 def test_the_command_writes_table_pictures_and_json(small_study, tmp_path, monkeypatch, capsys):
     output = tmp_path / "rows.json"
-    arguments = ["digits-vitgan", "--seeds", "1", "--kimg", "0.016", "--batch-size", "8", "--processes", "1"]
-    arguments += ["--device", "cpu", "--out", str(tmp_path), "--output", str(output)]
+    arguments = ["digits-vitgan", "whole", "linear patches", "--seeds", "1", "--kimg", "0.016", "--batch-size", "8"]
+    arguments += ["--processes", "1", "--device", "cpu", "--out", str(tmp_path), "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["ablations", *arguments])
     command.main()
     assert "| linear patches | 100 |  | 100 |" in (tmp_path / "table.md").read_text()
     assert Image.open(tmp_path / "scores.png").width > 600
     assert Image.open(tmp_path / "samples.png").width > 16 * 16
+    assert Image.open(tmp_path / "whole-0-0.016kimg-batch8" / "nearest.png").width > 16 * 16
     rows = json.loads(output.read_text())["rows"]
     assert [(row["variant"], row["batch_size"], row["score"]) for row in rows] == [
         ("whole", 8, 100.0),

@@ -15,7 +15,6 @@ import yaml
 
 from assemblies import check, parse
 from benchmarks import measure, neighborhood, waiting
-from benchmarks.emoji import CANDIDATES
 from ganblocks.openmp import USER_SETTINGS
 from tests import tiny
 
@@ -136,8 +135,3 @@ def test_peak_memory_is_that_of_the_run_only():
 def test_table_columns_are_aligned():
     text = measure.table([{"a": "x", "b": 1.23456}, {"a": "longer", "b": None}])
     assert text.splitlines() == ["     a     b", "     x  1.23", "longer     -"]
-
-
-@pytest.mark.parametrize("name", CANDIDATES)
-def test_the_candidates_of_the_search_for_emoji_make_colour_images_of_32_px(name):
-    assert check(CANDIDATES[name]())["generator"].image == (3, 32, 32)
