@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganblocks.errors import UsageError
 
+NUM_SEEDS = 2**64  # torch.Generator takes seeds below this
+
 
 class Flag(NamedTuple):
     """How a field appears on the command line.

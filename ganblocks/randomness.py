@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganblocks.errors import RunError, UsageError
+from ganblocks.options import NUM_SEEDS
 from registry.text import excerpt
 
 WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # with which cuBLAS is deterministic
@@ -85,6 +86,6 @@ def latents(seeds: Sequence[int], z_dim: int) -> Float[Tensor, "n z"]:
     Raises:
         UsageError: There are no seeds, or one of them is not from 0 to 2^64 - 1.
     """
-    if not len(seeds) or not all(0 <= seed < 2**64 for seed in seeds):
+    if not len(seeds) or not all(0 <= seed < NUM_SEEDS for seed in seeds):
         raise UsageError(f"seeds: {excerpt(list(seeds))} should be one or more integers from 0 to 2^64 - 1")
     return torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])

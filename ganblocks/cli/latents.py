@@ -38,9 +38,7 @@ def directions(
     """Find directions of the style space along which images change most, with a picture of each."""
     from ganblocks.latents.edit import write_directions
 
-    record = write_directions(
-        model, out, count=count, method=method, seed=seeds_in(str(seed), "--seed")[0], options=options
-    )
+    record = write_directions(model, out, count=count, method=method, seed=seed, options=options)
     text = f"{count} directions as {out}; picture {record['picture']}"
     tables.print_json(record) if json else typer.echo(printable(text))
 

@@ -176,9 +176,7 @@ def attention_maps(
     """Write the attention weights of each head for one image: per query, averaged, and queries against keys."""
     from ganblocks.sampling.attention_sheets import save_attention_maps
 
-    record = save_attention_maps(
-        model, seeds_in(str(seed), "--seed")[0], out, at=[_point(text) for text in at or ()], size=size, options=options
-    )
+    record = save_attention_maps(model, seed, out, at=[_point(text) for text in at or ()], size=size, options=options)
     lines = [f"{len(record['blocks'])} blocks of attention into {out}; start with {record['overview']}"]
     lines += [f"no maps of {each['path']} ({each['kind']}): {each['reason']}" for each in record["unavailable"]]
     _report(record, json, "\n".join(lines))

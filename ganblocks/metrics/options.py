@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from ganblocks.metrics.protocols import Labels, ProtocolName, Quantisation
-from ganblocks.options import Flag, Options
+from ganblocks.options import NUM_SEEDS, Flag, Options
 from ganblocks.precision import Precision
 from ganblocks.sampling.options import HARDWARE, IMAGES
 
@@ -76,7 +76,9 @@ class EvaluationOptions(Options):
         Flag(REFERENCE, metavar="SIZE", type=str, default="the model's"),
     ] = None
     no_cache: Annotated[bool, Field(description="Compute the statistics of real images anew."), Flag(REFERENCE)] = False
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Seed of the first image."), Flag(IMAGES, metavar="N")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=NUM_SEEDS // 2, description="Seed of the first image."), Flag(IMAGES, metavar="N")
+    ] = 0
     quantisation: Annotated[
         Quantisation | None,
         Field(description="round, floor or round-bfloat16."),

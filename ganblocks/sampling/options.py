@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ganblocks.options import Flag, Options
+from ganblocks.options import NUM_SEEDS, Flag, Options
 from ganblocks.precision import Precision
 
 IMAGES, CONDITION, HARDWARE, OUTPUT = "Images", "Condition", "Hardware", "Output"
 MAX_NUMBERS, MAX_DIGITS = 1_000_000, 20
-MAX_SEED = 2**64 - 1
 
 
 def parse_ranges(text: str) -> list[int]:
@@ -25,7 +24,7 @@ def parse_ranges(text: str) -> list[int]:
         first, dash, last = (each.strip() for each in part.partition("-"))
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError("should be written like 0-15 or 1,5,8-10")
-        if max(len(first), len(last)) > MAX_DIGITS or (end := int(last or first)) > MAX_SEED:
+        if max(len(first), len(last)) > MAX_DIGITS or (end := int(last or first)) >= NUM_SEEDS:
             raise ValueError("numbers have to be less than 2^64")
         if end < int(first):
             raise ValueError(f"range {part.strip()} is empty; write the smaller number first")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ganblocks.options import Flag, Options
+from ganblocks.options import NUM_SEEDS, Flag, Options
 from ganblocks.precision import Precision
 
 NonFinitePolicy = Literal["skip", "stop", "retry-in-float32"]
@@ -57,9 +57,9 @@ class TrainOptions(Options):
         Field(ge=1, description="Images of a process per pass."),
         Flag(OPTIMISATION),
     ] = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**64, description="Random seed."), Flag(OPTIMISATION, default="0")] = (
-        None
-    )
+    seed: Annotated[
+        int | None, Field(ge=0, lt=NUM_SEEDS, description="Random seed."), Flag(OPTIMISATION, default="0")
+    ] = None
     init_generator: Annotated[
         Path | None,
         Field(description="Initial weights of G."),

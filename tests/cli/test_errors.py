@@ -75,7 +75,6 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path):
         (["sample", "foreign.safetensors", "--seeds", "²"], "--seeds ²: should be written like"),
         (["sample", "foreign.safetensors", "--seeds", "0-9999999999"], "has 10,000,000,000 numbers or more; at most"),
         (["sample", "foreign.safetensors", "--seeds", str(2**64)], "numbers have to be less than 2^64"),
-        (["attention-maps", "foreign.safetensors", "--seed", str(2**64)], "numbers have to be less than 2^64"),
         (["truncation", "foreign.safetensors", "--psi", "0,nan"], "--psi 0,nan: should be numbers such as"),
         (["train", "gan.yaml", "--data", "b\udcff"], r"--data: b\udcff has bytes that are not UTF-8 text; rename"),
     ],
