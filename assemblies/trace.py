@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from assemblies.calls_inside import ShapeChangedError, calls_inside
 from assemblies.limits import check_parameters, check_shapes
+from blocks.common.noise import current_noise_mode, noise_mode
 from blocks.families import Layer
 from registry import (
     Block,
@@ -119,10 +120,12 @@ class ForwardState:
         """The outputs of a step's block."""
         if not (self.checkpoint and torch.is_grad_enabled()):
             return block(*inputs)
-        with_second_derivatives = wants_second_order()
+        with_second_derivatives, noise = wants_second_order(), current_noise_mode()
 
-        def call(*inputs: torch.Tensor | None) -> Any:
-            with second_order() if with_second_derivatives else nullcontext():  # the backward pass may be outside of it
+        def call(
+            *inputs: torch.Tensor | None,
+        ) -> Any:  # the backward pass is outside of them, or in another thread
+            with second_order() if with_second_derivatives else nullcontext(), noise_mode(noise):
                 return block(*inputs)
 
         return checkpoint(call, *inputs, use_reentrant=False)

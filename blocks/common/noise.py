@@ -6,6 +6,7 @@ https://arxiv.org/abs/1912.04958, section 2.2.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
@@ -18,13 +19,20 @@ from blocks.common.shapes import check_resolution
 
 NoiseMode = Literal["random", "const", "none"]
 
-# A plain list: torch.compile guards on its length, and cannot trace context variables.
-_modes: list[NoiseMode] = []
+
+class _Modes(threading.local):
+    """The modes of a thread. A list, since torch.compile guards on its length; it traces no context variables."""
+
+    def __init__(self) -> None:
+        self.stack: list[NoiseMode] = []
+
+
+_modes = _Modes()
 
 
 @contextmanager
 def noise_mode(mode: NoiseMode | None) -> Iterator[None]:
-    """Set the mode of every `Noise` layer that runs while this is open.
+    """Set the mode of every `Noise` layer that runs in this thread while this is open.
 
     Args:
         mode: "random" draws new noise for each image, "const" uses each layer's fixed noise, "none" adds no noise; None
@@ -38,16 +46,16 @@ def noise_mode(mode: NoiseMode | None) -> Iterator[None]:
         return
     if mode not in get_args(NoiseMode):
         raise ValueError(f"unknown noise_mode {mode!r}; valid: {', '.join(get_args(NoiseMode))}")
-    _modes.append(mode)
+    _modes.stack.append(mode)
     try:
         yield
     finally:
-        _modes.pop()
+        _modes.stack.pop()
 
 
 def current_noise_mode() -> NoiseMode | None:
     """The mode that `noise_mode` sets; None outside of it."""
-    return _modes[-1] if _modes else None
+    return _modes.stack[-1] if _modes.stack else None
 
 
 class Noise(nn.Module):
@@ -73,7 +81,7 @@ class Noise(nn.Module):
 
     def sample(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w"] | Float[Tensor, "h w"] | None:
         """What is added to all channels of the map x, or to those of each image: noise times strength."""
-        mode = _modes[-1] if _modes else "random" if self.training else "const"
+        mode = current_noise_mode() or ("random" if self.training else "const")
         if mode == "none":
             return None
         if mode == "random":

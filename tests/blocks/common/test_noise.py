@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,6 +74,16 @@ def test_the_mode_can_be_an_argument_or_a_context():
     assert not torch.allclose(network.synthesis(ws), expected)
 
 
+def test_the_mode_holds_where_a_backward_pass_recomputes_activations():
+    gradients = []
+    for checkpoint in (False, True):
+        network = noisy()
+        network.synthesis.checkpoint = checkpoint
+        network(Z, noise_mode="const").square().sum().backward()
+        gradients.append(network.synthesis[2].weight.grad)
+    assert torch.equal(*gradients)
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="unknown noise_mode 'fixed'; valid: random, const, none"):
         noisy()(Z, noise_mode="fixed")
@@ -83,5 +94,9 @@ def test_an_unknown_mode_is_refused():
 def test_each_mode_compiles_to_one_graph(mode: Any):
     network = noisy().eval()
     traced = torch.compile(network, fullgraph=True, backend="eager")
-    torch.testing.assert_close(traced(Z, noise_mode=mode), network(Z, noise_mode=mode))
+    expected = network(Z, noise_mode=mode)
+    torch.testing.assert_close(traced(Z, noise_mode=mode), expected)
+    with ThreadPoolExecutor(1) as other, noise_mode("random"):  # holds for this thread alone
+        for run in (traced, network):
+            torch.testing.assert_close(other.submit(run, Z, noise_mode=mode).result(), expected)
     torch.testing.assert_close(traced(Z, noise_mode="none"), network(Z, noise_mode="none"))
