@@ -122,9 +122,7 @@ class ForwardState:
             return block(*inputs)
         with_second_derivatives, noise = wants_second_order(), current_noise_mode()
 
-        def call(
-            *inputs: torch.Tensor | None,
-        ) -> Any:  # the backward pass is outside of them, or in another thread
+        def call(*inputs: torch.Tensor | None) -> Any:  # the backward pass may be outside of them, or in another thread
             with second_order() if with_second_derivatives else nullcontext(), noise_mode(noise):
                 return block(*inputs)
 
