@@ -1,6 +1,6 @@
 """The running mean of the styles, and the truncation trick.
 
-StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04958, appendix B: the truncation trick in W.
+StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B: the truncation trick in W.
 """
 
 from __future__ import annotations
