@@ -9,7 +9,7 @@ have no forward-mode derivative either: inside the transforms of `torch.func` (g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from registry.catalogue import catalogue
@@ -246,13 +246,17 @@ _compiling: dict[tuple[str, str], Kernel] = {}
 
 
 @contextmanager
-def second_order() -> Iterator[None]:
-    """Context manager: only kernels whose gradient can be differentiated again run."""
-    _penalties.append(None)
+def _appended(modes: list[Any], value: Any = None) -> Iterator[Any]:
+    modes.append(value)
     try:
-        yield
+        yield value
     finally:
-        _penalties.pop()
+        modes.pop()
+
+
+def second_order() -> AbstractContextManager[None]:
+    """Context manager: only kernels whose gradient can be differentiated again run."""
+    return _appended(_penalties)
 
 
 def wants_second_order() -> bool:
@@ -260,41 +264,21 @@ def wants_second_order() -> bool:
     return bool(_penalties)
 
 
-@contextmanager
-def reference_kernels() -> Iterator[None]:
+def reference_kernels() -> AbstractContextManager[None]:
     """Context manager: only reference kernels run."""
-    _references.append(None)
-    try:
-        yield
-    finally:
-        _references.pop()
+    return _appended(_references)
 
 
-@contextmanager
-def portable_kernels() -> Iterator[None]:
+def portable_kernels() -> AbstractContextManager[None]:
     """Context manager for exports: only kernels run that are plain PyTorch operations and serve every batch size."""
-    _exports.append(None)
-    try:
-        yield
-    finally:
-        _exports.pop()
+    return _appended(_exports)
 
 
-@contextmanager
-def counting() -> Iterator[None]:
+def counting() -> AbstractContextManager[None]:
     """Context manager for counting multiplications: kernels with `counted` run, otherwise the reference kernel."""
-    _countings.append(None)
-    try:
-        yield
-    finally:
-        _countings.pop()
+    return _appended(_countings)
 
 
-@contextmanager
-def recording() -> Iterator[list[tuple[str, str]]]:
+def recording() -> AbstractContextManager[list[tuple[str, str]]]:
     """Context manager: returns a list that gets a pair (op, kernel) for each call."""
-    _recordings.append([])
-    try:
-        yield _recordings[-1]
-    finally:
-        _recordings.pop()
+    return _appended(_recordings, [])
