@@ -204,7 +204,7 @@ def _fitting(data: Any, families: tuple[type[Block], ...]) -> tuple[type[Block],
 
 def _with_package(problem: Problem, plugins: Mapping[str, str]) -> Problem:
     """The problem of an unknown kind, with the packages of `plugins` that are missing."""
-    missing = [name for name in plugins if _version(name) is None]
+    missing = [name for name in plugins if installed_version(name) is None]
     if HOW_TO_GET not in problem.message or not missing:
         return problem
     versions = " and ".join(f"{name} {plugins[name]}" for name in missing)
@@ -215,13 +215,14 @@ def _with_package(problem: Problem, plugins: Mapping[str, str]) -> Problem:
 def _other_versions(plugins: Mapping[str, str]) -> Iterator[Problem]:
     """The packages of which another version is installed."""
     for name, version in plugins.items():
-        if (installed := _version(name)) is not None and installed != version:
+        if (installed := installed_version(name)) is not None and installed != version:
             made = f"{name} {excerpt(version, 30)}"
             cure = f"for the same results: pip install {made.replace(' ', '==')}"
             yield Problem(("plugins", name), f"with {made}, and {installed} is installed here; {cure}")
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution; None if it is not installed."""
     try:
         return metadata.version(package)
     except (metadata.PackageNotFoundError, ValueError):

@@ -11,17 +11,16 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from importlib import metadata
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.cache_folder import folder
+from registry.spec_file import installed_version, write_atomically
 
 if TYPE_CHECKING:
     from registry.kernels import Kernel
@@ -41,7 +40,7 @@ def identity(libraries: Iterable[str] = ()) -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "devices": [torch.cuda.get_device_name(index) for index in gpus],
-        "versions": {name: _version(name) for name in sorted({"ganblocks", "torch", *libraries})},
+        "versions": {name: installed_version(name) for name in sorted({"ganblocks", "torch", *libraries})},
     }
 
 
@@ -124,10 +123,7 @@ class Choices:
         content = json.dumps({"identity": self.identity, "choices": choices}, indent=1)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.path.parent) as scratch:
-                part = Path(scratch) / self.file_name
-                part.write_text(content)
-                os.replace(part, self.path)
+            write_atomically(self.path, content.encode())
         except OSError:
             return  # without a writable folder, the next process measures again
 
@@ -239,13 +235,6 @@ def _processor() -> str:
         lines = []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return f"{os.cpu_count()} x {model or platform.processor() or platform.machine()}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _nothing() -> None:
