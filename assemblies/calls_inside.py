@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from torch import Tensor, nn
 
-from registry import Block, IncompatibleError, Problem
+from registry import Block, IncompatibleError, Problem, Spec, build_at
 
 Path = tuple[str | int, ...]
+ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class ShapeChangedError(IncompatibleError):
@@ -34,9 +45,9 @@ class CallsInside:
     def leave(self, block: Any, args: tuple[Any, ...], output: Any) -> None:
         self.running.pop()
         x = args[0] if args else None
-        if block.stand_in is None or not isinstance(x, Tensor) or not isinstance(output, Tensor):
+        if block.stand_in is None or not isinstance(x, Tensor):
             return
-        if output.shape != x.shape:
+        if not isinstance(output, Tensor) or output.shape != x.shape:
             raise ShapeChangedError([Problem(self.paths[block], _advice(block.family_name, x, output))])
 
 
@@ -56,6 +67,25 @@ def calls_inside(step: nn.Module) -> Iterator[CallsInside]:
             hook.remove()
 
 
+def innermost_built(error: BaseException) -> tuple[Path, Spec]:
+    """The path and spec of the innermost block that `build_at` was building when the error was raised."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code is build_at.__code__]
+    return sum((frame.f_locals["path"] for frame in frames), ()), frames[-1].f_locals["spec"]
+
+
+def shape_of(path: Path, output: Any, *, required: bool = False) -> tuple[int, ...] | None:
+    """The shape of a step's output without the batch axis; None if there is none.
+
+    Raises:
+        IncompatibleError: The output is no tensor, or None where it is required.
+    """
+    if isinstance(output, Tensor):
+        return tuple(output.shape[1:])
+    if output is None and not required:
+        return None
+    raise IncompatibleError([Problem(path, f"returns {type(output).__name__}, not a tensor")])
+
+
 def _slot_paths(step: nn.Module) -> dict[nn.Module, Path]:
     """The blocks inside a step that were built for slots, each with the slots that lead to it."""
     paths: dict[nn.Module, Path] = {}
@@ -72,7 +102,9 @@ def _slot_paths(step: nn.Module) -> dict[nn.Module, Path]:
     return paths
 
 
-def _advice(family: str, x: Tensor, output: Tensor) -> str:
+def _advice(family: str, x: Tensor, output: Any) -> str:
+    if not isinstance(output, Tensor):
+        return f"returns {type(output).__name__}, not a tensor"
     if x.ndim == output.ndim == 4 and x.shape[:3] == output.shape[:3]:
         return f"returns {output.shape[3]} channels; {family} must keep the {x.shape[3]} it was given"
     return f"returns a map {list(output.shape)}; {family} must keep the shape {list(x.shape)} that it was given"

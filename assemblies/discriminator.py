@@ -155,7 +155,7 @@ class DiscriminatorState(ForwardState):
         if issubclass(spec.block, Stem):
             return context | {"resolution": tuple(self.image.shape[2:])}
         if self.features is None:
-            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a stem such as from-rgb")
+            raise incompatible((), f"{spec.kind} needs features; begin with a stem such as from-rgb")
         return context
 
     def advance(self, block: nn.Module) -> None:

@@ -38,10 +38,10 @@ def read(source: str | Path, *families: type[Block], settings: Sequence[str] = (
     presets = catalogue.presets()
     if str(source) in presets:
         try:
-            document = presets[str(source)]()
+            preset = presets[str(source)]()
         except ValidationError as error:  # of a preset that calls `GAN.Spec.model_validate`
             raise validation_error(error, str(source)) from None
-        return spec_file.validate(document, *families, subject=str(source))
+        return spec_file.validate(preset, *families, subject=str(source))
     if not Path(source).is_file():
         if Path(source).suffix in (".yaml", ".yml", ".json"):
             raise SpecValidationError([Problem((), "this file does not exist")], str(source))

@@ -66,7 +66,7 @@ class GeneratorState(ForwardState):
             if self.features is not None:
                 raise incompatible((), "a synthesis input is the first step; an earlier step already made features")
         elif self.features is None:
-            raise incompatible((), f"a {spec.block.family_name} needs features; begin with a synthesis input")
+            raise incompatible((), f"{spec.kind} needs features; begin with a synthesis input")
         style_dim = None if getattr(spec.block, "takes_tokens", False) and not self.num_tokens else self.style_dim
         return {"style_dim": style_dim, "image_channels": self.image_channels} | self.feature_context()
 

@@ -13,14 +13,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from assemblies.calls_inside import ShapeChangedError, calls_inside
+from assemblies.calls_inside import ERRORS, ShapeChangedError, calls_inside, innermost_built, shape_of
 from assemblies.limits import check_parameters, check_shapes
 from blocks.common.noise import current_noise_mode, noise_mode
 from blocks.families import Layer
 from registry import (
     Block,
     IncompatibleError,
-    KernelError,
     Problem,
     Spec,
     SpecValidationError,
@@ -32,7 +31,6 @@ from registry.kernels import counting, wants_second_order
 from registry.text import excerpt
 
 Shape: TypeAlias = tuple[int, ...]
-FAILURES = (ArithmeticError, AssertionError, KernelError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 class Step(NamedTuple):
@@ -202,7 +200,8 @@ def trace_step(path: tuple[str | int, ...], spec: Spec, context: dict[str, Any],
     """
     block = build_on_meta(path, spec, context)
     _, multiply_adds = run_on_meta(path, block, lambda: state.advance(block))
-    features, image, logits = _shape(state.features), _shape(state.image), _shape(state.logits)
+    features = shape_of(path, state.features, required=isinstance(spec, Layer.Spec))
+    image, logits = shape_of(path, state.image), shape_of(path, state.logits)
     check_shapes(path, features=features, image=image, logits=logits)
     return Step(
         path,
@@ -230,9 +229,10 @@ def build_on_meta(path: tuple[str | int, ...], spec: Spec, context: dict[str, An
         raise
     except SpecValidationError as error:  # the context is not valid
         raise IncompatibleError([problem.under(*path) for problem in error.problems]) from None
-    except FAILURES as error:
-        fact = f"{spec.block.__name__} cannot be built here: {_reason(error)}"
-        raise IncompatibleError([Problem(path, fact)]) from error
+    except ERRORS as error:
+        slot, failed = innermost_built(error)
+        fact = f"{failed.block.__name__} cannot be built here: {_reason(error)}"
+        raise IncompatibleError([Problem(slot, fact)]) from error
 
 
 def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
@@ -249,7 +249,7 @@ def run_on_meta(path: tuple[str | int, ...], block: nn.Module, run: Callable[[],
             output = run()
         except ShapeChangedError as error:
             raise IncompatibleError([problem.under(*path) for problem in error.problems]) from None
-        except FAILURES as error:
+        except ERRORS as error:
             slot, innermost = calls.innermost() or ((), block)
             fact = f"{type(innermost).__name__} cannot run here: {_reason(error)}"
             raise IncompatibleError([Problem((*path, *slot), fact)]) from error
@@ -292,7 +292,3 @@ def _unchecked(after: int) -> str:
         return "not checked: fix the error above first"
     steps = "step" if after == 1 else f"{after} steps"
     return f"not checked, nor the {steps} after it: fix the error above first"
-
-
-def _shape(value: torch.Tensor | None) -> Shape | None:
-    return None if value is None else tuple(value.shape[1:])

@@ -24,6 +24,8 @@ from typing import Any
 
 from ganblocks.listing import cached
 from registry import Kernel, Op, cache_folder, catalogue
+from registry.catalogue import PROJECT
+from registry.errors import nearest
 
 PACKAGES = (
     *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
@@ -63,7 +65,7 @@ def _probe() -> dict[str, Any]:
                 {"op": name, "kernels": [kernel | {"op": name} for kernel in _kernels(op)]}
                 for name, op in sorted(Op.ops.items())
             ],
-            "problems": [*_missing_packages(), *native.problems(), *_cache_problems()],
+            "problems": [*_missing_packages(), *_without_op(), *native.problems(), *_cache_problems()],
             "probed": datetime.now().isoformat(" ", "seconds"),
         }
     return {"verdict": verdict(report)} | report
@@ -151,6 +153,15 @@ def _missing_packages() -> list[str]:
     lines = [line for line in metadata.requires("ganblocks") or [] if "extra ==" not in line]
     names = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
     return [f"{name} is not installed: pip install {name}" for name in names if _version(name) is None]
+
+
+def _without_op() -> Iterator[str]:
+    """The kernels of other packages whose op does not exist."""
+    for origin in catalogue.plugins():
+        for sort, name, value in catalogue.provided_by(origin):
+            if sort == "kernel" and value.op not in Op.ops and origin.package != PROJECT:
+                fact = f"the kernel {name} of {origin} is of op {value.op!r}, which does not exist"
+                yield f"{fact}; {nearest(value.op, list(Op.ops))}"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import pluggy
 
 from registry import hookspecs
 from registry.errors import nearest
-from registry.text import parse_docstring
+from registry.text import excerpt, parse_docstring
 
 if TYPE_CHECKING:
     from registry.hookspecs import CheckpointImporter, PrepareDataSet
@@ -87,8 +87,7 @@ class Catalogue:
         self._hooks.add_hookspecs(hookspecs)
         self._ambiguous: dict[tuple[str, ...], str] = {}  # names of two packages, with the error message
         self.failures: dict[str, str] = {}
-        self.conflicts: dict[str, str] = {}
-        """By entry: why its name has its package in front."""
+        self.conflicts: dict[str, str] = {}  # by entry: why its name has its package in front
 
     def load(self) -> None:
         """Import the installed plugins of blocks, kernels, presets, importers and data sets, once.
@@ -110,8 +109,7 @@ class Catalogue:
         for point in sorted(metadata.entry_points(group=group), key=lambda point: (not _required(point), point.name)):
             if names is not None and point.name not in names and not _required(point):
                 continue
-            package = point.dist.name if point.dist else point.module
-            origin = Origin(point.name, package, point.dist.version if point.dist else "")
+            origin = Origin(point.name, *((point.dist.name, point.dist.version) if point.dist else (point.module, "")))
             try:
                 self.add_plugin(point.load(), origin)
             except (Exception, SystemExit) as error:  # any error of another package's code
@@ -122,6 +120,7 @@ class Catalogue:
 
         Raises:
             DuplicateError: The plugin provides two entries of one name.
+            TypeError: It has no hook, or registers an object of another type.
         """
         if self._hooks.is_registered(plugin):
             return
@@ -131,6 +130,8 @@ class Catalogue:
         others = [other for other in self._hooks.get_plugins() if other is not plugin]
         try:
             self._hooks.check_pending()  # refuses a misspelt hook
+            if not self._hooks.get_hookcallers(plugin):
+                raise TypeError(f"{origin.plugin} has no function with @hookimpl, such as register_blocks")
             for hook, register in (
                 ("register_blocks", lambda block: self.register(block, origin)),
                 ("register_kernels", lambda kernel: self.register_kernel(kernel, origin)),
@@ -168,35 +169,35 @@ class Catalogue:
             DuplicateError: Another block of this package has this family and kind.
             TypeError: The class has no kind.
         """
-        kind = getattr(block, "kind", None)
-        if kind is None:
+        if (kind := getattr(block, "kind", None)) is None:
             raise TypeError(f'{block!r} has no kind: declare it as class {block.__name__}(SomeFamily, kind="...")')
-        name = f"{block.family_name} kind {kind!r}"
-        self._add(("block", block.family_name, kind), name, block, origin, block.__module__)
+        self._add(("block", block.family_name, kind), f"{block.family_name} kind {kind!r}", block, origin)
 
     def register_kernel(self, kernel: Kernel, origin: Origin | None = None) -> None:
         """Add a kernel to its op."""
-        name = f"kernel {kernel.name!r} of op {kernel.op}"
-        self._add(("kernel", kernel.op, kernel.name), name, kernel, origin, type(kernel).__module__)
+        self._add(("kernel", kernel.op, kernel.name), f"kernel {kernel.name!r} of op {kernel.op}", kernel, origin)
 
     def register_preset(self, name: str, document: Document, origin: Origin | None = None) -> None:
         """Add a preset."""
-        self._add(("preset", name), f"preset {name!r}", document, origin, document.__module__)
+        self._add(("preset", name), f"preset {name!r}", document, origin)
 
     def register_importer(self, importer: CheckpointImporter, origin: Origin | None = None) -> None:
         """Add an importer of published checkpoints."""
-        name = f"importer {importer.form!r}"
-        self._add(("importer", importer.form), name, importer, origin, importer.conversion.__module__)
+        self._add(("importer", importer.form), f"importer {importer.form!r}", importer, origin)
 
     def register_data_set(self, name: str, prepare: PrepareDataSet, origin: Origin | None = None) -> None:
         """Add a named data set."""
-        self._add(("data set", name), f"data set {name!r}", prepare, origin, prepare.__module__)
+        self._add(("data set", name), f"data set {name!r}", prepare, origin)
 
     def register_command(self, name: str, command: Callable[..., Any], origin: Origin | None = None) -> None:
         """Add a command of the command line."""
-        self._add(("command", name), f"command {name!r}", command, origin, command.__module__)
+        self._add(("command", name), f"command {name!r}", command, origin)
 
-    def _add(self, key: tuple[str, ...], name: str, value: Any, origin: Origin | None, module: str) -> None:
+    def _add(self, key: tuple[str, ...], name: str, value: Any, origin: Origin | None) -> None:
+        expected = "class" if key[0] == "block" else "instance" if key[0] in ("kernel", "importer") else "function"
+        if isinstance(value, type) != (expected == "class") or (expected == "function" and not callable(value)):
+            raise TypeError(f"{name} should be registered as {expected}, not as {excerpt(repr(value))}")
+        module = getattr(value, "conversion", value).__module__
         origin = origin or _origin_of(module)
         if key not in self._ambiguous:
             item = self._items.setdefault(key, _Item(value, origin))

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PydanticSchemaGenerationError,
     ValidationError,
     WrapValidator,
     create_model,
@@ -259,11 +260,14 @@ def _derive_models(cls: type[Block]) -> None:
         )
     own: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     cls.options = tuple(options)
-    cls.Context = create_model(
-        "Context", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **own, **context
-    )
+    any_types = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    cls.Context = create_model("Context", __config__=any_types, **own, **context)
     options["kind"] = (Annotated[Literal[cls.kind], WrapValidator(_kind), PlainSerializer(str)], cls.kind)
-    cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
+    try:
+        cls.Spec = create_model("Spec", __base__=cls.family.Spec, **own, **options)
+    except PydanticSchemaGenerationError as error:
+        fact, cure = error.message.partition(". ")[0], "an option is a number, a text, a list of them or a Slot"
+        raise TypeError(f"{cls.__name__}.__init__: {fact}; {cure}") from None
     for model in (cls.Context, cls.Spec):
         model.__qualname__ = f"{cls.__qualname__}.{model.__name__}"  # pickle looks the model up there
     cls.Spec.block = cls

@@ -130,6 +130,11 @@ class Regularizer(Block, nn.Module, family="regularizer"):
     second_order: ClassVar[bool] = False  # whether it differentiates a network's gradient; it runs in `second_order()`
     needs_batch_mean: ClassVar[bool] = False  # whether it calls `networks.batch_mean`
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.kind is not None and getattr(cls, "side", None) not in ("generator", "discriminator"):
+            raise TypeError(f"{cls.__name__}: declare whose loss it is added to, side = 'generator' or 'discriminator'")
+
     def at(self, images: int) -> None:
         """Called before each training step with the number of real images so far."""
 

@@ -24,7 +24,8 @@ from ganblocks.data.locations import list_folder
 from ganblocks.data.parquet import read_labels, read_parquet
 from ganblocks.data.skipped import Skipped, UnreadableError, counted
 from ganblocks.errors import DataError
-from registry import DataSet, Location
+from registry import DataSet, Location, catalogue
+from registry.errors import nearest
 
 NO_FILES: Mapping[str, Location] = {}
 MAX_SUFFIXES = 3  # in a message
@@ -98,7 +99,9 @@ def list_images(source: Path, limit: int | None = None) -> Listing:
     """
     suffix = suffix_of(source.name)
     if not source.exists():
-        raise DataError(f"there is no folder or file {source}; {ACCEPTED}")
+        names = ["digits", "shards", *catalogue.data_sets()]
+        hint = nearest(str(source).partition("?")[0], names)
+        raise DataError(f"there is no folder or file {source}; {ACCEPTED}; {hint}")
     if source.is_dir():
         return _list_folder(source, limit)
     if suffix == ".zip":

@@ -137,10 +137,8 @@ class Evaluation:
         measurements = []
         for metric, group in zip(self.metrics, self.group_of, strict=True):
             reference = self.references.get(group) if metric.uses_reference else None
-            values = metric(
-                self._on_device(features[group]),
-                None if reference is None else self._on_device(reference.features),
-            )
+            known = None if reference is None else self._on_device(reference.features)
+            values = {name: float(value) for name, value in metric(self._on_device(features[group]), known).items()}
             seconds = round(time.perf_counter() - begin, 3)
             record = self._setting(metric, generator, reference) | shared | {"seconds": seconds}
             measurements.append(Measurement(metric, values, record))

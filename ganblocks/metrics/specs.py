@@ -61,6 +61,8 @@ def build_metrics(specs: Sequence[Spec], device: torch.device, *, captioned: boo
     shared: dict[str, Any] = {}
     for spec in specs:
         metric: Metric = build_at((spec.kind,), spec)
+        if metric.extractor is None and type(metric).measure is Metric.measure:
+            raise incompatible(spec.kind, "has neither an extractor nor a method `measure`; set self.extractor")
         if metric.extractor is not None:
             metric.extractor = shared.setdefault(extractor_key(metric), metric.extractor)
         metrics.append(metric.to(device).eval())

@@ -12,7 +12,7 @@ import torch
 from blocks.ops import native
 from ganblocks import diagnosis, listing
 from ganblocks.cli.tables import print_doctor
-from registry import Kernel, Op, catalogue, tuning
+from registry import Kernel, Op, Origin, catalogue, hookimpl, tuning
 from registry.catalogue import Catalogue
 
 
@@ -99,6 +99,22 @@ def test_doctor_reports_names_of_two_packages(ganblocks, monkeypatch):
     assert code == 0
     assert out.startswith("1 thing needs attention")
     assert conflict in " ".join(out.split())
+
+
+def test_doctor_reports_kernels_of_unknown_ops(ganblocks):
+    class Misspelt:
+        @hookimpl
+        def register_kernels(self, register):
+            register(type("Fast", (Kernel,), {"op": "atention", "name": "fast"})())
+
+    plugin = Misspelt()
+    catalogue.add_plugin(plugin, Origin("theirs", "acme", "1"))
+    try:
+        _, out, _ = ganblocks("doctor")
+    finally:
+        catalogue.remove_plugin(plugin)
+    fact = "- the kernel fast of acme 1 is of op 'atention', which does not exist; did you mean 'attention'"
+    assert fact in " ".join(out.split())
 
 
 def test_doctor_hides_warnings_of_other_libraries(ganblocks, monkeypatch):

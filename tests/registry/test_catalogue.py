@@ -107,7 +107,10 @@ def test_a_kind_of_two_packages_is_written_with_the_package_in_front(
         "zenith/mine",
     ]
     monkeypatch.setattr("registry.slots.catalogue", both)
-    assert validate("audio/sound", Attention).to_dict() == {"kind": "audio/sound", "reach": 1}  # others are not affected
+    assert validate("audio/sound", Attention).to_dict() == {
+        "kind": "audio/sound",
+        "reach": 1,
+    }  # others are not affected
     assert validate("audio/sound", Attention) == validate({"kind": "audio/sound"}, Attention).block.Spec()
     spec = validate({"kind": "zenith/mine", "reach": 3}, Attention)
     assert spec.block.__module__ == "zenith"
@@ -166,6 +169,12 @@ def test_presets_kernels_and_commands_of_two_packages_have_the_package_in_front(
         (
             "from registry import hookimpl\n@hookimpl\ndef register_block(register): pass",
             "hook 'register_block'",
+        ),
+        ("def register_blocks(register): pass", "TypeError: a_broken_one has no function with @hookimpl"),
+        (
+            "from registry import Kernel, hookimpl\n@hookimpl\ndef register_kernels(register):\n"
+            "    register(type('Fast', (Kernel,), {'op': 'attention', 'name': 'fast'}))",
+            "kernel 'fast' of op attention should be registered as instance, not as <class",
         ),
     ],
 )

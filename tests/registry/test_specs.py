@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import PositiveInt
+from torch import Tensor
 
 from blocks.families import Attention, Layer
 from registry import IncompatibleError, Slot, SpecValidationError, collecting
@@ -291,10 +292,11 @@ def test_a_kind_that_is_registered_later_is_validated_as_strictly() -> None:
         ("self, dim, *, num_heads: int = 1", "dim has no annotation"),
         ("self, dim: int, *, repeat: int = 1", "repeat is a field of every layer spec"),
         ("self, dim: int, *, kind: str = 'x'", "kind is a field of every layer spec"),
+        ("self, dim: int, *, like: Tensor", r"schema for <class 'torch.Tensor'>; an option is a number, a text, "),
     ],
 )
 def test_a_signature_that_breaks_the_keyword_only_rule_fails_at_once(signature: str, message: str) -> None:
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"Tensor": Tensor}
     exec(f"def __init__({signature}): pass", names)
     with pytest.raises(TypeError, match=message):
         type(Layer)("Wrong", (Layer,), {"__init__": names["__init__"], "__module__": __name__}, kind="wrong")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from assemblies import parse
-from blocks.families import Batch
+from blocks.families import Batch, Regularizer
 from blocks.regularizer.lecam import LeCam
 from ganblocks.training.checkpoint import checkpoint_tensors
 from ganblocks.training.distributed import DistributedContext
@@ -51,3 +52,8 @@ def test_the_anchors_are_part_of_checkpoints() -> None:
     tensors = checkpoint_tensors(trainer)
     assert tensors["gan.regularizers.0.real_anchor"] != 0
     assert tensors["gan.regularizers.0.fake_anchor"] != 0
+
+
+def test_a_regularizer_declares_its_side() -> None:
+    with pytest.raises(TypeError, match="Lost: declare whose loss it is added to, side = 'generator' or"):
+        type(Regularizer)("Lost", (Regularizer,), {"__init__": lambda self: None, "side": "both"}, kind="lost")
