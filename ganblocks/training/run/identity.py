@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from assemblies import plugins_of
+from assemblies.document_paths import differences
 from assemblies.model_file import MAX_INTEGER
 from ganblocks.data.dataset import Images
 from ganblocks.data.sources import can_be_opened
@@ -205,18 +206,10 @@ def environment_changes(record: RunRecord, identity: RunIdentity) -> list[str]:
     ]
 
 
-def document_differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Where two documents differ, as lines `place: old -> new`; length of training and versions may differ."""
-    if place in ("kimg", "plugins"):
-        return []
-    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("kind") == new.get("kind"):
-        names = dict.fromkeys([*old, *new])
-        pairs = [(name, old.get(name, "(none)"), new.get(name, "(none)")) for name in names]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(str(index), a, b) for index, (a, b) in enumerate(zip(old, new, strict=True))]
-    else:
-        return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]
-    return [line for name, a, b in pairs for line in document_differences(a, b, f"{place}.{name}".lstrip("."))]
+def document_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Where two documents differ, as lines `path: old -> new`; length of training and versions may differ."""
+    rows = [row for row in differences(old, new) if row.path != "kimg" and not row.path.startswith("plugins")]
+    return [f"{row.path}: {_short(row.first)} -> {_short(row.second)}" for row in rows]
 
 
 def _short(value: Any) -> str:

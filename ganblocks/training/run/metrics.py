@@ -23,15 +23,16 @@ from ganblocks.precision import Precision
 from ganblocks.sampling.generate import batch_size_of
 from ganblocks.training.logs.progress_log import ProgressLog
 from ganblocks.training.run.folder import RunFolder, disk_errors
+from ganblocks.training.run.snapshots import crosses
 from registry import Spec
 
 PROTOCOL = PROTOCOLS["stylegan-full"]
 
 
 class Scheduled(NamedTuple):
-    """Metrics that are measured together every `interval` images."""
+    """Metrics that are measured together every `every_kimg` thousand images."""
 
-    interval: int
+    every_kimg: float
     evaluation: Evaluation
 
 
@@ -80,7 +81,7 @@ class TrainingMetrics:
             protocol = PROTOCOL.with_changes(num=num)
             evaluation = Evaluation(metrics, protocol, source, images, processes, precision=precision)
             evaluation.prepare(generator)
-            self.scheduled.append(Scheduled(max(1, round(every_kimg * 1000)), evaluation))
+            self.scheduled.append(Scheduled(every_kimg, evaluation))
 
     @property
     def extractor(self) -> FeatureExtractor | None:
@@ -110,8 +111,8 @@ class TrainingMetrics:
             command: For the records.
             save: Writes the model to a file.
         """
-        for interval, evaluation in self.scheduled:
-            if images // interval == before // interval:
+        for every_kimg, evaluation in self.scheduled:
+            if not crosses(before, images, [every_kimg]):
                 continue
             try:
                 with converged_weight_norms(self.generator):
