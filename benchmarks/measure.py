@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from registry.spec_file import installed_version
+from registry.tuning import processor
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -58,16 +59,6 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
             "tf32": torch.backends.cuda.matmul.allow_tf32,
         }
     return description
-
-
-def processor() -> str:
-    """Number and model name of the CPU cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return f"{os.cpu_count()} x {models[0] if models else platform.processor() or platform.machine()}"
 
 
 def matmul_rate(

@@ -37,7 +37,7 @@ def identity(libraries: Iterable[str] = ()) -> dict[str, Any]:
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "devices": [torch.cuda.get_device_name(index) for index in gpus],
         "versions": {name: installed_version(name) for name in sorted({"ganblocks", "torch", *libraries})},
@@ -228,7 +228,8 @@ def _is_cuda(value: Any) -> bool:
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """Number and model name of the CPU cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
