@@ -26,6 +26,7 @@ from ganblocks.listing import cached
 from registry import Kernel, Op, cache_folder, catalogue
 from registry.catalogue import PROJECT
 from registry.errors import nearest
+from registry.spec_file import installed_version
 
 PACKAGES = (
     *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
@@ -55,7 +56,7 @@ def _probe() -> dict[str, Any]:
         catalogue.load()
         catalogue.load_commands()
         report: dict[str, Any] = {
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
             "platform": platform.platform(),
             "devices": devices(),
             "plugins": plugins(),
@@ -144,7 +145,7 @@ def _command(kernel: Kernel) -> str | None:
     import torch
 
     without_device = getattr(kernel, "device", None) == "cuda" and not torch.cuda.is_available()
-    installed = kernel.library is not None and _version(kernel.library) is not None
+    installed = kernel.library is not None and installed_version(kernel.library) is not None
     return None if without_device or installed else kernel.enable
 
 
@@ -152,7 +153,7 @@ def _missing_packages() -> list[str]:
     """The packages that ganblocks needs and that are not installed."""
     lines = [line for line in metadata.requires("ganblocks") or [] if "extra ==" not in line]
     names = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
-    return [f"{name} is not installed: pip install {name}" for name in names if _version(name) is None]
+    return [f"{name} is not installed: pip install {name}" for name in names if installed_version(name) is None]
 
 
 def _without_op() -> Iterator[str]:
@@ -184,10 +185,3 @@ def _cache_problems() -> list[str]:
         for op in Op.ops.values():
             op.bind("tune")
     return list(dict.fromkeys(str(each.message) for each in caught))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

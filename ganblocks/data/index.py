@@ -76,20 +76,6 @@ class ManyImagesError(Exception):
     """A folder of tar shards has more images than are indexed."""
 
 
-def scan(source: Path, condition_input: ConditionInput | None, num_classes: int = 0) -> DatasetIndex:
-    """The images of a folder, a zip, tar shards or parquet files, in a fixed order, with the labels that are needed.
-
-    Args:
-        source: The folder or the file.
-        condition_input: Which labels are needed: "classes", "captions" or none.
-        num_classes: How many classes the generator has.
-
-    Raises:
-        DataError: There are no images, or labels are missing, contradictory or outside of the classes.
-    """
-    return labelled(list_images(source), condition_input, num_classes)
-
-
 def list_images(source: Path, limit: int | None = None) -> Listing:
     """The files of a folder, a zip, tar shards or parquet files, in a fixed order.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganblocks.data.index import scan
+from ganblocks.data.index import list_images
 from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
 from tests.data.files import png, reasons, shades, write_files
@@ -16,7 +16,7 @@ from tests.data.files import png, reasons, shades, write_files
 def test_images_are_sorted_by_their_paths(tmp_path):
     names = ["b.png", "a/z.png", "a-b.png", "A.PNG", "a/b/c.jpeg", "10.png", "9.png"]
     write_files(tmp_path, dict.fromkeys(names, png(0)))
-    assert [location.inner for location in scan(tmp_path, None).locations] == sorted(names)
+    assert [sample.image.inner for sample in list_images(tmp_path).samples] == sorted(names)
 
 
 def test_sources_without_images_are_refused(tmp_path):
@@ -45,8 +45,8 @@ def test_pictures_in_formats_that_are_not_read_are_named(tmp_path):
 def test_pictures_of_a_training_below_the_data_are_no_part_of_it(tmp_path):
     run = {"run/run.json": b"{}", "run/gan.yaml": b"", "run/losses.png": png(9), "run/samples/0.png": png(9)}
     write_files(tmp_path, {"0.png": png(0), "other/run.json": b"{}", "other/1.png": png(1)} | run)
-    assert [location.inner for location in scan(tmp_path, None).locations] == ["0.png", "other/1.png"]
-    assert [location.inner for location in scan(tmp_path / "run", None).locations] == ["losses.png", "samples/0.png"]
+    assert [sample.image.inner for sample in list_images(tmp_path).samples] == ["0.png", "other/1.png"]
+    assert [each.image.inner for each in list_images(tmp_path / "run").samples] == ["losses.png", "samples/0.png"]
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
