@@ -5,8 +5,6 @@ The order of the steps follows StyleGAN2-ADA, Karras et al. 2020, https://arxiv.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocks.ops.bias_act.reference import GAINS, SLOPE, Activation, Channels, by_channel
-from registry import Kernel
+from blocks.ops.triton import TritonKernel
 
 ACTIVATIONS = ("linear", "lrelu", "relu", "swish")  # numbered as in `triton_kernel`
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Options(NamedTuple):
@@ -157,15 +154,10 @@ slope_of: Callable[..., Tensor] = Slope.apply
 curvature_of: Callable[..., Tensor] = Curvature.apply
 
 
-class Triton(Kernel):
+class Triton(TritonKernel):
     """Reads the map once and writes the result once, in float32 arithmetic; differentiable twice."""
 
     op, name, priority, second_order = "bias_act", "triton", 20, True
-
-    def unavailable(self) -> str | None:
-        if importlib.util.find_spec("triton") is None:
-            return "triton is not installed"
-        return None if torch.cuda.is_available() or _interpreted() else "needs a CUDA device"
 
     def unsupported(
         self,
@@ -182,11 +174,7 @@ class Triton(Kernel):
     ) -> list[str]:
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return ["torch.compile fuses the steps of the reference kernel itself"]
-        reasons = []
-        if x.device.type != "cuda" and not (_interpreted() and x.device.type == "cpu"):
-            reasons.append(f"runs on CUDA devices only, not on {x.device.type}")
-        if x.dtype not in DTYPES:
-            reasons.append("computes in float32, float16 or bfloat16 only")
+        reasons = self.unsupported_map(x)
         contiguous = x.is_contiguous() and dim % x.ndim == 1
         if x.ndim < 2 or dim % x.ndim == 0 or not (contiguous or _channels_last(x, dim)):
             reasons.append("needs a contiguous or channels-last map with channels after the batch")
@@ -227,7 +215,3 @@ def _sum_pixels(values: Tensor, like: Tensor, dim: int) -> Tensor:
 
 def _with_strides_of(x: Tensor, gradient: Tensor) -> Tensor:
     return gradient if gradient.stride() == x.stride() else torch.empty_like(x).copy_(gradient)
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -7,11 +7,9 @@ call or the first block looks for kernels on a machine with a GPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,13 +19,11 @@ from torch import Tensor
 from blocks.ops.neighborhood_attention.tiles import check_map
 from blocks.ops.neighborhood_attention.windows import ARGUMENTS, WINDOW
 from blocks.ops.operators import LIBRARY
-from registry import Kernel
+from blocks.ops.triton import DTYPES, INTERPRETED, TritonKernel
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LARGEST_WINDOW = 13
 LARGEST_HEAD = 128
 CAPABILITY = (8, 0)
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton runs on the CPU, for tests
 device_of: Callable[..., Any] = torch.cuda.device_of
 
 
@@ -201,20 +197,18 @@ torch.library.register_fake("ganblocks::triton", attend_fake, lib=LIBRARY)
 torch.library.register_fake("ganblocks::triton_backward", backward_fake, lib=LIBRARY)
 
 
-class Triton(Kernel):
+class Triton(TritonKernel):
     """Fused and deterministic, for NVIDIA GPUs; no second derivative."""
 
     op, name, priority = "neighborhood_attention", "triton", 60
-    library = "triton"
 
     def unavailable(self) -> str | None:
-        if not INTERPRETED:
-            if not torch.cuda.is_available() or torch.version.hip:
-                return "runs on NVIDIA GPUs, and there is none here (TRITON_INTERPRET=1 runs it on the CPU, for tests)"
-            if (capability := torch.cuda.get_device_capability()) < CAPABILITY:
-                return f"needs compute capability {_dotted(CAPABILITY)}, and this GPU has {_dotted(capability)}"
-        if find_spec("triton") is None:
-            return "triton is not installed; torch's CUDA wheels bring it, and `pip install triton` adds it"
+        if reason := super().unavailable():
+            return reason
+        if torch.version.hip:
+            return "is launched by the driver of NVIDIA's GPUs"
+        if not INTERPRETED and (capability := torch.cuda.get_device_capability()) < CAPABILITY:
+            return f"needs compute capability {_dotted(CAPABILITY)}, and this GPU has {_dotted(capability)}"
         try:
             _launch()
         except Exception as error:  # a version for another torch or Python fails in many ways

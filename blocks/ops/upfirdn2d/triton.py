@@ -6,8 +6,6 @@ resampling again, as in the kernel `linear`.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocks.ops.triton import TritonKernel
 from blocks.ops.upfirdn2d.linear import adjoint_padding
 from blocks.ops.upfirdn2d.reference import Padding, Pair, pair
-from registry import Kernel
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MOST_TAPS = 8  # on each axis; the kernel is compiled for each size of the filter
 
 
@@ -75,24 +72,15 @@ class Resampling(torch.autograd.Function):
 resampling: Callable[..., Tensor] = Resampling.apply
 
 
-class Triton(Kernel):
+class Triton(TritonKernel):
     """Reads the map once and writes the result once, in float32 arithmetic; differentiable any number of times."""
 
     op, name, priority, second_order = "upfirdn2d", "triton", 30, True
 
-    def unavailable(self) -> str | None:
-        if importlib.util.find_spec("triton") is None:
-            return "triton is not installed"
-        return None if torch.cuda.is_available() or _interpreted() else "needs a CUDA device"
-
     def unsupported(self, x: Tensor, filter: Tensor, **_: object) -> list[str]:
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return ["torch.compile cannot trace a derivative that calls itself"]
-        reasons = []
-        if x.device.type != "cuda" and not (_interpreted() and x.device.type == "cpu"):
-            reasons.append(f"runs on CUDA devices only, not on {x.device.type}")
-        if x.dtype not in DTYPES:
-            reasons.append("computes in float32, float16 or bfloat16 only")
+        reasons = self.unsupported_map(x)
         if filter.ndim != 2 or max(filter.shape) > MOST_TAPS:
             reasons.append(f"needs a filter of two dimensions with at most {MOST_TAPS} taps on each")
         if filter.requires_grad:
@@ -111,7 +99,3 @@ class Triton(Kernel):
         flip_filter: bool = False,
     ) -> Float[Tensor, "b c i j"]:
         return resampling(x, filter.contiguous(), Options(pair(up), pair(down), padding, gain, flip_filter))
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
