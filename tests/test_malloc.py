@@ -1,4 +1,4 @@
-"""The command tunes glibc's allocator, unless the environment configures it."""
+"""The command and `train` tune glibc's allocator, unless the environment configures it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+
+from ganblocks import train
+from ganblocks.errors import RunError
 
 PROGRAM = """
 import resource
@@ -33,3 +36,11 @@ def test_memory_of_temporaries_is_mapped_once():
             pytest.skip("the allocator is not glibc's")
         assert tuned == str(kept)
     assert int(pages[True]) * 10 < int(pages[False])
+
+
+def test_train_tunes_the_allocator(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(sys.modules["ganblocks.training.train"], "tune_malloc", lambda: calls.append("tuned"))
+    with pytest.raises(RunError, match="nothing to train"):
+        train(out=tmp_path)
+    assert calls == ["tuned"]

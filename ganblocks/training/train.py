@@ -11,6 +11,7 @@ from assemblies import GAN, parse, read
 from assemblies.multi_stage import MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError, UsageError
+from ganblocks.malloc import tune_malloc
 from ganblocks.networks import document_of_run
 from ganblocks.options import accepts
 from ganblocks.training import multi_stage
@@ -33,6 +34,9 @@ def train(
 ) -> Run:
     """Train a GAN; the run that is returned has its averaged generator.
 
+    From then on glibc keeps large freed blocks in this process (`ganblocks.malloc.tune_malloc`), unless the environment
+    configures the allocator.
+
     Args:
         spec: A `GAN.Spec` or `MultiStage.Spec`, the same as plain data, a file, or a preset's name. To resume, it may
             be omitted. The run of the last stage is returned.
@@ -48,6 +52,7 @@ def train(
         DivergedError: Gradients are no longer finite.
         Interrupted: SIGINT, SIGTERM, SIGHUP or SIGUSR1 came; the state is saved.
     """
+    tune_malloc()
     out = Path(out)
     for name, path in {"data": data, "out": out}.items():
         if isinstance(path, str | Path) and NOT_TEXT.search(str(path)):
