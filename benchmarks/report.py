@@ -225,8 +225,8 @@ def data() -> str:
     rows = []
     for ours in select(measured, loader="ganblocks"):
         case = {name: ours[name] for name in ("side", "store", "images/s")}
-        found = {row["loader"]: row["times ganblocks"] for row in select(measured, **case)}
-        cells = [number(ours["rate"]), *(times(found.get(name)) for name in others)]
+        ratios = {row["loader"]: row["times ganblocks"] for row in select(measured, **case)}
+        cells = [number(ours["rate"]), *(times(ratios.get(name)) for name in others)]
         rows.append([str(ours["side"]), ours["store"], ours["images/s"], *cells])
     columns = ["pixels of a JPEG", "store", "", "ganblocks: images/s", *(f"time of {name}" for name in others)]
     return markdown(columns, rows, 3) + "\n\n" + source("data-cpu.json")

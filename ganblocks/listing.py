@@ -81,8 +81,10 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _key(state: Any) -> str:
     """A hash of installed distributions, plugins, sizes and times of the plugins' files, and `state`."""
-    found = metadata.entry_points()
-    points = [(group, each.name, each.value) for group in (GROUP, COMMANDS_GROUP) for each in found.select(group=group)]
+    entry_points = metadata.entry_points()
+    points = [
+        (group, each.name, each.value) for group in (GROUP, COMMANDS_GROUP) for each in entry_points.select(group=group)
+    ]
     packages = {value.partition(":")[0].partition(".")[0] for _, _, value in points} | {"ganblocks", "registry"}
     files = [line for package in sorted(packages) for line in _files(package)]
     content = [sys.version, os.environ.get(PLUGINS_ENV), sorted(points), list(_distributions()), files, state]

@@ -167,10 +167,10 @@ def measure_all(study: Study, protocol: Protocol, seeds: int, processes: int) ->
     """The results of all variants and seeds. Seeds are the outer loop, so that an interrupted command leaves complete
     comparisons.
     """
-    wanted = [(variant, seed) for seed in range(seeds) for variant in study.variants]
-    results = {run: stored_result(protocol.folder(*run)) for run in wanted}
-    missing = [run for run, result in results.items() if result is None]
-    print(f"{len(wanted)} runs of {protocol.kimg:g} thousand images, {len(missing)} to do", flush=True)
+    runs = [(variant, seed) for seed in range(seeds) for variant in study.variants]
+    results = {each: stored_result(protocol.folder(*each)) for each in runs}
+    missing = [each for each, result in results.items() if result is None]
+    print(f"{len(runs)} runs of {protocol.kimg:g} thousand images, {len(missing)} to do", flush=True)
     if missing and study.clip:
         train_clip(protocol)
     if missing:

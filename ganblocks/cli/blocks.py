@@ -57,11 +57,11 @@ def blocks(
     if not family and not search:
         families = describe.families()
     else:
-        found = describe.blocks(family, search)
+        matching = describe.blocks(family, search)
         families = [
             each | {"kinds": kinds}
             for each in describe.families()
-            if (kinds := [block for block in found if block["family"] == each["family"]])
+            if (kinds := [block for block in matching if block["family"] == each["family"]])
         ]
         if not families:
             raise UsageError(f"no block contains {search!r}; `ganblocks blocks` lists all")

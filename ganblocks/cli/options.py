@@ -122,8 +122,8 @@ def takes_options(
 
         @wraps(command)
         def run(**values: Any) -> None:
-            given = {name: values.pop(name) for name in flags}
-            changes = {name: value for name, value in given.items() if value is not None}
+            flag_values = {name: values.pop(name) for name in flags}
+            changes = {name: value for name, value in flag_values.items() if value is not None}
             if "command" in model.model_fields:
                 changes["command"] = command_line()
             command(**values, options=model.of(changes=changes))

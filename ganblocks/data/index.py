@@ -222,8 +222,8 @@ def _list_parquet(files: list[Path], source: Path) -> Listing:
                 f"{source} has no column of {condition_input}, which the generator takes; it may be called "
                 f"{', '.join(columns)}"
             )
-        found = LabelTable(str(source), labels, class_names)
-        return numbered(found) if condition_input == "classes" else found
+        label_table = LabelTable(str(source), labels, class_names)
+        return numbered(label_table) if condition_input == "classes" else label_table
 
     samples = [Sample(cell, NO_FILES) for cells in tables for cell in cells]
     if not samples:

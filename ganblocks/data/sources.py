@@ -29,7 +29,7 @@ from ganblocks.data.streaming.images import Reading, StreamedCaptions
 from ganblocks.data.streaming.open import (
     SHARDS,
     STREAMED_FROM,
-    found_tars,
+    list_tars,
     many_tars,
     open_rows,
     open_tars,
@@ -141,7 +141,7 @@ def _open_files(source: str, reading: Reading, num_classes: int, *, progress: bo
     with progress_bar("counting images of shards", shown=progress) as bar:
         if named is not None and named.name == SHARDS:
             chosen = shard_options(named.options)
-            return open_tars(found_tars(chosen.path, reading.labels), source, reading, bar, together=chosen.together)
+            return open_tars(list_tars(chosen.path, reading.labels), source, reading, bar, together=chosen.together)
         if named is None and (many := many_tars(source, reading.labels)) is not None:
             return open_tars(many, source, reading, bar)
         data_set = _prepared(source, reading.resolution, reading.image_channels, progress=progress)
@@ -150,7 +150,7 @@ def _open_files(source: str, reading: Reading, num_classes: int, *, progress: bo
         try:
             listing = list_prepared(data_set, source, STREAMED_FROM)
         except ManyImagesError:
-            return open_tars(found_tars(str(data_set.path), reading.labels), source, reading, bar)
+            return open_tars(list_tars(str(data_set.path), reading.labels), source, reading, bar)
     index = labelled(listing, reading.labels, num_classes)
     return ImagesInFiles(
         index.locations,
@@ -239,8 +239,8 @@ def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
 def _digits_split(options: Mapping[str, str]) -> Literal["train", "held-out"]:
     split = options.get("split", "train")
     if options.keys() - {"split"} or split not in ("train", "held-out"):
-        given = "&".join(f"{name}={value}" for name, value in options.items())
-        raise DataError(f"digits?{printable(given)}: the only option is split=train or split=held-out")
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        raise DataError(f"digits?{printable(query)}: the only option is split=train or split=held-out")
     return "held-out" if split == "held-out" else "train"
 
 

@@ -142,13 +142,13 @@ def save_edits(
     if not destination(out):
         raise UsageError(f"--out {out}: edits are one picture; give a suffix such as .png")
     generator = load_optimized(model, options)
-    found = load_directions(directions, generator)
-    if not 0 <= index < len(found.vectors):
-        raise UsageError(f"--index {index}: {directions} has directions 0 to {len(found.vectors) - 1}")
+    loaded = load_directions(directions, generator)
+    if not 0 <= index < len(loaded.vectors):
+        raise UsageError(f"--index {index}: {directions} has directions 0 to {len(loaded.vectors) - 1}")
     chosen = choose_groups(generator, groups) if groups else []
     c = _one(resolve_conditions(generator, options.classes, options.captions))
     ws = styles(generator, seeds, c=c, truncation=Truncation(options.truncation_psi, options.truncation_cutoff))
-    moved = torch.stack([edit(ws, found, index, strength, chosen) for strength in strengths], 1).flatten(0, 1)
+    moved = torch.stack([edit(ws, loaded, index, strength, chosen) for strength in strengths], 1).flatten(0, 1)
     images = torch.cat(list(synthesize(generator, moved, noise=options.noise, batch_size=options.batch_size)))
     out.parent.mkdir(parents=True, exist_ok=True)
     save_grid(
@@ -161,7 +161,7 @@ def save_edits(
         scale=options.scale,
         metadata=made_by(generator, options.command),
     )
-    return {"out": str(out), "images": len(images), "method": found.method, "index": index}
+    return {"out": str(out), "images": len(images), "method": loaded.method, "index": index}
 
 
 def _one(conditions: NamedConditions) -> Float[Tensor, " d"] | None:

@@ -129,10 +129,10 @@ class ReferenceSource:
         self.kept: dict[tuple[str, bool], Reference] = {}
         if file is not None:
             described = file.record.get("reference", {}).get("resolution")
-            found = tuple(file.images.shape[2:]) if file.images is not None else described and tuple(described)
-            if found and found != resolution:
+            size = tuple(file.images.shape[2:]) if file.images is not None else described and tuple(described)
+            if size and size != resolution:
                 raise DataError(
-                    f"{file.path} is of images of {found[0]} x {found[1]} pixels, the model's have {resolution[0]} x "
+                    f"{file.path} is of images of {size[0]} x {size[1]} pixels, the model's have {resolution[0]} x "
                     f"{resolution[1]}; give a reference of that size"
                 )
 

@@ -69,8 +69,8 @@ def read_statistics(path: Path) -> StatisticsFile:
         ) from None
     images = _images(path, arrays["arr_0"]) if "arr_0" in arrays else None
     if not {"mu", "sigma"} <= set(arrays) and images is None:
-        found = ", ".join(sorted(names)) or "no arrays"
-        raise DataError(f"{path} has {found}; a reference has mu and sigma, or images as arr_0")
+        present = ", ".join(sorted(names)) or "no arrays"
+        raise DataError(f"{path} has {present}; a reference has mu and sigma, or images as arr_0")
     record: dict[str, Any] = {}
     if "record" in arrays:
         try:

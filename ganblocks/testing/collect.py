@@ -53,18 +53,18 @@ def origins(name: str) -> list[Origin]:
     """
     catalogue.load()
     catalogue.load_commands()
-    wanted = name.replace("_", "-").lower()
+    normalized = name.replace("_", "-").lower()
     for failed, reason in catalogue.failures.items():
-        if wanted in failed.replace("_", "-").lower():
+        if normalized in failed.replace("_", "-").lower():
             raise UsageError(f"the plugin {failed} cannot be used: {reason}")
-    found = [each for each in catalogue.plugins() if wanted in {each.plugin.lower(), each.package.lower()}]
-    if not found:
+    plugins = [each for each in catalogue.plugins() if normalized in {each.plugin.lower(), each.package.lower()}]
+    if not plugins:
         valid = sorted({text for each in catalogue.plugins() for text in (each.plugin, each.package)})
         raise UsageError(
             f"no plugin {name!r} is installed; {nearest(name, valid)} (to install the one in a folder: pip install "
             "--editable FOLDER)"
         )
-    return found
+    return plugins
 
 
 def checks_of(origin: Origin) -> Iterator[PluginCheck]:

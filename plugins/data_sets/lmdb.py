@@ -99,12 +99,12 @@ def prepare_lmdb(resolution: int, image_channels: int, options: Mapping[str, str
 def _resolutions(transaction: Any) -> Iterator[int]:
     """The sizes that occur in keys, each by one search: all keys of a size follow each other."""
     cursor = transaction.cursor()
-    found = cursor.first()
-    while found:
+    has_key = cursor.first()
+    while has_key:
         size, dash, _ = bytes(cursor.key()).partition(b"-")
         if dash and size.isdigit():
             yield int(size)
-        found = cursor.set_range(size + b".") if dash else cursor.next()  # `.` follows `-`
+        has_key = cursor.set_range(size + b".") if dash else cursor.next()  # `.` follows `-`
 
 
 def _environment(path: str) -> Any:

@@ -30,8 +30,8 @@ class PublishedWeights(NamedTuple):
     @property
     def sha256_prefix(self) -> str | None:
         """The first digits of the file's SHA-256, if its name ends with them, as names of torch.hub do."""
-        found = re.search(r"-([0-9a-f]{8})\.pth$", self.name)
-        return found[1] if found else None
+        match = re.search(r"-([0-9a-f]{8})\.pth$", self.name)
+        return match[1] if match else None
 
     def __str__(self) -> str:
         return self.name + (f" (SHA-256 {self.sha256_prefix}...)" if self.sha256_prefix else "")

@@ -87,9 +87,9 @@ def checks(block: type[Block], *, harness: Harness | None = None, slow: bool = F
         if not case.harness.computes:
             continue
         selected += [Check(each, case) for each in CASE_CHECKS]
-        given = (case.options, {name for name, value in case.context.items() if value})
-        if given not in called and len(options) <= FEW_OPTIONS:  # contexts of other sizes have the same inputs
-            called.append(given)
+        inputs = (case.options, {name for name, value in case.context.items() if value})
+        if inputs not in called and len(options) <= FEW_OPTIONS:  # contexts of other sizes have the same inputs
+            called.append(inputs)
             selected.append(Check(refuses_inputs_that_do_not_fit, case))
         if case.harness.batched:
             selected.append(Check(takes_an_empty_batch, case))

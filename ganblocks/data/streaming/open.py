@@ -56,7 +56,7 @@ def shard_options(options: Mapping[str, str]) -> ShardOptions:
         raise DataError(f"--data {SHARDS}: {problems}; options are path, together") from None
 
 
-class FoundTars(NamedTuple):
+class TarListing(NamedTuple):
     """Tars, and what files beside them state.
 
     Args:
@@ -70,35 +70,35 @@ class FoundTars(NamedTuple):
     stated: list[Summary] | None
 
 
-def found_tars(url: str, labels: ConditionInput | None) -> FoundTars:
+def list_tars(url: str, labels: ConditionInput | None) -> TarListing:
     """The tars at a URL.
 
     Raises:
         DataError: They are elsewhere and cannot be listed, or a file beside them is damaged.
     """
     tars = find_tars(url, labels)
-    return FoundTars(url, tars, stated_summaries(url, tars, labels) if tars else None)
+    return TarListing(url, tars, stated_summaries(url, tars, labels) if tars else None)
 
 
-def many_tars(source: str, labels: ConditionInput | None) -> FoundTars | None:
+def many_tars(source: str, labels: ConditionInput | None) -> TarListing | None:
     """The tars at a path or URL if the files beside them state more images than are indexed.
 
     Raises:
-        DataError: As in `found_tars`.
+        DataError: As in `list_tars`.
     """
     if not is_url(source) and not any((Path(source) / name).exists() for name in (*SIZES, f"../{MANIFEST}")):
         return None
-    found = found_tars(source, labels)
-    return found if sum(summary.images for summary in found.stated or ()) > STREAMED_FROM else None
+    listing = list_tars(source, labels)
+    return listing if sum(summary.images for summary in listing.stated or ()) > STREAMED_FROM else None
 
 
 def open_tars(
-    found: FoundTars, name: str, reading: Reading, progress: Callable[[int, int], None], *, together: int = TOGETHER
+    listing: TarListing, name: str, reading: Reading, progress: Callable[[int, int], None], *, together: int = TOGETHER
 ) -> StreamedImages:
     """Images in tars.
 
     Args:
-        found: The tars, with the labels of `reading`.
+        listing: The tars, with the labels of `reading`.
         name: The data set's name in the log.
         reading: How they are read.
         progress: Called with the number of shards counted and their total.
@@ -107,7 +107,7 @@ def open_tars(
     Raises:
         DataError: There are no tars, or one cannot be read.
     """
-    url, tars, stated = found
+    url, tars, stated = listing
     if not tars:
         raise DataError(f"--data {url}: there is no .tar; shards are tars as WebDataset has them")
     identity = [[tar.name, tar.num_bytes] for tar in tars]
