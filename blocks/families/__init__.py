@@ -28,7 +28,7 @@ vectors. Feature maps are [B,C,H,W] in channels-last memory; attention, norms an
 [B,H,W,C] of them. A block that has its output channels as an option `dim` requests its input channels as `in_dim`.
 """
 
-from blocks.families.layout import rows, to_channels_last, to_nchw, to_nhwc
+from blocks.families.layout import channels_last, rows, to_channels_last, to_nchw, to_nhwc
 from blocks.families.metrics import FeatureExtractor, FeatureSet, GeneratedBatch, Metric
 from blocks.families.networks import (
     Attention,
@@ -83,6 +83,7 @@ __all__ = [
     "Stem",
     "SynthesisInput",
     "WeightNorm",
+    "channels_last",
     "rows",
     "to_channels_last",
     "to_nchw",

@@ -21,6 +21,11 @@ def to_nchw(x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
     return x.permute(0, 3, 1, 2)
 
 
+def channels_last(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """The map in channels-last memory, copied if it is not; `contiguous(memory_format=...)` has no rule for vmap."""
+    return to_nchw(to_nhwc(x).contiguous())
+
+
 def rows(num: int, ws: Float[Tensor, "b n s"] | None) -> tuple[Tensor | None, ...]:
     """The first `num` vectors of `ws` [B,n,S], or `num` times None."""
     return (None,) * num if ws is None else torch.unbind(ws[:, :num], dim=1)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from blocks.common.autocast import at_least_float32
 from blocks.common.divisors import nearest_divisors
 from blocks.common.shapes import check_nchw
-from blocks.families import Layer
+from blocks.families import Layer, channels_last
 from registry import incompatible
 
 
@@ -63,4 +63,4 @@ class MinibatchStd(Layer, kind="minibatch-std"):
         values = deviation.reshape(num_groups, self.num_channels, channels * height * width // self.num_channels)
         means = values.mean(dim=2).to(x.dtype)  # n F
         appended = means.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)
-        return torch.cat([x, appended.contiguous(memory_format=torch.channels_last)], dim=1)
+        return torch.cat([x, channels_last(appended)], dim=1)

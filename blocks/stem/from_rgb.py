@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
@@ -17,7 +16,7 @@ from blocks.common.equalized import EqualConv2d
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.resample import Downsample2d
 from blocks.common.shapes import check_nchw
-from blocks.families import Stem
+from blocks.families import Stem, channels_last
 from registry import incompatible
 
 
@@ -66,7 +65,7 @@ class FromRGB(Stem, kind="from-rgb"):
             check_nchw(self, x, self.out_dim, like=image)
             image = self.shrink(image, x.shape[-2], x.shape[-1])
         symmetric = to_symmetric(image, self.value_range)
-        features = self.conv(symmetric.contiguous(memory_format=torch.channels_last))
+        features = self.conv(channels_last(symmetric))
         return features if x is None else x + features, image
 
     def shrink(

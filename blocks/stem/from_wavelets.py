@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from blocks.common.images.wavelets import haar
 from blocks.common.shapes import check_nchw
-from blocks.families import Resolution
+from blocks.families import Resolution, channels_last
 from blocks.stem.from_rgb import FromRGB
 from registry import incompatible
 
@@ -62,5 +61,5 @@ class FromWavelets(FromRGB, kind="from-wavelets"):
         if x is not None:
             check_nchw(self, x, self.out_dim, like=image)
             image = self.shrink(image, x.shape[-2], x.shape[-1], times=2)
-        features = self.conv(haar(image).contiguous(memory_format=torch.channels_last))
+        features = self.conv(channels_last(haar(image)))
         return features if x is None else x + features, image

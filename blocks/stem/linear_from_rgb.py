@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor
 
 from blocks.common.plain_conv import PlainConv2d
 from blocks.common.shapes import check_nchw
-from blocks.families import Stem
+from blocks.families import Stem, channels_last
 from registry import incompatible
 
 
@@ -43,4 +42,4 @@ class LinearFromRGB(Stem, kind="linear-from-rgb"):
         self, x: Float[Tensor, "b c h w"] | None, image: Float[Tensor, "b k i j"]
     ) -> tuple[Float[Tensor, "b d i j"], Float[Tensor, "b k i j"]]:
         check_nchw(self, image, self.conv.in_dim, name="image")
-        return self.conv(image.contiguous(memory_format=torch.channels_last)), image
+        return self.conv(channels_last(image)), image

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blocks.common.position import sine_cosine_grid
 from blocks.common.shapes import check_nchw, check_resolution
-from blocks.families import Resolution, Stem
+from blocks.families import Resolution, Stem, channels_last
 from blocks.stem.noise_path import add_noise, noise_levels, noise_path
 from registry import incompatible
 
@@ -99,6 +99,6 @@ class NoisedLevels(Stem, kind="noised-levels"):
     def tokens(self, levels: Float[Tensor, "n b k h w"]) -> Float[Tensor, "b d 1 n"]:
         """The class token and the patches of all levels together."""
         image = levels.movedim(0, 1).flatten(1, 2)
-        patches = self.proj(image.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1) + self.pos_embed
+        patches = self.proj(channels_last(image)).permute(0, 2, 3, 1) + self.pos_embed
         first = self.class_token.to(patches.dtype).expand(patches.shape[0], 1, -1)
         return torch.cat([first, patches.flatten(1, 2)], dim=1)[:, None].permute(0, 3, 1, 2)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blocks.common.shapes import check_nchw, check_resolution
-from blocks.families import Resolution, Stem
+from blocks.families import Resolution, Stem, channels_last
 from registry import incompatible
 
 
@@ -107,9 +107,7 @@ class OverlappingPatches(Stem, kind="overlapping-patches"):
         check_resolution(self, image.shape[2], image.shape[3], self.resolution)
         before, after = self.margins
         padded = image if before == after else F.pad(image, (before, after, before, after))
-        patches = self.proj(padded.contiguous(memory_format=torch.channels_last)).permute(
-            0, 2, 3, 1
-        )  # b rows columns d
+        patches = self.proj(channels_last(padded)).permute(0, 2, 3, 1)  # b rows columns d
         position = torch.sin(self.pos_embed) if self.sine else self.pos_embed
         if self.class_token is None:
             tokens = patches + position.view(patches.shape[1:])

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from blocks.families import Resolution, SynthesisInput
+from blocks.families import Resolution, SynthesisInput, channels_last
 
 
 class Constant(SynthesisInput, kind="constant"):
@@ -30,4 +30,4 @@ class Constant(SynthesisInput, kind="constant"):
         self.value = nn.Parameter(torch.randn(dim, *resolution))
 
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
-        return self.value.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        return channels_last(self.value.expand(ws.shape[0], -1, -1, -1))

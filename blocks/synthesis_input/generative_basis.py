@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from blocks.common.shapes import check_styles
-from blocks.families import Resolution, SynthesisInput
+from blocks.families import Resolution, SynthesisInput, channels_last
 
 
 class GenerativeBasis(SynthesisInput, kind="generative-basis"):
@@ -38,4 +38,4 @@ class GenerativeBasis(SynthesisInput, kind="generative-basis"):
     def forward(self, ws: Float[Tensor, "b n s"]) -> Float[Tensor, "b c h w"]:
         ws = check_styles(self, ws, 1, self.linear.in_features, ws)
         scales: Tensor = self.linear(ws[:, 0])
-        return (self.basis * scales[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        return channels_last(self.basis * scales[:, :, None, None])

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from blocks.common.equalized import EqualConv2d, EqualLinear
+from blocks.families import WeightNorm
+from registry.spec_file import validate
 
 EQUALIZED = (EqualLinear, EqualConv2d)
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, *EQUALIZED)
@@ -30,8 +32,13 @@ def normalize_weights(module: nn.Module, spec: Any) -> None:
 
     Args:
         module: The network, changed in place.
-        spec: Spec of a weight norm; one is built for each weight.
+        spec: A weight norm, of which one is built for each weight: its kind, such as "spectral-norm", a mapping with
+            `kind`, or a spec.
+
+    Raises:
+        SpecValidationError: It is none.
     """
+    spec = validate(spec, WeightNorm)
     for layer in list(module.modules()):
         if not isinstance(layer, LAYERS) or parametrize.is_parametrized(layer, "weight"):
             continue

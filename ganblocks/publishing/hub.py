@@ -126,6 +126,8 @@ def from_pretrained(
         CheckpointError: The file is damaged or does not fit its own spec.
         SpecError: The file names blocks that are not installed, or files that are not allowed.
     """
+    if Path(name).exists():  # the mixin would warn that it has no config.json
+        return load(name, device, allow_external=allow_external)
     with _hub_errors(str(name)):
         model = HubModel.from_pretrained(
             str(name), revision=revision, token=token, device=device, allow_external=allow_external

@@ -40,10 +40,11 @@ def command(hub, tmp_path, *arguments):
     return result
 
 
-def test_a_folder_gives_the_same_images(generator, tmp_path):
+def test_a_folder_gives_the_same_images(generator, tmp_path, caplog):
     save_pretrained(generator, tmp_path / "digits", license="apache-2.0")
     assert {path.name for path in (tmp_path / "digits").iterdir()} == FILES
     loaded = from_pretrained(tmp_path / "digits")
+    assert not caplog.records
     torch.testing.assert_close(ganblocks.generate(loaded, range(4)), ganblocks.generate(generator, range(4)))
     assert json.loads((tmp_path / "digits" / "spec.json").read_text()) == generator.spec.to_dict()
     with Image.open(tmp_path / "digits" / "samples.png") as picture:

@@ -32,7 +32,7 @@ def test_a_normalised_network_builds_copies_and_restores(spec: WeightNorm.Spec) 
     torch.manual_seed(0)
     net, other = Net(), Net()
     normalize_weights(net, spec)
-    normalize_weights(other, spec)
+    normalize_weights(other, spec.to_dict())
     layers = [net.conv, net.plain, net.row, net.hidden, net.out]
     assert all(hasattr(part, "parametrizations") for part in layers)
     assert not hasattr(net.norm, "parametrizations")
