@@ -7,7 +7,7 @@ Studies of emoji:
   styleformer       position of LayerNorm, residual connection, feed-forward network (Styleformer)
   vitgan            each of its parts replaced (ViTGAN)
   stylegan-t        residual convolutions, second-order styles, text beside the mapping, guidance (StyleGAN-T, table 1)
-  emoji-search      candidates for a GAN of emoji: presets, other networks and losses, hybrids (docs/emoji.md)
+  search            candidates for a GAN of emoji: presets, other networks and losses, hybrids (docs/emoji.md)
 Studies of digits:
   digits-vitgan     as vitgan, with mini-vitgan
   digits-r3gan      StyleGAN2's networks against R3GAN's, with three losses each (R3GAN)

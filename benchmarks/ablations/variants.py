@@ -174,5 +174,5 @@ STUDIES = {
     "styleformer": Study(variants_of("emoji-styleformer-32", STYLEFORMER), 40.0, "emoji"),
     "vitgan": Study(variants_of("emoji-vitgan-32", VITGAN), 40.0, "emoji"),
     "stylegan-t": Study(variants_of("emoji-stylegan-t-32", STYLEGAN_T), 40.0, "emoji", clip=True),
-    "emoji-search": Study(CANDIDATES, 60.0, "emoji"),
+    "search": Study(CANDIDATES, 60.0, "emoji"),
 }
