@@ -101,11 +101,11 @@ def push(
     allow_external: AllowExternal = False,
 ) -> None:
     """Publish a generator on the Hugging Face Hub with its spec, a model card and samples."""
-    from ganblocks.publishing.hub import push_to_hub, save_pretrained
+    from ganblocks.publishing.hub import FILES, push_to_hub, save_pretrained
 
     if folder is not None:
         save_pretrained(model, folder, name=repo, license=license, allow_external=allow_external)
-        typer.echo(printable(f"{folder}: model.safetensors, spec.json, README.md"))
+        typer.echo(printable(f"{folder}: {', '.join(name for name in FILES if (folder / name).exists())}"))
         return
     address = push_to_hub(model, repo, private=private, license=license, message=message, allow_external=allow_external)
     typer.echo(printable(address))

@@ -74,6 +74,8 @@ def export(
     if format not in SUFFIXES:
         raise UsageError(f"--format {format}: unknown; valid: {', '.join(SUFFIXES)}")
     if folder.exists():
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is a file; choose a folder")
         if other := _file_of_others(folder):
             raise UsageError(f"{folder} has {other}, which is no file of an export; choose another folder")
         if not overwrite:
@@ -103,8 +105,6 @@ def export(
 
 def _file_of_others(folder: Path) -> str | None:
     """The name of a file that no export wrote, such as those of a training; None if there is none."""
-    if not folder.is_dir():
-        return folder.name
     others = {path.name for path in folder.iterdir() if path.name.partition(".")[0] not in ("mapping", "synthesis")}
     return min(others - {"model.json"}, default=None)
 
@@ -133,7 +133,9 @@ def _write(name: str, program: Program, path: Path, format: Format) -> None:
     try:
         exported = _exported(program)
         if format == "torch-export":
-            torch.export.save(exported, path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of weights that are views of one tensor, which `_check` reads back
+                torch.export.save(exported, path)
         elif format == "aoti":
             torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
         else:

@@ -113,6 +113,8 @@ def test_only_an_earlier_export_is_replaced(generator, tmp_path):
     (tmp_path / "earlier" / "model.json").write_text("kept")
     with pytest.raises(UsageError, match="exists; pass --overwrite"):
         export(generator, tmp_path / "earlier", format="torch-export")
+    with pytest.raises(UsageError, match=r"model\.json is a file; choose a folder"):
+        export(generator, tmp_path / "earlier" / "model.json", format="torch-export")
     (tmp_path / "earlier" / "model.safetensors").write_text("kept")
     with pytest.raises(UsageError, match=r"has model\.safetensors, which is no file of an export; choose another"):
         export(generator, tmp_path / "earlier", format="torch-export", overwrite=True)
