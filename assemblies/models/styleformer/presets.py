@@ -112,5 +112,5 @@ def mini_styleformer() -> Spec:
         discriminator_optimizer=optimizer,
         ema={"half_life_kimg": 2.0},
         batch_size=16,
-        kimg=36,
+        kimg=31,
     )
