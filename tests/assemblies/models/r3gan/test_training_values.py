@@ -75,17 +75,17 @@ def test_schedules_are_half_a_cosine_over_the_burn_in(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gamma", "last_rate", "kimg"),
-    [("mini-r3gan", (2.0, 0.5), 5e-5, 45.0), ("mini-r3gan-conditional", (6.0, 2.0), 2e-4, 20.0)],
+    ("name", "gamma", "last_rate", "batch_size", "kimg"),
+    [("mini-r3gan", (2.0, 0.5), 5e-5, 16, 32.0), ("mini-r3gan-conditional", (6.0, 2.0), 2e-4, 32, 20.0)],
 )
 def test_training_values_of_the_small_presets(
-    name: str, gamma: tuple[float, float], last_rate: float, kimg: float
+    name: str, gamma: tuple[float, float], last_rate: float, batch_size: int, kimg: float
 ) -> None:
     spec: Any = read(name, GAN)
     expected = {
         "loss": "relativistic",
         "value_range": "symmetric",
-        "batch_size": 32,
+        "batch_size": batch_size,
         "kimg": kimg,
         "style_mixing": 0.0,
         "flip": False,
