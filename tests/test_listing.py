@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ganblocks import listing
-from registry import Origin
+from registry import Origin, Register, hookimpl
 from registry.catalogue import Catalogue
 
 
@@ -78,9 +78,13 @@ def test_failures_and_a_loaded_catalogue_are_not_cached(calls: list[int], tmp_pa
     assert not (tmp_path / "cache").exists()
     listing.catalogue.failures.clear()
     described(calls)
-    listing.catalogue.add_plugin(
-        type("Blocks", (), {"__name__": "blocks_of_a_test"})(), Origin("blocks", "ganblocks", "1")
-    )
+
+    class Plugin:
+        @hookimpl
+        def register_blocks(self, register: Register) -> None:
+            assert register is not None
+
+    listing.catalogue.add_plugin(Plugin(), Origin("blocks", "ganblocks", "1"))
     assert described(calls) == {"blocks": [3]}
 
 
