@@ -36,6 +36,8 @@ def values_of(spec: Any) -> dict[str, Any]:
         values[f"{side}.eps"] = adam.eps
         values[f"{side}.schedule"] = (adam.warmup_kimg, adam.decay_kimg)
         values[f"{side}.clip_norm"] = adam.clip_norm
+        if adam.decay_fraction:
+            values[f"{side}.decay_fraction"] = adam.decay_fraction
     for regularizer in spec.regularizers:
         for option, value in regularizer.to_dict().items():
             if option not in ("kind", "augment"):
