@@ -166,5 +166,5 @@ def mini_vitgan() -> Spec:
         discriminator_optimizer=adam | {"lr": 0.008},
         ema={"half_life_kimg": 1.5, "ramp_up": 0.25},
         batch_size=16,
-        kimg=48.0,
+        kimg=45.0,
     )

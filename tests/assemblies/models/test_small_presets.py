@@ -49,7 +49,7 @@ TRAINING: dict[str, dict[str, Any]] = {  # ours; docs/models.md has the results
         **{"G.lr": 0.004, "D.lr": 0.004 * 8 / 9, "r1.gamma": 0.5, **LAZY, **DECAY},
     },
     "mini-vitgan": {
-        **{"batch_size": 16, "kimg": 48.0, "ema": (1.5, 0.25, 0.0), "G.lr": 0.004, "D.lr": 0.008, **DECAY},
+        **{"batch_size": 16, "kimg": 45.0, "ema": (1.5, 0.25, 0.0), "G.lr": 0.004, "D.lr": 0.008, **DECAY},
         **{"augment": SHIFTS, "regularizers": ["bcr"], "bcr.every": 1, "bcr.lambda_real": 5.0, "bcr.lambda_fake": 5.0},
         **{"bcr.view": "clean", "bcr.augment_range": "symmetric", "bcr.augment": SHIFTS},
     },
