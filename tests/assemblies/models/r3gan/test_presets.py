@@ -38,7 +38,7 @@ def test_the_small_conditional_preset_learns_digits(tmp_path: Path) -> None:
     assert share_of_the_untrained_score(spec, tmp_path, 0) < 0.4  # measured: 13, 12 and 20 % (seeds 0, 1 and 2)
 
 
-@only_in_full("three to six minutes")
+@only_in_full("three to eight minutes")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["mini-r3gan", "mini-r3gan-conditional"])
