@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from assemblies import parse
-from assemblies.models.r3gan.architecture import discriminator_spec as r3gan_discriminator
-from assemblies.models.r3gan.architecture import generator_spec as r3gan_generator
+from assemblies.models.r3gan.presets import networks as r3gan_networks
 from assemblies.models.stylegan2.architecture import generator as stylegan2_generator
 from plugins.emoji_presets import (
     MAPPING,
@@ -30,23 +29,8 @@ def relativistic(gamma: float) -> Step:
 
 
 RELATIVISTIC = relativistic(0.5)
+R3GAN = r3gan_networks([96, 96, 64, 48], [12, 12, 8, 6], None, [1] * 4)
 STYLEGAN2: Step = stylegan2_generator(32, channel_base=1024, channel_max=128) | {"z_dim": 64, "mapping": MAPPING}
-
-
-def r3gan(*, kimg: float) -> Spec:
-    """R3GAN's networks and loss."""
-    args = {"BlocksPerStage": [1] * 4, "ExpansionFactor": 2, "KernelSize": 3, "ResamplingFilter": [1, 2, 1]}
-    args |= {"ConditionDimension": None}
-    widths, groups = [96, 96, 64, 48], [12, 12, 8, 6]
-    generator = {"WidthPerStage": widths, "CardinalityPerStage": groups, "NoiseDimension": 64}
-    discriminator = {"WidthPerStage": widths[::-1], "CardinalityPerStage": groups[::-1]}
-    return gan_spec(
-        r3gan_generator(args | generator | {"ConditionEmbeddingDimension": 64}),
-        r3gan_discriminator(args | discriminator | {"ConditionEmbeddingDimension": 96}),
-        lr=0.001,
-        kimg=kimg,
-        **RELATIVISTIC,
-    )
 
 
 CONV: Step = {"kind": "modulated-conv", "dim": 128}
@@ -103,7 +87,7 @@ CANDIDATES: dict[str, Callable[..., Spec]] = {  # functions of kimg
     "stylegan2": partial(gan_spec, STYLEGAN2),
     "stylegan2-noaug": partial(gan_spec, STYLEGAN2, augment=None),
     "stylegan2-relativistic": partial(gan_spec, STYLEGAN2, **RELATIVISTIC),
-    "r3gan": r3gan,
+    "r3gan": partial(gan_spec, **R3GAN, lr=0.001, **RELATIVISTIC),
     "stylenat": partial(from_preset, emoji_stylenat_32),
     "styleformer": partial(from_preset, emoji_styleformer_32),
     "vitgan": partial(from_preset, emoji_vitgan_32),

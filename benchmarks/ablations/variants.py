@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from assemblies import GAN, parse, read
-from assemblies.models.r3gan import architecture as r3gan
+from assemblies.models.r3gan.presets import networks as r3gan_networks
 from assemblies.models.stylegan2 import architecture as stylegan2
 from benchmarks.ablations.emoji_search import CANDIDATES
 from plugins.emoji_presets import CLIP, MAPPING, emoji_stylegan_t_32
@@ -112,23 +112,14 @@ POSITIONS: dict[str, Changes] = {
     "no positions": {"hydra-na.relative_position_bias": False},
 }
 
-R3GAN: Part = {"BlocksPerStage": [2, 2, 2], "ExpansionFactor": 2, "KernelSize": 3, "ResamplingFilter": [1, 2, 1]}
-R3GAN |= {"ConditionDimension": None, "NoiseDimension": 64}
+R3GAN = r3gan_networks([96, 96, 48], [6, 6, 3], None)
 NETWORKS: dict[str, Part] = {  # of 16 px, with similar numbers of weights
     "StyleGAN2": {
         "generator": stylegan2.generator(16, num_mapping_layers=2, channel_base=768, channel_max=96)
         | {"z_dim": 64, "image_channels": 1},
         "discriminator": stylegan2.discriminator(16, channel_base=768, channel_max=96),
     },
-    "R3GAN": {
-        "generator": r3gan.generator_spec(
-            R3GAN | {"WidthPerStage": [96, 96, 48], "CardinalityPerStage": [6, 6, 3]}
-        ).to_dict()
-        | {"image_channels": 1},
-        "discriminator": r3gan.discriminator_spec(
-            R3GAN | {"WidthPerStage": [48, 96, 96], "CardinalityPerStage": [3, 6, 6]}
-        ),
-    },
+    "R3GAN": R3GAN | {"generator": R3GAN["generator"].to_dict() | {"image_channels": 1}},
 }
 TRAINING = {"StyleGAN2": (4e-3, 0.1), "R3GAN": (2e-3, 1.0)}  # learning rate and gamma
 LOSSES = {  # loss and regularizers, by name
