@@ -23,10 +23,12 @@ from ganblocks.data.labels import (
 from ganblocks.data.locations import list_folder
 from ganblocks.data.parquet import read_labels, read_parquet
 from ganblocks.data.skipped import Skipped, UnreadableError, counted
+from ganblocks.data.streaming.open import SHARDS
 from ganblocks.errors import DataError
 from registry import DataSet, Location, catalogue
 from registry.errors import nearest
 
+DIGITS = "digits"
 NO_FILES: Mapping[str, Location] = {}
 MAX_SUFFIXES = 3  # in a message
 ACCEPTED = "--data takes a folder of images, a .zip, a .tar or .parquet file, or a data set by name"
@@ -76,6 +78,11 @@ class ManyImagesError(Exception):
     """A folder of tar shards has more images than are indexed."""
 
 
+def data_set_names() -> list[str]:
+    """The data sets that have a name: our own, and those of plugins."""
+    return [DIGITS, SHARDS, *catalogue.data_sets()]
+
+
 def list_images(source: Path, limit: int | None = None) -> Listing:
     """The files of a folder, a zip, tar shards or parquet files, in a fixed order.
 
@@ -85,8 +92,7 @@ def list_images(source: Path, limit: int | None = None) -> Listing:
     """
     suffix = suffix_of(source.name)
     if not source.exists():
-        names = ["digits", "shards", *catalogue.data_sets()]
-        hint = nearest(str(source).partition("?")[0], names)
+        hint = nearest(str(source).partition("?")[0], data_set_names())
         raise DataError(f"there is no folder or file {source}; {ACCEPTED}; {hint}")
     if source.is_dir():
         return _list_folder(source, limit)

@@ -20,7 +20,7 @@ from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
 from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
-from ganblocks.data.index import Listing, ManyImagesError, labelled, list_prepared
+from ganblocks.data.index import DIGITS, Listing, ManyImagesError, data_set_names, labelled, list_prepared
 from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.preparation.download import download, is_url
 from ganblocks.data.preparation.progress_bar import progress_bar
@@ -42,7 +42,6 @@ from registry.text import printable
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
 CHUNK = 256  # images that are handed to the threads at once
 MAX_FAILURES = 1000  # unreadable files at the beginning after which the rest is not tried
-DIGITS = "digits"
 
 
 class DataName(NamedTuple):
@@ -59,7 +58,7 @@ def data_name(source: str) -> DataName | None:
         DataError: The options are no list of `name=value`.
     """
     name, _, query = source.partition("?")
-    if Path(source).exists() or name not in (DIGITS, SHARDS, *catalogue.data_sets()):
+    if Path(source).exists() or name not in data_set_names():
         return None
     try:
         return DataName(name, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
