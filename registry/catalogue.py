@@ -197,7 +197,7 @@ class Catalogue:
         expected = "class" if key[0] == "block" else "instance" if key[0] in ("kernel", "importer") else "function"
         if isinstance(value, type) != (expected == "class") or (expected == "function" and not callable(value)):
             raise TypeError(f"{name} should be registered as {expected}, not as {excerpt(repr(value))}")
-        module = getattr(value, "conversion", value).__module__
+        module = (value.conversion if key[0] == "importer" else value).__module__
         origin = origin or _origin_of(module)
         if key not in self._ambiguous:
             item = self._items.setdefault(key, _Item(value, origin))

@@ -90,8 +90,6 @@ class HubModel(ModelHubMixin, library_name="ganblocks"):
         allow_external: bool = False,
         **_ignored: Any,
     ) -> Self:
-        if Path(model_id).exists():
-            return cls(load(model_id, device, allow_external=allow_external), source=model_id)
         file = hf_hub_download(
             model_id,
             MODEL,
