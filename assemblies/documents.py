@@ -46,7 +46,8 @@ def read(source: str | Path, *families: type[Block], settings: Sequence[str] = (
         if Path(source).suffix in (".yaml", ".yml", ".json"):
             raise SpecValidationError([Problem((), "this file does not exist")], str(source))
         fact = "is a folder, not a spec" if Path(source).is_dir() else "is neither a file nor a preset"
-        raise SpecValidationError([Problem((), f"{fact}; {nearest(str(source), list(presets))}")], str(source))
+        hint = f"{nearest(str(source), list(presets))}{catalogue.failed()}"
+        raise SpecValidationError([Problem((), f"{fact}; {hint}")], str(source))
     return spec_file.read(source, *families)
 
 

@@ -59,7 +59,7 @@ def blocks(families: list[str] | None = None, search: str = "") -> list[dict[str
     names = [each["family"] for each in data["families"]]
     for family in families or []:
         if family not in names:
-            raise UsageError(f"unknown family {family!r}; {nearest(family, names)}")
+            raise UsageError(f"unknown family {family!r}; {nearest(family, names)}{catalogue.failed()}")
     selected = [each for each in data["blocks"] if families is None or each["family"] in families]
     return [details for details in selected if search.lower() in _text_of(details).lower()]
 
@@ -75,7 +75,7 @@ def named(name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     entries = [each for each in data["blocks"] if name in (each["kind"], each["kind"].rpartition("/")[2])]
     if not matching and not entries:
         valid = sorted({each["kind"] for each in data["blocks"]} | {each["family"] for each in data["families"]})
-        raise UsageError(f"unknown kind or family {name!r}; {nearest(name, valid)}")
+        raise UsageError(f"unknown kind or family {name!r}; {nearest(name, valid)}{catalogue.failed()}")
     return matching, entries
 
 

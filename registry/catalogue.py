@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import pluggy
 
 from registry import hookspecs
-from registry.errors import nearest
 from registry.text import excerpt, parse_docstring
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ PROJECT = "ganblocks"
 GROUP = "ganblocks"
 COMMANDS_GROUP = "ganblocks.commands"
 PLUGINS_ENV = "GANBLOCKS_PLUGINS"
-HOW_TO_GET = "(if another package provides it: pip install PACKAGE)"
 REQUIRED = ("blocks", "assemblies", "metrics", "cli")  # plugins of this project that PLUGINS_ENV does not exclude
 
 
@@ -275,15 +273,14 @@ class Catalogue:
         """What a plugin has registered: sort ("block", "kernel", "preset", "importer" or "command"), name and value."""
         yield from ((key[0], key[-1], item.value) for key, item in self._items.items() if item.origin == origin)
 
-    def unknown(self, families: list[str], kind: str) -> str:
-        """The error message for an unknown kind: the family that has it, similar kinds, how to install it."""
-        valid = [entry.kind for family in families for entry in self.entries(family)]
-        elsewhere = [entry.block.family_name for entry in self.entries() if entry.kind == kind]
-        fact = f"unknown {' or '.join(families)} {kind!r}"
-        if elsewhere:
-            return f"{fact}, which is a kind of {' and '.join(elsewhere)}; {nearest(kind, valid)}"
-        failed = f"; `ganblocks doctor` shows why plugins failed to load: {', '.join(self.failures)}"
-        return f"{fact}; {nearest(kind, valid)} {HOW_TO_GET}{failed if self.failures else ''}"
+    def origin(self, sort: str, name: str) -> Origin:
+        """Where an entry comes from, such as the data set of a name."""
+        return self._items[(sort, name)].origin
+
+    def failed(self) -> str:
+        """The end of a message about an unknown name: the plugins that failed to load, one of which may provide it."""
+        reasons = ", ".join(f"{plugin}: {excerpt(reason, 200)}" for plugin, reason in self.failures.items())
+        return f"; plugins that failed to load (details: `ganblocks doctor`): {reasons}" if reasons else ""
 
 
 def _required(point: metadata.EntryPoint) -> bool:

@@ -130,7 +130,9 @@ class BoundOp:
         selected = kernels if kernel in MODES else [each for each in kernels if each.name == kernel]
         if not selected:
             names = [*MODES, *(each.name for each in kernels)]
-            raise incompatible("kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}")
+            raise incompatible(
+                "kernel", f"{op.name} has no kernel {kernel!r}; {nearest(kernel, names)}{catalogue.failed()}"
+            )
         if kernel not in MODES and (reason := selected[0].unavailable()):
             raise incompatible("kernel", f"kernel {kernel!r} cannot run here: {reason}; take 'auto' or 'reference'")
         self.op = op

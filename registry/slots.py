@@ -14,11 +14,13 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationIn
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from registry.catalogue import catalogue
+from registry.errors import nearest
 from registry.messages import shown
 from registry.spec import Block, Spec
 
 F = TypeVar("F")
 SLOT_MARKER = "x-slot"
+HOW_TO_GET = "(if another package provides it: pip install PACKAGE)"
 
 if TYPE_CHECKING:
     Slot: TypeAlias = Spec | Mapping[str, Any] | str | type[F]
@@ -62,7 +64,16 @@ class SlotOf:
         for family in self.families:
             if (entry := catalogue.get(family.family_name, kind)) is not None:
                 return entry.block
-        raise _wrong(catalogue.unknown([family.family_name for family in self.families], kind))
+        raise _wrong(self.unknown(kind))
+
+    def unknown(self, kind: str) -> str:
+        """The message for an unknown kind: the family that has it, or similar kinds and how to install it."""
+        valid = [entry.kind for family in self.families for entry in catalogue.entries(family.family_name)]
+        elsewhere = [entry.block.family_name for entry in catalogue.entries() if entry.kind == kind]
+        fact = f"unknown {self.name} {kind!r}"
+        if elsewhere:
+            return f"{fact}, which is a kind of {' and '.join(elsewhere)}; {nearest(kind, valid)}"
+        return f"{fact}; {nearest(kind, valid)} {HOW_TO_GET}{catalogue.failed()}"
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
         def serialize(spec: Spec, info: SerializationInfo) -> Any:

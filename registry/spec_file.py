@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from registry.catalogue import HOW_TO_GET, PROJECT, catalogue
+from registry.catalogue import PROJECT, catalogue
 from registry.errors import Problem, SpecValidationError
 from registry.limits import MAX_INTEGER, data_problems
 from registry.messages import validation_error
 from registry.plain_data import MAX_BYTES, parse
-from registry.slots import SLOT_MARKER, SlotOf
+from registry.slots import HOW_TO_GET, SLOT_MARKER, SlotOf
 from registry.spec import Block, Spec
 from registry.text import excerpt
 

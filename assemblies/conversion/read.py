@@ -182,6 +182,7 @@ def form_of(tensors: Mapping[str, Tensor], subject: str) -> CheckpointImporter:
     raise CheckpointError(
         f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
         + ", ".join(importer.form for importer in catalogue.importers())
+        + catalogue.failed()
     )
 
 

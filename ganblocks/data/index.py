@@ -93,7 +93,7 @@ def list_images(source: Path, limit: int | None = None) -> Listing:
     suffix = suffix_of(source.name)
     if not source.exists():
         hint = nearest(str(source).partition("?")[0], data_set_names())
-        raise DataError(f"there is no folder or file {source}; {ACCEPTED}; {hint}")
+        raise DataError(f"there is no folder or file {source}; {ACCEPTED}; {hint}{catalogue.failed()}")
     if source.is_dir():
         return _list_folder(source, limit)
     if suffix == ".zip":

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from safetensors.torch import save
 
+from registry import catalogue
 from tests import tiny
 
 
@@ -45,10 +46,15 @@ def test_invalid_specs_are_reported(ganblocks, tmp_path, case, command):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_specs_are_reported(ganblocks, tmp_path):
+def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
+    monkeypatch.setitem(catalogue.failures, "spiral (spiral-attention 1.0)", "ImportError: no module named spiral")
     code, _, err = ganblocks("show", "stylenat")
     assert code == 2
     assert "is neither a file nor a preset" in err
+    failed = "plugins that failed to load (details: `ganblocks doctor`): spiral (spiral-attention 1.0): ImportError: no"
+    assert failed in err
+    assert failed in ganblocks("blocks", "spiral")[2]
+    assert failed in ganblocks("train", "spiral-gan", "--data", "digits")[2]
     assert "is a folder" in ganblocks("show", tmp_path)[2]
     assert ganblocks("show", "my.yaml")[2].splitlines()[1].split() == ["(top)", "this", "file", "does", "not", "exist"]
 

@@ -18,6 +18,7 @@ from assemblies.conversion.read import form_of
 from blocks.families import Attention
 from registry import DuplicateError, Kernel, Origin, SpecValidationError, blocks_in, catalogue, hookimpl
 from registry.catalogue import Catalogue
+from registry.slots import SlotOf
 from registry.spec_file import validate
 from tests.toys import ToyAttention, ToyPlugin, installed
 
@@ -184,8 +185,8 @@ def test_a_plugin_that_fails_is_reported_and_does_not_affect_others(fresh: Fresh
     assert loaded.get("attention", "mine") is not None
     assert list(loaded.failures) == ["a_broken_one (broken 1.5)"]
     assert reason in loaded.failures["a_broken_one (broken 1.5)"]
-    hint = "; `ganblocks doctor` shows why plugins failed to load: a_broken_one (broken 1.5)"
-    assert loaded.unknown(["norm"], "x").endswith(hint)
+    hint = "; plugins that failed to load (details: `ganblocks doctor`): a_broken_one (broken 1.5): "
+    assert loaded.failed().startswith(hint)
 
 
 @pytest.mark.parametrize(
@@ -366,9 +367,9 @@ def test_a_class_that_is_not_a_block_is_refused() -> None:
 
 def test_a_kind_of_another_family_is_pointed_out() -> None:
     message = "unknown attention 'sln', which is a kind of norm; valid: dense"
-    assert catalogue.unknown(["attention"], "sln").startswith(message)
+    assert SlotOf(Attention).unknown("sln").startswith(message)
 
 
 def test_an_unknown_kind_has_the_nearest_valid_names() -> None:
     message = "unknown attention 'hidra-na'; did you mean 'hydra-na'?"
-    assert catalogue.unknown(["attention"], "hidra-na").startswith(message)
+    assert SlotOf(Attention).unknown("hidra-na").startswith(message)
