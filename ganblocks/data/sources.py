@@ -23,6 +23,7 @@ from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
 from ganblocks.data.index import DIGITS, Listing, ManyImagesError, data_set_names, labelled, list_prepared
 from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.preparation.download import download, is_url
+from ganblocks.data.preparation.named import prepare_named
 from ganblocks.data.preparation.progress_bar import progress_bar
 from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.data.streaming.images import Reading, StreamedCaptions
@@ -36,7 +37,7 @@ from ganblocks.data.streaming.open import (
     shard_options,
 )
 from ganblocks.errors import DataError
-from registry import DataSet, catalogue
+from registry import DataSet
 from registry.text import printable
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
@@ -254,10 +255,7 @@ def _prepared(source: str, resolution: tuple[int, int], image_channels: int, *, 
             f"--data {DIGITS}: the images come with scikit-learn and have no files; give a folder of images"
         )
     elif named is not None:
-        try:
-            return catalogue.data_sets()[named.name](max(resolution), image_channels, named.options)
-        except (ValueError, ImportError, OSError) as error:
-            raise DataError(f"--data {named.name}: {error}") from error
+        return prepare_named(named.name, max(resolution), image_channels, named.options)
     if is_url(path):
         with progress_bar("copying bytes", shown=progress) as bar:
             return DataSet(download(path, bar))

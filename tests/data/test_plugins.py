@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
 from plugins.data_sets.hf_dataset import prepare_dataset
 from plugins.data_sets.lmdb import Record, prepare_lmdb
+from registry import DataSet, Origin, catalogue
 from tests.data.files import SHADES, png
 
 
@@ -131,6 +133,23 @@ def test_columns_that_do_not_fit_are_refused(photos, tmp_path):
         open_data(f"hf-dataset?path={tmp_path / 'labels'}", resolution=8)
     with pytest.raises(DataError, match="absent cannot be opened: "):
         open_data(f"hf-dataset?path={tmp_path / 'absent'}", resolution=8)
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (None, r"returned None from its function for this data set; it must return registry.DataSet\(path, license\)"),
+        (Path("folder"), r"returned PosixPath\('folder'\) from its function"),
+        (DataSet("folder"), r"returned a DataSet whose path is 'folder'; it must be a pathlib.Path"),
+        (DataSet(Path("folder"), images=["a", "b"], classes=[0]), "returned a DataSet of 2 images with 1 classes; it"),
+    ],
+)
+def test_a_data_set_of_the_wrong_type_is_refused_with_the_package_of_its_plugin(returned, problem, monkeypatch):
+    catalogue.load()
+    monkeypatch.setattr(catalogue, "_items", dict(catalogue._items))
+    catalogue.register_data_set("stripes", lambda *_: returned, Origin("stripes", "acme-data", "1.2"))
+    with pytest.raises(DataError, match=f"--data stripes: the plugin of acme-data 1.2 {problem}"):
+        open_data("stripes", resolution=8)
 
 
 @pytest.mark.parametrize(("package", "prepare"), [("lmdb", prepare_lmdb), ("datasets", prepare_dataset)])
