@@ -29,7 +29,7 @@ from registry.errors import nearest
 from registry.spec_file import installed_version
 
 PACKAGES = (
-    *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "einops", "timm"),
+    *("ganblocks", "torch", "numpy", "pydantic", "pluggy", "safetensors", "accelerate", "timm"),
     *("open_clip_torch", "pillow", "scikit-learn", "matplotlib", "triton", "natten", "xformers"),
 )
 DEVICE_FILES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/kfd", "/dev/dri/render*", "/dev/dxg", "/dev/accel*")
