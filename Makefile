@@ -61,11 +61,11 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# natten's build looks for the torch that is installed, which build isolation would hide from it
 docs: $(STAMP)
 	@echo "== Writing the documentation to site/"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# natten's build looks for the torch that is installed, which build isolation would hide from it
 extras: $(STAMP)
 	@echo "== Adding what this machine can have of natten and xformers"
 	@$(PIP_INSTALL) xformers || echo "-- xformers cannot be installed here; everything works without it"
