@@ -43,8 +43,8 @@ class HydraNA(Attention, kind="hydra-na"):
             the fastest, measured once per machine.
 
     Raises:
-        IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window exceeds
-            the map.
+        IncompatibleError: `dim` does not divide by `num_heads`, there are fewer heads than partitions, or a window
+            exceeds the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -49,8 +49,8 @@ class ShiftedWindowAttention(Attention, kind="shifted-window"):
             measured once per machine.
 
     Raises:
-        IncompatibleError: `dim` does not divide over the heads or the heads over the partitions, or a window does not
-            fit the map.
+        IncompatibleError: `dim` does not divide by `num_heads`, there are fewer heads than partitions, or a window
+            does not fit the map.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

@@ -31,6 +31,9 @@ class TorchScriptExtractor(FeatureExtractor, kind="torchscript"):
         weights: The file.
         arguments: Keyword arguments of each call.
         resize: How the module resizes images, in words, for records.
+
+    Raises:
+        IncompatibleError: The file does not exist, or is not TorchScript.
     """
 
     wants_published_weights = True

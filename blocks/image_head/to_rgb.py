@@ -45,6 +45,9 @@ class ToRGB(ImageHead, kind="to-rgb"):
         clamp: Largest magnitude of the image that is added, for half precision; StyleGAN2-ADA uses 256.
         kernel: Kernel of the filter that resamples the image so far: "auto" chooses by priority for each call, "tune"
             by measured speed.
+
+    Raises:
+        IncompatibleError: `modulation` needs styles, and there are none.
     """
 
     examples: ClassVar = (

@@ -30,6 +30,9 @@ class GroupNorm(Norm, kind="group-norm"):
         dim: Channels C of the map.
         num_groups: Number of groups of consecutive channels; has to divide C.
         eps: Added to the variance.
+
+    Raises:
+        IncompatibleError: `dim` does not divide by `num_groups`.
     """
 
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"num_groups": 4}},)

@@ -32,6 +32,9 @@ class PathLength(Regularizer, kind="path-length"):
         weight: Weight of the penalty.
         decay: Weight of the batch's mean in the running mean of the lengths.
         batch_shrink: Divisor of the batch of a process: only its first part is used, to save memory.
+
+    Raises:
+        IncompatibleError: The generator uses no styles.
     """
 
     side = "generator"

@@ -30,6 +30,9 @@ class FromRGB(Stem, kind="from-rgb"):
         clamp: Largest magnitude of the features of the image, for half precision; StyleGAN2-ADA uses 256.
         value_range: Range of the image. "unit", [0,1], is converted to [-1,1] first, as in the ViTGAN authors' code.
         kernel: Kernel of the resampling filter: "auto" chooses by priority for each call, "tune" by measured speed.
+
+    Raises:
+        IncompatibleError: `dim` is missing in the first stem, or is not that of the features.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (

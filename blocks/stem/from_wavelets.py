@@ -32,6 +32,9 @@ class FromWavelets(FromRGB, kind="from-wavelets"):
         dim: Channels C of the result; None for `in_dim`.
         clamp: Largest magnitude of the features of the image, for half precision.
         kernel: Kernel of the resampling filter: "auto" chooses by priority for each call, "tune" by measured speed.
+
+    Raises:
+        IncompatibleError: As in `FromRGB`, or the image has an odd side.
     """
 
     examples: ClassVar[tuple[Any, ...]] = (
