@@ -1,7 +1,8 @@
 """A multi-stage training as one document: several GANs in a row, each initialised from the networks of the last.
 
 StyleGAN-T, Sauer et al. 2023, https://arxiv.org/abs/2301.09515, section 3, trains a generator at 64 pixels, then
-appends steps and trains these alone, then tunes the text encoder.
+appends steps and trains these alone, then tunes the text encoder. Progressive growing, Karras et al. 2017,
+https://arxiv.org/abs/1710.10196, section 2, adds steps to the discriminator too, before its others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from torch import Tensor, nn
 
-from assemblies.discriminator import discriminator_context
+from assemblies.discriminator import LayeredDiscriminator, discriminator_context
 from assemblies.gan import GAN, check
 from assemblies.trace import Trace
 from registry import Block, IncompatibleError, Problem, Slot, Spec
@@ -33,7 +34,8 @@ class Stage(BaseModel):
         InitFromPrevious,
         Field(
             description="Networks that start with the weights of the previous stage: the averaged generator, to which "
-            "steps may have been appended, and the discriminator; or the generator alone; or nothing."
+            "steps may have been appended, and the discriminator, which may have more steps at its front; or the "
+            "generator alone; or nothing."
         ),
     ] = "both"
 
@@ -92,6 +94,10 @@ class MultiStage(Block, nn.Module, family="multi-stage", kind="stages"):
         return traces, problems or initialisation_problems(spec.stages)
 
 
+CURES = {
+    "generator": "only append steps",
+    "discriminator": "only add steps at its front, or initialise the generator alone",
+}
 INITIALISED: dict[InitFromPrevious, tuple[str, ...]] = {
     "both": ("generator", "discriminator"),
     "generator": ("generator",),
@@ -113,12 +119,25 @@ def initialisation_problems(stages: tuple[Stage, ...]) -> list[Problem]:
         networks = [_networks(stage.gan) for stage in stages]
     for index, (stage, previous, current) in enumerate(zip(stages[1:], networks, networks[1:], strict=False), start=1):
         for network in INITIALISED[stage.init_from_previous]:
-            if names := without_counterpart(previous[network].state_dict(), current[network]):
+            if names := without_counterpart(grown(previous[network].state_dict(), current[network]), current[network]):
                 more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
-                cure = "only append steps" if network == "generator" else "or initialise the generator alone"
                 fact = f"the {network} of the previous stage has {names[0]}{more}, which this stage's {network} lacks"
-                problems.append(Problem(("stages", index, "init_from_previous"), f"{fact}; {cure}"))
+                problems.append(Problem(("stages", index, "init_from_previous"), f"{fact}; {CURES[network]}"))
     return problems
+
+
+def grown(tensors: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    """Tensors of a discriminator with fewer steps, named as in this network, which ends with the same ones.
+
+    Those of the first step are left out: it reads the smaller images.
+    """
+    if not isinstance(network, LayeredDiscriminator):
+        return tensors
+    steps = {name: int(name.split(".")[1]) for name in tensors if name.startswith("steps.")}
+    added = len(network.steps) - 1 - max(steps.values(), default=0)
+    if added <= 0:
+        return tensors
+    return {f"steps.{step + added}.{name.split('.', 2)[2]}": tensors[name] for name, step in steps.items() if step}
 
 
 def without_counterpart(tensors: Mapping[str, Tensor], network: nn.Module) -> list[str]:
@@ -139,7 +158,8 @@ def init_from(tensors: Mapping[str, Tensor], network: nn.Module, subject: str) -
     """
     if names := without_counterpart(tensors, network):
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        fact = f"has tensors that this network lacks: {', '.join(names[:3])}{more}; only append steps to a generator"
+        cure = "only append steps to a generator, and add steps to a discriminator at its front"
+        fact = f"has tensors that this network lacks: {', '.join(names[:3])}{more}; {cure}"
         raise IncompatibleError([Problem((), fact)], subject)
     network.load_state_dict(tensors, strict=False)
 

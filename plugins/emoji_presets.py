@@ -1,7 +1,7 @@
 """Presets for the data set `emoji` at 32 px, ours: one of each family of models, and a hybrid of several.
 
-The sizes of most were chosen for an hour of two CPU cores; the hybrid and StyleGAN-T's are larger, for minutes of a
-GPU. docs/emoji.md has the search that led to them, and results of short trainings.
+The sizes of most were chosen for an hour of two CPU cores; the unconditional hybrid and StyleGAN-T's are larger, for
+minutes of a GPU. docs/emoji.md has the search that led to them, and results of short trainings.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from assemblies.models.stylenat.architecture import discriminator_spec as wavele
 from assemblies.models.stylenat.architecture import generator_spec as stylenat_generator
 from assemblies.models.vitgan.architecture import discriminator as vitgan_discriminator
 from assemblies.models.vitgan.architecture import generator as vitgan_generator
+from assemblies.multi_stage import MultiStage
 from plugins.clip_towers import configuration
 from registry import Spec
 
 Step = dict[str, Any]
 
+NUM_SUBGROUPS = 99
 MAPPING: Step = {"kind": "mapping", "num_layers": 2}
 DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"], "color_probability": 0.5}
 TRANSLATION: Step = {"kind": "diffaugment", "policy": ["translation"], "translation_probability": 0.9}
@@ -46,6 +48,8 @@ def gan_spec(
     regularizers: tuple[Step | str, ...] = (R1,),
     augment: Step | None = DIFF_AUGMENT,
     half_life_kimg: float = 5.0,
+    batch_size: int = 64,
+    decay_fraction: float = 0.5,
     kimg: float = 200.0,
 ) -> Spec:
     """A GAN with the training that the presets share.
@@ -53,17 +57,19 @@ def gan_spec(
     Args:
         generator: The generator.
         discriminator: The discriminator; None for StyleGAN2's.
-        lr: Learning rate of the generator; both rates fall to zero over the second half of the training, however long.
+        lr: Learning rate of the generator.
         discriminator_lr: That of the discriminator; None for the same.
         loss: Kind of the loss.
         regularizers: The regularizers.
         augment: The augmentation; None for none.
         half_life_kimg: Half-life of the average of the generator's weights, in thousands of images.
+        batch_size: Images per step.
+        decay_fraction: Part of the training at its end, however long, over which both rates fall to zero.
         kimg: Length, in thousands of images.
     """
     if discriminator is None:
         discriminator = convolutional_discriminator(32, channel_base=1024, channel_max=128, group_size=8)
-    adam = {"betas": (0.0, 0.99), "decay_fraction": 0.5}
+    adam = {"betas": (0.0, 0.99), "decay_fraction": decay_fraction}
     return GAN.Spec(
         generator=generator,
         discriminator=discriminator,
@@ -73,7 +79,7 @@ def gan_spec(
         generator_optimizer=adam | {"lr": lr},
         discriminator_optimizer=adam | {"lr": discriminator_lr or lr},
         ema={"half_life_kimg": half_life_kimg, "ramp_up": 0.1},
-        batch_size=64,
+        batch_size=batch_size,
         kimg=kimg,
     )
 
@@ -153,7 +159,59 @@ def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> S
 
 def emoji_hybrid_32() -> Spec:
     """A hybrid for emoji at 32 px: StyleGAN2's convolutions at 4, 8 and 32 px, StyleNAT's Hydra attention at 16 px."""
-    conv: Step = {"kind": "modulated-conv", "dim": 192}
+    return gan_spec(
+        {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": hybrid_steps(32, (192, 128, 64))},
+        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
+        regularizers=(WEAK_R1,),
+        **LONG_TRAINING,
+    )
+
+
+def emoji_hybrid_32_conditional() -> Spec:
+    """A smaller hybrid for the 99 subgroups of emoji: trained at 16 px, then both networks grow to 32 px."""
+    # few images overfit at 16 px, where no augmentation was best; at 32 px its strength follows the discriminator
+    untouched = {"xflip": 0, "rotate90": 0, "lumaflip": 0, "hue": 0}
+    ada: Step = {"kind": "ada", "policy": ["blit", "color"], "probability": untouched, "limit": 0.7, "kimg": 60}
+    low = conditional_hybrid(16, lr=0.006, gamma=0.01, half_life_kimg=2.0, decay_fraction=0.0, kimg=30.0)
+    high = conditional_hybrid(32, lr=0.004, gamma=0.05, half_life_kimg=4.0, augment=ada, kimg=100.0)
+    return MultiStage.Spec(stages=[{"name": "16px", "gan": low}, {"name": "32px", "gan": high}])
+
+
+def conditional_hybrid(size: int, *, gamma: float, augment: Step | None = None, **training: Any) -> Spec:
+    """A hybrid with the subgroups of emoji as classes of both networks.
+
+    Args:
+        size: Height and width of the images.
+        gamma: Weight of R1.
+        augment: The augmentation; None for none.
+        training: Learning rate, length and average.
+    """
+    generator: Step = {
+        "kind": "layered",
+        "z_dim": 64,
+        "mapping": MAPPING,
+        "synthesis": hybrid_steps(size, (96, 96, 48)),
+    }
+    head: Step = {"mapping": {"kind": "mapping", "num_layers": 2}}
+    return gan_spec(
+        generator | {"condition": {"kind": "class-labels", "num_classes": NUM_SUBGROUPS}},
+        convolutional_discriminator(size, channel_base=1024, channel_max=128, group_size=8, head=head),
+        regularizers=(R1 | {"gamma": gamma},),
+        augment=augment,
+        batch_size=32,
+        **training,
+    )
+
+
+def hybrid_steps(size: int, dims: tuple[int, int, int]) -> list[Step]:
+    """StyleGAN2's convolutions at 4 and 8 px, StyleNAT's Hydra attention with ViTGAN's norm at 16, convolutions at 32.
+
+    Args:
+        size: 16 or 32 px.
+        dims: Channels up to 8 px, at 16 and at 32 px.
+    """
+    conv: Step = {"kind": "modulated-conv", "dim": dims[0]}
+    top = conv | {"dim": dims[2]}
     sln: Step = {"kind": "sln", "gain_init": 1.0}  # ViTGAN's norm
     to_rgb: Step = {"kind": "to-rgb", "modulation": "modulate", "weight_init": 0.2}
     block: Step = {
@@ -164,18 +222,20 @@ def emoji_hybrid_32() -> Spec:
         "layer_scale": 0.3,
         "repeat": 2,
     }
-    synthesis: list[Step] = [
-        *({"kind": "constant", "resolution": 4, "dim": 192}, conv, to_rgb),
+    upsample: Step = {"kind": "upsample-linear", "dim": dims[1], "equalized": True}
+    return [
+        *({"kind": "constant", "resolution": 4, "dim": dims[0]}, conv, to_rgb),
         *(conv | {"up": 2}, conv, to_rgb),
-        *({"kind": "upsample-linear", "dim": 128, "equalized": True}, block, {"kind": "norm", "norm": sln}, to_rgb),
-        *(conv | {"up": 2, "dim": 64}, conv | {"dim": 64}, to_rgb),
+        *(upsample, block, {"kind": "norm", "norm": sln}, to_rgb),
+        *([top | {"up": 2}, top, to_rgb] if size == 32 else []),
     ]
-    return gan_spec(
-        {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": synthesis},
-        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
-        regularizers=(WEAK_R1,),
-        **LONG_TRAINING,
-    )
 
 
-PRESETS = (emoji_hybrid_32, emoji_stylegan_t_32, emoji_styleformer_32, emoji_stylenat_32, emoji_vitgan_32)
+PRESETS = (
+    emoji_hybrid_32,
+    emoji_hybrid_32_conditional,
+    emoji_stylegan_t_32,
+    emoji_styleformer_32,
+    emoji_stylenat_32,
+    emoji_vitgan_32,
+)

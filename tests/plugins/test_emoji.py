@@ -13,6 +13,7 @@ import torch
 
 from ganblocks.data.sources import open_data
 from ganblocks.errors import DataError
+from plugins.emoji_presets import NUM_SUBGROUPS
 
 pytest.importorskip("resvg_py", reason="pip install 'ganblocks[emoji]'")
 HELD_OUT = "emoji?split=held-out"
@@ -88,6 +89,7 @@ def test_each_drawing_is_in_one_split_with_all_others_of_its_motif():
     assert len({drawing.motif for drawing in waving}) == 1
     assert 0.07 < sum(drawing.held_out for drawing in everything) / len(everything) < 0.13
     assert len(everything) == len({drawing.code for drawing in everything}) > 3700
+    assert len({drawing.subgroup for drawing in everything if not drawing.held_out}) == NUM_SUBGROUPS
 
 
 def test_captions_name_skin_tones_and_directions():

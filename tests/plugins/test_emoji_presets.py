@@ -9,6 +9,7 @@ import torch
 
 from assemblies import check, read
 from assemblies.gan import GAN
+from assemblies.multi_stage import MultiStage
 from ganblocks.randomness import seed_step
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.trainer import Trainer
@@ -47,6 +48,30 @@ def test_presets_make_small_colour_images_with_these_training_values(name):
         assert (spec.augment.translation_probability, spec.regularizers[0].gamma) == (0.9, 0.1)
     else:
         assert spec.augment.color_probability == 0.5
+
+
+def test_the_conditional_hybrid_grows_from_16_to_32_px_with_these_training_values():
+    spec = read("emoji-hybrid-32-conditional", MultiStage)
+    traces = check(spec)
+    assert [traces[f"{size}px.generator"].image for size in (16, 32)] == [(3, 16, 16), (3, 32, 32)]
+    assert [traces[f"{size}px.generator"].parameters for size in (16, 32)] == [528_981, 603_914]
+    assert [stage.init_from_previous for stage in spec.stages] == ["both"] * 2
+    low, high = (stage.gan for stage in spec.stages)
+    for gan in (low, high):
+        assert (gan.generator.condition.kind, gan.generator.condition.num_classes) == ("class-labels", 99)
+        assert (gan.loss.kind, gan.batch_size, gan.style_mixing, gan.flip) == ("non-saturating", 32, 0.0, False)
+        assert gan.generator_optimizer == gan.discriminator_optimizer
+        assert gan.generator_optimizer.betas == (0.0, 0.99)
+        assert [(each.kind, each.every) for each in gan.regularizers] == [("r1", 8)]
+    rates = [(gan.generator_optimizer.lr, gan.generator_optimizer.decay_fraction) for gan in (low, high)]
+    assert rates == [(0.006, 0.0), (0.004, 0.5)]
+    assert [gan.regularizers[0].gamma for gan in (low, high)] == [0.01, 0.05]
+    assert [(gan.ema.half_life_kimg, gan.ema.ramp_up) for gan in (low, high)] == [(2.0, 0.1), (4.0, 0.1)]
+    assert [gan.kimg for gan in (low, high)] == [30.0, 100.0]
+    ada = high.augment
+    assert (low.augment, ada.kind, ada.policy) == (None, "ada", ("blit", "color"))
+    assert (ada.p, ada.target, ada.kimg, ada.limit) == (0.0, 0.6, 60.0, 0.7)
+    assert ada.probability == {"xflip": 0, "rotate90": 0, "lumaflip": 0, "hue": 0}
 
 
 def test_the_text_preset_encodes_captions_without_a_download():

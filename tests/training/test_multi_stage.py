@@ -98,7 +98,7 @@ def test_stages_that_do_not_fit_are_listed(tmp_path):
         match=r"stages.1.init_from_previous +the generator of the previous stage has .* which this stage's",
     ):
         check(parse(STAGES | {"stages": [second, first | {"init_from_previous": "generator"}]}))
-    with pytest.raises(IncompatibleError, match=r"this stage's discriminator lacks; or initialise the generator alone"):
+    with pytest.raises(IncompatibleError, match=r"this stage's discriminator lacks; only add steps at its front"):
         check(parse(STAGES | {"stages": [first, second | {"init_from_previous": "both"}]}))
     with pytest.raises(IncompatibleError, match=r"stages.1.name\s+low names two stages, and each has its own"):
         check(parse(STAGES | {"stages": [first, second | {"name": "low"}]}))
