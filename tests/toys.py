@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from blocks.families import Attention, FeedForward, Layer, Norm, OddInt, Resolution
+from blocks.families import (
+    Attention,
+    Augment,
+    Batch,
+    FeedForward,
+    Layer,
+    Loss,
+    Networks,
+    Norm,
+    OddInt,
+    Regularizer,
+    Resolution,
+)
 from registry import Block, Register, Slot, catalogue, hookimpl, incompatible
 
 
@@ -51,6 +64,51 @@ class ToyNorm(Norm, kind="toy-norm"):
 
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         return x
+
+
+class LossOfImages(Loss, kind="loss-of-images"):
+    """Faulty: a loss for each image, and none for the generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Any:
+        return None
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return fake - real
+
+
+class UndeclaredPenalty(Regularizer, kind="undeclared-penalty"):
+    """Faulty: a gradient penalty that does not declare its second derivative."""
+
+    side = "discriminator"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, networks: Networks, batch: Batch) -> Tensor:
+        assert batch.real is not None
+        image = batch.real.detach().requires_grad_()
+        logits = networks.discriminator(image, batch.c)
+        return torch.autograd.grad(logits.sum(), image, create_graph=True)[0].square().mean()
+
+
+class NoPenalty(UndeclaredPenalty, kind="no-penalty"):
+    """Faulty: nothing is returned."""
+
+    def forward(self, networks: Networks, batch: Batch) -> Any:
+        return None
+
+
+class Cropping(Augment, kind="cropping"):
+    """Faulty: a row is missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h2 w"]:
+        return image[:, :, 1:] if self.training else image
 
 
 class Rates(BaseModel):

@@ -10,8 +10,22 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from registry import Block, second_order
+from registry import Block, IncompatibleError, Problem, second_order
 from registry import Spec as BlockSpec
+
+
+def scalar(block: Block, value: Any, method: str = "forward") -> Tensor:
+    """The value of a loss or regularizer, which must be a scalar.
+
+    Raises:
+        IncompatibleError: It is no tensor, or has axes; a mean of values that are one per image is missing.
+    """
+    if isinstance(value, Tensor) and not value.ndim:
+        return value
+    returned = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    fact = f"{method} of {block.kind} returns {returned}"
+    cure = f"a {block.family_name} must return a scalar, such as the mean over the batch"
+    raise IncompatibleError([Problem(block.slot_path, f"{fact}; {cure}")], type(block).__name__)
 
 
 class Augment(Block, nn.Module, family="augment"):
@@ -20,6 +34,14 @@ class Augment(Block, nn.Module, family="augment"):
     In eval mode it returns the images unchanged. Its state, such as an adaptive probability, is in buffers and so in
     checkpoints.
     """
+
+    def __call__(self, image: Tensor) -> Any:
+        changed = super().__call__(image)
+        if not isinstance(changed, Tensor) or changed.shape != image.shape:
+            returned = f"images {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+            fact = f"{self.kind} returns {returned}; an augmentation must keep the shape {list(image.shape)}"
+            raise IncompatibleError([Problem(self.slot_path, fact)], type(self).__name__)
+        return changed
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         raise NotImplementedError
@@ -135,6 +157,11 @@ class Regularizer(Block, nn.Module, family="regularizer"):
         if cls.kind is not None and getattr(cls, "side", None) not in ("generator", "discriminator"):
             raise TypeError(f"{cls.__name__}: declare whose loss it is added to, side = 'generator' or 'discriminator'")
 
+    @property
+    def shared_logits(self) -> Literal["real", "fake"] | None:
+        """Which images it takes the gradient at, from their logits of the main loss if these images require it."""
+        return None
+
     def at(self, images: int) -> None:
         """Called before each training step with the number of real images so far."""
 
@@ -144,7 +171,7 @@ class Regularizer(Block, nn.Module, family="regularizer"):
 
     def __call__(self, networks: Networks, batch: Batch) -> Any:
         with second_order() if self.second_order else nullcontext():
-            return super().__call__(networks, batch)
+            return scalar(self, super().__call__(networks, batch))
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
         raise NotImplementedError

@@ -6,8 +6,9 @@ https://arxiv.org/abs/1912.04958, section 3.1 and appendix B.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -17,9 +18,13 @@ from torch import Tensor, nn
 from assemblies import Adam
 from blocks.families import Regularizer, value_at
 from ganblocks.training.step.adam import DeviceAdam
-from registry import Spec
+from registry import IncompatibleError, Problem, Spec
+from registry.text import excerpt
 
 NetworkName = Literal["generator", "discriminator"]
+NO_SECOND_DERIVATIVE = re.compile(
+    r"no (second )?derivative|differentiate twice|double backward|derivative for .* not implemented"
+)
 
 
 class NamedRegularizer(NamedTuple):
@@ -39,6 +44,24 @@ def named_regularizers(regularizers: nn.ModuleList) -> list[NamedRegularizer]:
     count = Counter(kinds)
     names = [kind if count[kind] == 1 else f"{kind}-{kinds[:i].count(kind) + 1}" for i, kind in enumerate(kinds)]
     return [NamedRegularizer(*pair) for pair in zip(names, regularizers, strict=True)]  # type: ignore[arg-type]
+
+
+@contextmanager
+def names_undeclared(regularizers: Iterable[NamedRegularizer]) -> Iterator[None]:
+    """A context in which the error of a missing second derivative names the regularizers that do not declare it.
+
+    Raises:
+        IncompatibleError: A network was differentiated twice, and a regularizer does not declare `second_order`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        undeclared = [each.regularizer for each in regularizers if not each.regularizer.second_order]
+        if not undeclared or not NO_SECOND_DERIVATIVE.search(str(error)):
+            raise
+        fact = f"differentiates a network's gradient without declaring it ({excerpt(error)})"
+        problems = [Problem(each.slot_path, f"{each.kind} {fact}; set second_order = True") for each in undeclared]
+        raise IncompatibleError(problems) from error
 
 
 class NetworkOptimizer:

@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 
 from assemblies import GAN
+from assemblies.documents import schedules_in
 from blocks.common.autocast import at_least_float32
 from blocks.families import Batch, Networks, to_channels_last
+from blocks.families.training import scalar
 from ganblocks.training import ema
 from ganblocks.training.distributed import DistributedContext
 from ganblocks.training.generator import TrainingGenerator
 from ganblocks.training.logs.meter import Meter
-from ganblocks.training.logs.schedules import schedules_of
-from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers
+from ganblocks.training.optimizer import NamedRegularizer, NetworkOptimizer, named_regularizers, names_undeclared
 from ganblocks.training.options import NonFinitePolicy
 from ganblocks.training.step.augmentation import augmentation, augmentations
 from ganblocks.training.step.compilation import compiled
 from ganblocks.training.step.graphs import StepGraphs, check_capturable, host_numbers
 from ganblocks.training.step.micro_batches import MicroBatches, PhaseLosses, observed_logits
 from ganblocks.training.step.non_finite import Float32Retry, NonFiniteSteps, check_policy
+from ganblocks.training.step.shared_logits import shared_images, with_gradients
 from registry import Spec, second_order
 
 
@@ -75,21 +77,21 @@ class Trainer:
         value_range, batch_mean = self.generator.value_range, self.micro_batches.batch_mean
         self.networks = Networks(training_generator, self.discriminator, self.augment, value_range, batch_mean)
         self.main_networks = compiled(self.networks) if compile else self.networks
-        regularizers = named_regularizers(self.gan.regularizers)
         self.optimizers = {
             name: NetworkOptimizer(
                 name,
                 getattr(self.gan, name),
                 getattr(spec, f"{name}_optimizer"),
-                [each for each in regularizers if each.regularizer.side == name],
+                [each for each in named_regularizers(self.gan.regularizers) if each.regularizer.side == name],
                 capturable=cuda_graphs,
             )
             for name in ("discriminator", "generator")
         }
         for optimizer in self.optimizers.values():
             optimizer.set_trainable(sharded)  # FSDP2 chooses the type of gradients at the first pass
+        self.shared = shared_images(self.optimizers["discriminator"].main, self.augment, distributed.precision, compile)
         self.step = 0
-        self.schedules = dict(schedules_of(spec))
+        self.schedules = schedules_in(spec)
         self.losses, self.signals = Meter(), Meter()
         self.non_finite = NonFiniteSteps(distributed.device)
         check_policy(non_finite, distributed.precision, cuda_graphs=cuda_graphs)
@@ -159,7 +161,7 @@ class Trainer:
             batch = Batch(real=real, z=self.draw_z(), c=c, tokens=tokens, pixels=pixels)
             fake = self.attempt(lambda: self.draw_fakes(batch))
             presented = real if self.gan.augment is None else self.gan.augment.mix(real, fake)
-            phase_batch = batch._replace(real=presented, fake=fake)
+            phase_batch = with_gradients(batch._replace(real=presented, fake=fake), self.shared)
             self.run_phases(discriminator, lambda: phase_batch)
         with self.distributed.tf32(), generator.trainable():
             z = batch.z if self.spec.same_latents else None
@@ -174,9 +176,11 @@ class Trainer:
 
     def run_phases(self, optimizer: NetworkOptimizer, draw_batch: Callable[[], Batch]) -> None:
         """The main phase of a network, and those of its lazy regularizers that are due."""
-        self.attempt(partial(self.main_phase, optimizer, draw_batch()))
+        with names_undeclared(optimizer.main):
+            self.attempt(partial(self.main_phase, optimizer, draw_batch()))
         for regularizer in optimizer.due_at(self.step):
-            self.attempt(partial(self.regularizer_phase, optimizer, regularizer, draw_batch()))
+            with names_undeclared([regularizer]):
+                self.attempt(partial(self.regularizer_phase, optimizer, regularizer, draw_batch()))
 
     def main_phase(self, optimizer: NetworkOptimizer, batch: Batch) -> Tensor:
         """The adversarial loss of a network, with its regularizers of every step."""
@@ -219,16 +223,17 @@ class Trainer:
         """The batch with the logits that the loss of a network depends on, and the loss."""
         if optimizer.name == "generator":
             fake = self.main_networks.generator(batch.z, batch.generator_c)
-            logits = self.logits(fake, batch.c)
-            batch = batch._replace(fake=fake, fake_logits=logits)
-            if not self.gan.loss.generator_needs_real:
-                return batch, self.gan.loss.generator(logits)
-            with torch.no_grad():
-                real_logits = self.logits(batch.real, batch.c)
-            return batch._replace(real_logits=real_logits), self.gan.loss.generator(logits, real_logits)
-        real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
-        loss = self.gan.loss.discriminator(real_logits, fake_logits)
-        return batch._replace(real_logits=real_logits, fake_logits=fake_logits), loss
+            batch = batch._replace(fake=fake, fake_logits=self.logits(fake, batch.c))
+            if self.gan.loss.generator_needs_real:
+                with torch.no_grad():
+                    batch = batch._replace(real_logits=self.logits(batch.real, batch.c))
+            loss = self.gan.loss.generator(batch.fake_logits, batch.real_logits)
+        else:
+            with second_order() if self.shared else nullcontext():
+                real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
+            batch = batch._replace(real_logits=real_logits, fake_logits=fake_logits)
+            loss = self.gan.loss.discriminator(real_logits, fake_logits)
+        return batch, scalar(self.gan.loss, loss, optimizer.name)
 
     def observe_overfitting(self, observed: dict[str, Tensor]) -> None:
         """Pass the mean sign of real images' logits to all augmentations, those of regularizers too: they may adapt."""
@@ -268,8 +273,7 @@ class Trainer:
             The norm of all gradients together before it is clipped to `clip_norm`; not finite for a skipped step.
         """
         self.losses.add(losses)
-        gradients, scaler = optimizer.gradients(), self.distributed.scaler
-        sharded = optimizer.sharded
+        gradients, sharded, scaler = optimizer.gradients(), optimizer.sharded, self.distributed.scaler
         self.distributed.all_reduce_mean([value for name, value in gradients.items() if name not in sharded])
         if scaler is not None:
             scaler.unscale_(optimizer.adam)
@@ -289,8 +293,7 @@ class Trainer:
         """Gradient norms and signs of logits since the last call, the augmentation's strength, scheduled options."""
         strength = {} if self.gan.augment is None else self.gan.augment.strength()
         scheduled = {f"schedule/{name}": schedule.at(self.images) for name, schedule in self.schedules.items()}
-        strengths = {f"augment/{name}": value.item() for name, value in strength.items()}
-        return self.signals.read() | strengths | scheduled
+        return self.signals.read() | {f"augment/{name}": value.item() for name, value in strength.items()} | scheduled
 
     def draw_z(self) -> Tensor:
         """Latents [B,Z] of this process."""

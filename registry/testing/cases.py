@@ -24,7 +24,10 @@ class Called(nn.Module):
 
     def forward(self, **inputs: Tensor | None) -> tuple[Tensor, ...]:
         outputs = self.call(self.block, **inputs)
-        return tuple(each for each in outputs if each is not None) if isinstance(outputs, tuple) else (outputs,)
+        outputs = tuple(each for each in outputs if each is not None) if isinstance(outputs, tuple) else (outputs,)
+        for output in outputs:
+            assert isinstance(output, Tensor), f"returns {type(output).__name__}, not a tensor"
+        return outputs
 
 
 @dataclass(frozen=True)

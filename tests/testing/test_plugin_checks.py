@@ -23,10 +23,12 @@ from ganblocks.testing import plugin_checks
 from ganblocks.testing.importers import converts_its_example, declares_its_options
 from ganblocks.testing.metrics import gives_numbers
 from ganblocks.testing.presets import fits_together, trains_one_step
-from registry import Kernel, Op, Origin, catalogue, hookimpl
+from registry import Block, IncompatibleError, Kernel, Op, Origin, catalogue, hookimpl
+from registry.testing import checks
 from registry.testing.kernel_checks import kernel_checks
 from tests import tiny
 from tests.test_plugin_templates import announce
+from tests.toys import Cropping, LossOfImages, NoPenalty, UndeclaredPenalty
 
 ROOT = Path(__file__).parents[2]
 METRICS = [  # digit trains a classifier first, and kid measures 100 subsets
@@ -140,6 +142,21 @@ def test_a_fault_of_a_kernel_is_reported(kernel: Kernel, check: str, advice: str
     faulty = [each for each in kernel_checks(kernel) if each.function.__name__ == check]
     with pytest.raises(AssertionError, match=advice):
         faulty[0]()
+
+
+@pytest.mark.parametrize(
+    ("block", "check", "advice"),
+    [
+        (LossOfImages, "gives_the_promised_shapes", "generator returns NoneType; a loss must return a scalar, such as"),
+        (NoPenalty, "gives_the_promised_shapes", "forward of no-penalty returns NoneType; a regularizer must return a"),
+        (UndeclaredPenalty, "declares_second_derivatives", r"gradient \(create_graph=True\); declare second_order"),
+        (Cropping, "gives_the_promised_shapes", r"returns images \[2, 3, 7, 8\]; an augmentation must keep the shape"),
+    ],
+)
+def test_a_fault_of_a_block_of_the_training_is_reported(block: type[Block], check: str, advice: str) -> None:
+    faulty = next(each for each in checks(block) if each.function.__name__ == check)
+    with pytest.raises((AssertionError, IncompatibleError), match=advice):
+        faulty()
 
 
 def test_a_preset_is_built_and_trained_for_a_step() -> None:

@@ -12,8 +12,11 @@ from blocks.augment.ada import ADA
 from blocks.families import Batch, Networks
 from blocks.regularizer.path_length import PathLength
 from ganblocks.training.distributed import DistributedContext
+from ganblocks.training.step.shared_logits import shared_images
 from ganblocks.training.trainer import Trainer
+from registry import IncompatibleError
 from tests import tiny
+from tests.toys import LossOfImages, UndeclaredPenalty, installed
 
 ADAPTIVE = {"kind": "ada", "interval": 1, "kimg": 0.05, "policy": ["color"]}
 
@@ -50,6 +53,52 @@ def test_an_adaptive_augmentation_that_adapts_slower_has_another_probability() -
     trainer = trainer_of(regularizers=[bcr], augment=ADAPTIVE | {"kimg": 0.5})
     train_confident(trainer, 4)
     assert trainer.gan.augment.p.item() == pytest.approx(4 * 8 / 500)
+
+
+SHARED = ["r1", {"kind": "r2", "gamma": 2.0}]
+
+
+def test_r1_and_r2_of_every_step_share_the_passes_of_the_loss() -> None:
+    recorded = []
+    for shared in (["fake", "real"], []):
+        trainer, gradients = trainer_of(regularizers=SHARED, augment=None), {}
+        passes: list[int] = []
+        trainer.discriminator.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        adam = trainer.optimizers["discriminator"].adam
+        named = trainer.optimizers["discriminator"].parameters
+        adam.register_step_pre_hook(
+            lambda *_, gradients=gradients, named=named: gradients.update(
+                {name: value.grad.clone() for name, value in named.items()}
+            )
+        )
+        assert trainer.shared == ["fake", "real"]
+        trainer.shared = shared
+        trainer.train_step(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1, None)
+        recorded.append((len(passes), gradients, trainer.losses.read()))
+    (few, gradients, losses), (many, expected, expected_losses) = recorded
+    assert (few, many) == (3, 5)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    for name, gradient in gradients.items():
+        largest = expected[name].abs().max()
+        torch.testing.assert_close(gradient / largest, expected[name] / largest, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"regularizers": ["r2"], "augment": None}, ["fake"]),
+        ({"regularizers": SHARED}, []),  # each pass has other augmented copies
+        ({"regularizers": ["approximate-r1", {"kind": "r1", "every": 2}], "augment": None}, []),
+    ],
+)
+def test_passes_are_shared_where_the_penalty_is_at_the_same_logits(changes: dict[str, Any], shared: list[str]) -> None:
+    assert trainer_of(**changes).shared == shared
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"compiled": True}])
+def test_no_passes_are_shared_where_only_the_penalty_is_in_float32_or_uncompiled(options: dict[str, Any]) -> None:
+    penalties = trainer_of(regularizers=SHARED, augment=None).optimizers["discriminator"].main
+    assert shared_images(penalties, torch.nn.Identity(), **{"precision": "fp32", "compiled": False} | options) == []
 
 
 class Encoder(torch.nn.Module):
@@ -101,3 +150,20 @@ def test_path_length_trains_the_condition_of_the_text_encoder_phase() -> None:
     assert path_length.mean > 0
     assert trainer.losses.read()["path-length"] > 0
     assert any(not torch.equal(value, before[name]) for name, value in encoder.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "loss-of-images"}, r"  loss   discriminator of loss-of-images returns a tensor of shape \[8, 1\]; a"),
+        (
+            {"regularizers": ["r1", "undeclared-penalty"]},
+            r"  regularizers\.1   undeclared-penalty differentiates .* not implemented\); set second_order = True",
+        ),
+    ],
+)
+def test_a_block_that_breaks_its_contract_is_named_with_its_place(changes: dict[str, Any], message: str) -> None:
+    with installed(LossOfImages, UndeclaredPenalty):
+        trainer = trainer_of(**changes)
+    with pytest.raises(IncompatibleError, match=message):
+        trainer.train_step(torch.rand(8, 3, 16, 16) * 2 - 1, None)

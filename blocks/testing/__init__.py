@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from blocks.common.computed_buffer import reset_buffers
-from blocks.families import Batch, Networks
 from blocks.ops.calls import CALLS as CALLS
+from blocks.testing.training import (
+    both_losses,
+    declares_second_derivatives,
+    is_the_identity_in_eval_mode,
+    penalty,
+)
 from registry.testing.cases import Case
 from registry.testing.harness import ContextValues, Harness, Inputs, Shape
 
@@ -89,40 +93,10 @@ def encode(block: Any) -> Any:
     return block(block.read(labels).to(device))
 
 
-def both_losses(block: Any, real: Tensor, fake: Tensor) -> Any:
-    """The generator's and the discriminator's loss."""
-    return block.generator(fake, real), block.discriminator(real, fake)
-
-
-def penalty(block: Any, real: Tensor, fake: Tensor, z: Tensor, c: Tensor, to_logit: Tensor, to_image: Tensor) -> Any:
-    """A regularizer's value for networks of one matrix each; the matrices are inputs, so that they get gradients."""
-
-    def discriminator(image: Tensor, c: Tensor | None = None) -> Tensor:
-        return (image.flatten(1) @ to_logit).tanh().sum(dim=1)
-
-    def synthesis(ws: Tensor) -> Tensor:
-        return (ws.flatten(1) @ to_image).tanh().view(-1, *fake.shape[1:])
-
-    def projected_tokens(image: Tensor, c: Tensor | None = None) -> Tensor:
-        return (image.flatten(1) @ to_logit).tanh()[:, None].expand(-1, 5, -1)  # a class token and 2 x 2 patches
-
-    discriminator.projected_tokens = projected_tokens  # type: ignore[attr-defined]
-    generator: Any = SimpleNamespace(mapping=lambda z, c=None: z[:, None], synthesis=synthesis)
-    networks = Networks(generator, discriminator, augment=lambda x: x.flip(3))
-    return block(networks, Batch(real, fake, z, c, discriminator(real), discriminator(fake)))
-
-
 def takes_no_labels(case: Case) -> None:
     """A condition of no labels has batch 0."""
     block: Any = case.build().block
     assert block(block.read([]).to(case.device)).shape == (0, block.cond_dim)
-
-
-def is_the_identity_in_eval_mode(case: Case) -> None:
-    """In eval mode an augmentation returns its images unchanged."""
-    module = case.build().eval()
-    inputs = case.inputs(module)
-    torch.testing.assert_close(case.run(module, inputs), (inputs["image"],), rtol=0, atol=0)
 
 
 FAMILIES: dict[str, Harness] = {
@@ -269,6 +243,7 @@ FAMILIES: dict[str, Harness] = {
         },
         shapes=lambda block, context, inputs: ((),),
         contexts=contexts(toy_networks={"cond_dim": 6}),
+        checks=(declares_second_derivatives,),
         call=penalty,
         batched=False,
         traceable=False,  # a penalty differentiates inside the call
