@@ -73,7 +73,8 @@ def declares_second_derivatives(case: Case) -> None:
 
     def watched(output: Tensor) -> Tensor:
         if output.requires_grad and not is_transformed():
-            output.register_hook(lambda gradient: differentiable.append(torch.is_grad_enabled()))
+            hooked: Any = output
+            hooked.register_hook(lambda gradient: differentiable.append(torch.is_grad_enabled()))
         return output
 
     penalty(module.block, **case.inputs(module), watched=watched)  # type: ignore[arg-type]

@@ -223,11 +223,12 @@ class Trainer:
         """The batch with the logits that the loss of a network depends on, and the loss."""
         if optimizer.name == "generator":
             fake = self.main_networks.generator(batch.z, batch.generator_c)
-            batch = batch._replace(fake=fake, fake_logits=self.logits(fake, batch.c))
+            logits = self.logits(fake, batch.c)
+            batch = batch._replace(fake=fake, fake_logits=logits)
             if self.gan.loss.generator_needs_real:
                 with torch.no_grad():
                     batch = batch._replace(real_logits=self.logits(batch.real, batch.c))
-            loss = self.gan.loss.generator(batch.fake_logits, batch.real_logits)
+            loss = self.gan.loss.generator(logits, batch.real_logits)
         else:
             with second_order() if self.shared else nullcontext():
                 real_logits, fake_logits = self.logits(batch.real, batch.c), self.logits(batch.fake, batch.c)
@@ -247,8 +248,7 @@ class Trainer:
     def logits(self, images: Tensor | None, c: Tensor | None) -> Tensor:
         """The discriminator's logits of augmented images."""
         assert images is not None
-        logits: Tensor = self.main_networks.discriminator(self.augment(images), c)
-        return at_least_float32(logits)
+        return at_least_float32(self.main_networks.discriminator(self.augment(images), c))
 
     def penalty(self, regularizer: NamedRegularizer, batch: Batch) -> Tensor:
         """The value of a regularizer; one with second derivatives runs in float32 and with kernels that have them."""
