@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blocks.common.autocast import at_least_float32
 from blocks.common.replay import with_same_draws
-from blocks.families import Networks, Scheduled, ScheduledIn
+from blocks.families import Batch, Networks, Scheduled, ScheduledIn
 from blocks.regularizer.gamma_penalty import GammaPenalty
 
 
@@ -27,10 +27,8 @@ class SquaredSlopes(GammaPenalty):
         super().__init__(gamma)
         self.sigma = sigma
 
-    def penalties(
-        self, networks: Networks, images: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
-    ) -> Float[Tensor, " b"]:
-        return squared_slopes(networks, images, c, self.sigma)
+    def penalties(self, networks: Networks, batch: Batch) -> Float[Tensor, " b"]:
+        return squared_slopes(networks, self.images(networks, batch), batch.c, self.sigma)
 
 
 def squared_slopes(

@@ -28,15 +28,13 @@ class GammaPenalty(Regularizer):
         self.gamma.at(images)
 
     def forward(self, networks: Networks, batch: Batch) -> Float[Tensor, ""]:
-        mean = self.penalties(networks, self.images(networks, batch), batch.c).mean()
+        mean = self.penalties(networks, batch).mean()
         return mean * (self.gamma.factor(mean) / 2)
 
     def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
         """The images at which the slope is penalised."""
         raise NotImplementedError
 
-    def penalties(
-        self, networks: Networks, images: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
-    ) -> Float[Tensor, " b"]:
+    def penalties(self, networks: Networks, batch: Batch) -> Float[Tensor, " b"]:
         """The squared slope at each image."""
         raise NotImplementedError

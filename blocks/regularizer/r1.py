@@ -27,6 +27,8 @@ class R1(SquaredGradients, kind="r1"):
         IncompatibleError: The discriminator has no such features.
     """
 
+    source = "real"
+
     def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
         assert batch.real is not None, "R1 needs real images"
         return batch.real

@@ -29,5 +29,7 @@ class R2(SquaredGradients, kind="r2"):
         IncompatibleError: The discriminator has no such features.
     """
 
+    source = "fake"
+
     def images(self, networks: Networks, batch: Batch) -> Float[Tensor, "b k h w"]:
         return fake_images(networks, batch)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocks.families import Networks, Scheduled, ScheduledIn
+from blocks.families import Batch, Networks, Scheduled, ScheduledIn
 from blocks.regularizer.gamma_penalty import GammaPenalty
 from registry import incompatible
 
@@ -22,6 +22,7 @@ class SquaredGradients(GammaPenalty):
     """The options of R1 and R2."""
 
     second_order = True
+    source: ClassVar[Literal["real", "fake"]]  # which images
     examples: ClassVar[tuple[Any, ...]] = ({"spec": {"gamma": 2.0, "every": 16}},)
 
     def __init__(
@@ -37,10 +38,15 @@ class SquaredGradients(GammaPenalty):
             raise incompatible("at", f"{fact}; take at: image, or a discriminator of kind projected")
         self.place = at
 
-    def penalties(
-        self, networks: Networks, images: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None
-    ) -> Float[Tensor, " b"]:
-        return squared_gradients(networks, images, c, self.place)
+    @property
+    def shared_logits(self) -> Literal["real", "fake"] | None:
+        return self.source if self.place == "image" else None
+
+    def penalties(self, networks: Networks, batch: Batch) -> Float[Tensor, " b"]:
+        images, logits = self.images(networks, batch), getattr(batch, f"{self.source}_logits")
+        if self.shared_logits and images.requires_grad and logits is not None:
+            return squared_gradient(logits, images)
+        return squared_gradients(networks, images, batch.c, self.place)
 
 
 def squared_gradients(
@@ -59,6 +65,10 @@ def squared_gradients(
         gradients = torch.autograd.grad(logits.sum(), features, create_graph=True)
         return torch.stack([gradient.square().flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0)
     image = image.detach().requires_grad_()
-    logits = networks.discriminator(networks.augment(image), c)
+    return squared_gradient(networks.discriminator(networks.augment(image), c), image)
+
+
+def squared_gradient(logits: Float[Tensor, "b ..."], image: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+    """|gradient of the sum of all logits by each image|^2."""
     (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))

@@ -70,7 +70,7 @@ def step_costs(spec: Spec, batch_size: int, precision: Precision = "fp32", micro
         micro_batch: Images of a pass; None for all of them.
     """
     with counting():
-        arithmetic = _run(spec, batch_size, "fp32", None)
+        arithmetic = _run(spec, batch_size, "fp32" if precision == "fp32" else "tf32", None)
     optimizers = arithmetic.optimizers
     gradients = [sum(each.nbytes for each in optimizer.parameters.values()) for optimizer in optimizers.values()]
     once, second = arithmetic.observer.flops, arithmetic.observer.float32_flops

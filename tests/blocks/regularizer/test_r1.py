@@ -50,6 +50,16 @@ def test_the_gradient_includes_cross_terms_of_the_batch() -> None:
     torch.testing.assert_close(penalty, (4 * real.flip(0).square()).sum(dim=(1, 2, 3)).mean())
 
 
+def test_logits_of_images_that_require_gradients_are_differentiated_without_another_pass() -> None:
+    discriminator, real = Linear(), images(0).requires_grad_()
+    batch = Batch(real=real, real_logits=discriminator(real))
+    penalty = R1(gamma=2.0)(networks(discriminator), batch)
+    torch.testing.assert_close(penalty, discriminator.slope.square().sum())
+    assert discriminator.calls == 1
+    R1()(networks(discriminator), batch._replace(real=images(0)))
+    assert discriminator.calls == 2
+
+
 def test_it_needs_second_derivatives() -> None:
     assert R1.second_order
     assert R1.side == "discriminator"

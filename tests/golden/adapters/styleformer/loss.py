@@ -15,7 +15,7 @@ from assemblies.models.styleformer import checkpoint as styleformer_checkpoint
 from assemblies.models.stylegan2 import architecture as stylegan2
 from assemblies.models.stylegan2 import checkpoint as stylegan2_checkpoint
 from blocks.common.noise import noise_mode
-from blocks.families import Networks
+from blocks.families import Batch, Networks
 from blocks.loss.non_saturating import NonSaturating
 from blocks.regularizer.path_length import PathLength
 from blocks.regularizer.r1 import R1
@@ -106,7 +106,9 @@ def discriminator_main(networks: Both, fixture: Fixture) -> Outputs:
 def r1(networks: Both, fixture: Fixture) -> Outputs:
     block = R1(gamma=fixture.config["loss_kwargs"]["r1_gamma"])
     real, c = fixture.inputs["real_img"], condition(fixture, "real")
-    penalties = block.penalties(Networks(networks.generator, networks.discriminator, nn.Identity()), real, c)
+    penalties = block.penalties(
+        Networks(networks.generator, networks.discriminator, nn.Identity()), Batch(real=real, c=c)
+    )
     each = penalties * block.gamma.number / 2
     logits = networks.discriminator(real, c)
     return {"real_logits": logits, "r1_penalty": penalties, "loss_Dr1": each, "total": each.mean()}
