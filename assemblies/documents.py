@@ -13,6 +13,7 @@ from assemblies.document_paths import with_settings
 from assemblies.gan import GAN
 from assemblies.generator import Generator
 from assemblies.multi_stage import MultiStage
+from blocks.families import Schedule
 from registry import Block, Problem, Spec, SpecValidationError, catalogue, spec_file
 from registry.errors import nearest
 from registry.messages import validation_error
@@ -68,22 +69,25 @@ def document_schema() -> dict[str, Any]:
 def plugins_of(spec: Spec) -> dict[str, str]:
     """Packages that the blocks of a spec come from, with their versions."""
     origins = {}
-    for part in specs_in(spec):
+    for _, part in specs_in(spec):
         entry = catalogue.get(part.block.family_name, part.kind)
         if entry is not None:
             origins[entry.origin.package] = entry.origin.version
     return dict(sorted(origins.items()))
 
 
-def specs_in(value: Any) -> Iterator[Spec]:
-    """A spec and all specs inside it."""
+def schedules_in(spec: Spec) -> dict[str, Schedule]:
+    """The schedules in a document, by their paths in it, such as generator_optimizer.lr."""
+    return {".".join(path): part.build() for path, part in specs_in(spec) if issubclass(part.block, Schedule)}
+
+
+def specs_in(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Spec]]:
+    """A spec and all specs inside it, each with its path."""
     if isinstance(value, Spec):
-        yield value
-        for name in type(value).model_fields:
-            yield from specs_in(getattr(value, name))
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from specs_in(getattr(value, name))
+        yield path, value
+    if isinstance(value, BaseModel):
+        for name, part in value:
+            yield from specs_in(part, (*path, name))
     elif isinstance(value, tuple | list):
-        for element in value:
-            yield from specs_in(element)
+        for index, part in enumerate(value):
+            yield from specs_in(part, (*path, str(index)))

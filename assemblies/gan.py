@@ -98,11 +98,7 @@ class GAN(Block, nn.Module, family="gan", kind="gan"):
     ) -> None:
         super().__init__()
         traces = trace_networks(generator, discriminator)
-        problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(style_mixing, freeze_d, generator, discriminator, traces)
-        problems += trainable.problems_with(generator)  # type: ignore[arg-type]
-        problems += checkpoint.problems_with(generator, discriminator)  # type: ignore[arg-type]
-        if problems:
+        if problems := _problems(generator, discriminator, style_mixing, freeze_d, trainable, checkpoint, traces):
             raise IncompatibleError(problems)
         self.generator: Generator = self.fill("generator", generator)
         trainable.apply(self.generator)
@@ -151,11 +147,8 @@ def check(
     problems: list[Problem]
     if issubclass(spec.block, GAN):
         traces = trace_networks(spec.generator, spec.discriminator)
-        problems = [problem for trace in traces.values() for problem in trace.problems]
-        problems += _training_problems(spec.style_mixing, spec.freeze_d, spec.generator, spec.discriminator, traces)
-        problems += spec.trainable.problems_with(spec.generator)
-        problems += spec.checkpoint.problems_with(spec.generator, spec.discriminator)
-        problems += _part_problems(spec, traces)
+        options = (spec.style_mixing, spec.freeze_d, spec.trainable, spec.checkpoint)
+        problems = _problems(spec.generator, spec.discriminator, *options, traces) + _part_problems(spec, traces)
     elif issubclass(spec.block, Generator):
         traces = {"generator": spec.block.trace(spec)}
         problems = list(traces["generator"].problems)
@@ -175,11 +168,17 @@ def check(
     return traces
 
 
-def _training_problems(
-    style_mixing: float, freeze_d: int, generator: Any, discriminator: Any, traces: Mapping[str, Trace]
+def _problems(
+    generator: Any,
+    discriminator: Any,
+    style_mixing: float,
+    freeze_d: int,
+    trainable: Trainable,
+    checkpoint: Checkpoint,
+    traces: Mapping[str, Trace],
 ) -> list[Problem]:
-    """Training options that these networks do not support."""
-    problems = []
+    """Problems of both networks, and training options that they do not support."""
+    problems = [problem for trace in traces.values() for problem in trace.problems]
     num_styles = [step.context["num_styles"] for step in traces["generator"].steps if "num_styles" in step.context]
     if style_mixing and num_styles and num_styles[0] < 2:
         problems.append(Problem(("style_mixing",), "the generator has 1 style vector, and mixing needs 2; use 0"))
@@ -193,7 +192,7 @@ def _training_problems(
         elif freeze_d > limit:
             fact = f"the discriminator has {len(trace.steps)} steps, and at least one is trained; use at most {limit}"
             problems.append(Problem(("freeze_d",), fact))
-    return problems
+    return problems + trainable.problems_with(generator) + checkpoint.problems_with(generator, discriminator)
 
 
 def _level_problems(generator: Any, discriminator: Any, trace: Trace) -> list[Problem]:

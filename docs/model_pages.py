@@ -89,7 +89,7 @@ def _names_of_presets(package: str) -> list[str]:
 
 def _blocks(package: str) -> Iterator[str]:
     """Links to the blocks of a model's presets in the catalogue."""
-    parts = [part for name in _names_of_presets(package) for part in specs_in(read(name))]
+    parts = [part for name in _names_of_presets(package) for _, part in specs_in(read(name))]
     kinds = {(part.block.family_name, part.kind) for part in parts}
     for family, kind in sorted(pair for pair in kinds if pair[0] not in WHOLE):
         yield f"[{kind}](catalogue.md#{family}-{kind.replace('/', '-')})"

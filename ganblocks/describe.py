@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ganblocks.errors import UsageError
-from ganblocks.listing import cached
+from ganblocks.json_cache import cached
 from registry import Block, Entry, Op, Spec, catalogue
 from registry.errors import nearest
 from registry.slots import SLOT_MARKER

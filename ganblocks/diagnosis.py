@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ganblocks.listing import cached
+from ganblocks.json_cache import cached
 from registry import Kernel, Op, cache_folder, catalogue
 from registry.catalogue import PROJECT
 from registry.errors import nearest

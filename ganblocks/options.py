@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganblocks.errors import UsageError
 
 NUM_SEEDS = 2**64  # torch.Generator takes seeds below this
+ResizeFilter = Literal["lanczos", "bicubic", "bilinear", "box"]  # as assemblies.gan, which imports torch
 
 
 class Flag(NamedTuple):

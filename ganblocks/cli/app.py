@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ganblocks.listing import cached
+from ganblocks.json_cache import cached
 from registry import catalogue
 from registry.text import printable
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, takes_options
 from ganblocks.data.preparation.options import PrepareOptions
+from ganblocks.options import ResizeFilter
 from registry.text import printable
 
 CHECKED = 64  # images of a contact sheet
@@ -132,9 +133,7 @@ def encode(
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Write the images too, for token-alignment.")
     ] = False,
-    resize_filter: Annotated[
-        Literal["lanczos", "bicubic", "bilinear", "box"], typer.Option(help="Filter for resizing.")
-    ] = "lanczos",
+    resize_filter: Annotated[ResizeFilter, typer.Option(help="Filter for resizing.")] = "lanczos",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.", metavar="N")] = 16,
     device: Annotated[
         str | None, typer.Option(help="Such as cpu or cuda:1.", metavar="TEXT", show_default="a GPU, if any")

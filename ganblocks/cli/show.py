@@ -6,16 +6,17 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, Settings, SourceArgument, complete_presets, examples
-from ganblocks.listing import cached
+from ganblocks.json_cache import cached
 from ganblocks.networks import MODEL_SUFFIX, document_of_run
 from ganblocks.precision import Precision
+from ganblocks.training.options import Strategy
 from registry import Spec, SpecError
 from registry.text import printable
 
@@ -75,7 +76,7 @@ def estimate(
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes, with a GPU each.", metavar="N")] = 1,
     strategy: Annotated[
-        Literal["replicate", "fsdp"], typer.Option(help="replicate, or fsdp: shard networks.", metavar="STRATEGY")
+        Strategy, typer.Option(help="replicate, or fsdp: shard networks.", metavar="STRATEGY")
     ] = "replicate",
     precision: Annotated[Precision, typer.Option(help="fp32, tf32, bf16 or fp16.", metavar="PRECISION")] = "tf32",
     micro_batch: Annotated[
@@ -192,14 +193,15 @@ def describe_spec(
     return summary | ({"training": training} if "kimg" in training else {})
 
 
-def schedule_curves(spec: Spec, points: int = 24) -> dict[str, list[float]]:
+def schedule_curves(spec: Spec) -> dict[str, list[float]]:
     """Values of the schedules of a GAN, evenly spaced from the first to the last image, by their paths."""
-    from ganblocks.training.logs.schedules import schedules_of
+    from assemblies.documents import schedules_in
 
     if not hasattr(spec, "kimg"):
         return {}
+    points = 24
     images = [round(spec.kimg * 1000 * index / (points - 1)) for index in range(points)]
-    return {name: [schedule.at(each) for each in images] for name, schedule in schedules_of(spec)}
+    return {name: [schedule.at(each) for each in images] for name, schedule in schedules_in(spec).items()}
 
 
 def brief(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from ganblocks.metrics.protocols import Labels, ProtocolName, Quantisation
-from ganblocks.options import NUM_SEEDS, Flag, Options
+from ganblocks.options import NUM_SEEDS, Flag, Options, ResizeFilter
 from ganblocks.precision import Precision
 from ganblocks.sampling.options import HARDWARE, IMAGES
 
@@ -60,7 +60,7 @@ class EvaluationOptions(Options):
         int | None, Field(ge=2, description="Number of real images, at random."), Flag(REFERENCE, default=PROTOCOL)
     ] = None
     resize_filter: Annotated[
-        Literal["lanczos", "bicubic", "bilinear", "box"] | None,
+        ResizeFilter | None,
         Field(description="lanczos, bicubic, bilinear or box."),
         Flag(REFERENCE, metavar="FILTER", default="the run's"),
     ] = None

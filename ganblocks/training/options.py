@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ganblocks.options import NUM_SEEDS, Flag, Options
+from ganblocks.options import NUM_SEEDS, Flag, Options, ResizeFilter
 from ganblocks.precision import Precision
 
 NonFinitePolicy = Literal["skip", "stop", "retry-in-float32"]
+Strategy = Literal["replicate", "fsdp"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 DATA, LENGTH, OPTIMISATION, OUTPUT, HARDWARE = "Data", "Length", "Optimisation", "Output", "Hardware"
 NOT_RECORDED = (
     "device",
@@ -34,7 +36,7 @@ class TrainOptions(Options):
 
     flip: Annotated[bool | None, Field(description="Mirror half."), Flag(DATA, default="document")] = None
     resize_filter: Annotated[
-        Literal["lanczos", "bicubic", "bilinear", "box"] | None,
+        ResizeFilter | None,
         Field(description="lanczos, bicubic, bilinear or box."),
         Flag(DATA, metavar="FILTER"),
     ] = None
@@ -79,7 +81,7 @@ class TrainOptions(Options):
     save_every_seconds: Annotated[float, Field(ge=0, description="Between checkpoints."), Flag(OUTPUT)] = 60.0
     async_save: Annotated[bool, Field(description="Write them in the background."), Flag(OUTPUT)] = False
     track: Annotated[
-        tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...],
+        tuple[TrackerName, ...],
         Field(description="tensorboard, wandb, trackio, mlflow."),
         Flag(OUTPUT, metavar="TRACKER", type=list[str]),
     ] = ()
@@ -93,7 +95,7 @@ class TrainOptions(Options):
     ] = None
     allow_external: Annotated[bool, Field(description="Download the spec's decoder."), Flag(HARDWARE)] = False
     strategy: Annotated[
-        Literal["replicate", "fsdp"],
+        Strategy,
         Field(description="Or fsdp: shard."),
         Flag(HARDWARE, metavar="NAME"),
     ] = "replicate"

@@ -7,7 +7,7 @@ import json
 from rich.console import Console
 
 from assemblies import parse, read, save_model
-from ganblocks import listing
+from ganblocks import json_cache
 from ganblocks.cli import show as command
 from ganblocks.cli import tables
 from registry.catalogue import Catalogue
@@ -103,7 +103,7 @@ def test_a_damaged_model_is_an_error_in_one_line(ganblocks, tmp_path):
 
 def test_show_describes_a_spec_again_when_its_file_or_the_options_change(ganblocks, gan_file, tmp_path, monkeypatch):
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "catalogue", Catalogue())  # nothing is loaded
+    monkeypatch.setattr(json_cache, "catalogue", Catalogue())  # nothing is loaded
     described = []
     summary = {"steps": [], "totals": {}}
     monkeypatch.setattr(command, "describe_spec", lambda *arguments: described.append(arguments) or summary)

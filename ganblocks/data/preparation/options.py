@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ganblocks.options import Flag, Options
+from ganblocks.options import Flag, Options, ResizeFilter
 
 IMAGES, FILES = "Images", "Files"
 MANIFEST = "manifest.json"
@@ -23,9 +23,7 @@ class PrepareOptions(Options):
         Field(description="1 for grey, 3 for RGB, 4 for RGBA."),
         Flag(IMAGES, ("--channels",), "N", int),
     ] = 3
-    resize_filter: Annotated[
-        Literal["lanczos", "bicubic", "bilinear", "box"], Field(description="Filter for resizing."), Flag(IMAGES)
-    ] = "lanczos"
+    resize_filter: Annotated[ResizeFilter, Field(description="Filter for resizing."), Flag(IMAGES)] = "lanczos"
     crop: Annotated[
         Literal["center", "pad"],
         Field(description="center: images cover the square and are cropped; pad: they fit into it, on white."),

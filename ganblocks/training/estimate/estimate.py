@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from ganblocks.precision import Precision
 from ganblocks.training.estimate.fitting import Change, changes_that_fit
 from ganblocks.training.estimate.gpus import gpu_named
 from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
+from ganblocks.training.options import Strategy
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.step.sharding import check_document
 from registry import Spec
@@ -31,7 +32,6 @@ EFFICIENCY = 0.3  # share of a GPU's peak rate that is assumed where no rate was
 FREE = 0.92  # share of a GPU's memory for tensors; the rest is CUDA's context and fragmentation
 WORKSPACE = 1_250_000_000  # bytes that cuDNN took for float32 convolutions of styleformer-cifar10-32, on an H200
 NOTHING_FITS = "a pass of one image does not fit with any option; take a GPU with more memory"
-Strategy = Literal["replicate", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,8 @@ def measured_rate(run: str | Path) -> float:
         raise RunError(f"{run} has no log lines, so that its speed is not known")
     started = next((each for each in folder.records() if each.get("event") == "started"), {})
     spec, processes = read(folder.spec, GAN), int(started.get("processes", 1))
-    flops_per_image: float = (
-        step_costs(spec, int(spec.batch_size) // processes).flops / int(spec.batch_size) * processes
-    )
-    return flops_per_image * float(median(tick["images_per_second"] for tick in ticks)) / processes
+    steps_per_second = median(tick["images_per_second"] for tick in ticks) / int(spec.batch_size)
+    return step_costs(spec, int(spec.batch_size) // processes).flops * float(steps_per_second)
 
 
 def _memory(spec: Spec, gan: GAN, costs: StepCosts, shards: int, workspace: int) -> dict[str, int]:

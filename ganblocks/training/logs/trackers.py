@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from PIL import Image
 
 from ganblocks.errors import UsageError
+from ganblocks.training.options import TrackerName
 
-TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 PROJECT = "ganblocks"
 FOLDER = "trackers"  # in the run folder, for trackers that write files
 

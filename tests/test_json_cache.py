@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ganblocks import listing
+from ganblocks import json_cache
 from registry import Origin, Register, hookimpl
 from registry.catalogue import Catalogue
 
@@ -18,7 +18,7 @@ from registry.catalogue import Catalogue
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The calls of `describe`; the catalogue is not loaded, and the cache is empty."""
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "catalogue", Catalogue())
+    monkeypatch.setattr(json_cache, "catalogue", Catalogue())
     return []
 
 
@@ -27,7 +27,7 @@ def described(calls: list[int], **options: Any) -> dict[str, Any]:
         calls.append(len(calls))
         return {"blocks": [len(calls)]}
 
-    return listing.cached("catalogue", describe, **options)
+    return json_cache.cached("catalogue", describe, **options)
 
 
 def test_the_catalogue_is_described_once(calls: list[int], tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_what_is_not_worth_a_file_is_described_each_time(calls: list[int], tmp_p
 
 
 def test_failures_and_a_loaded_catalogue_are_not_cached(calls: list[int], tmp_path: Path) -> None:
-    listing.catalogue.failures["broken (broken 1.0)"] = "ImportError"
+    json_cache.catalogue.failures["broken (broken 1.0)"] = "ImportError"
     described(calls)
     assert not (tmp_path / "cache").exists()
-    listing.catalogue.failures.clear()
+    json_cache.catalogue.failures.clear()
     described(calls)
 
     class Plugin:
@@ -84,7 +84,7 @@ def test_failures_and_a_loaded_catalogue_are_not_cached(calls: list[int], tmp_pa
         def register_blocks(self, register: Register) -> None:
             assert register is not None
 
-    listing.catalogue.add_plugin(Plugin(), Origin("blocks", "ganblocks", "1"))
+    json_cache.catalogue.add_plugin(Plugin(), Origin("blocks", "ganblocks", "1"))
     assert described(calls) == {"blocks": [3]}
 
 

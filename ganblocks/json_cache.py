@@ -1,4 +1,4 @@
-"""What commands list, as plain data in files of the cache, so that they import no torch.
+"""Plain data in JSON files of the cache, so that commands which list or show them import no torch.
 
 A file is valid for one set of installed plugins, one state of their Python files, and what else its data depend on.
 Plugins that are loaded in this process are described anew.
