@@ -35,7 +35,7 @@ from ganblocks.training.run.identity import (
 )
 from ganblocks.training.run.snapshots import save_run_model
 from ganblocks.training.trainer import Trainer
-from ganblocks.training.warm_start import WarmStart
+from ganblocks.training.warm_start import warm_start
 from registry import Spec, SpecError
 from registry.text import printable
 
@@ -116,8 +116,7 @@ def train_gan(
         if folder.checkpoint.exists():
             load_checkpoint(folder.checkpoint, trainer)
         else:
-            sources = (chosen["init_generator"], chosen["init_discriminator"])
-            WarmStart(*(None if source is None else Path(source) for source in sources)).apply(trainer)
+            warm_start(trainer, generator=chosen["init_generator"], discriminator=chosen["init_discriminator"])
         warnings = [] if record is None else environment_changes(record, identity)
         warnings += [openmp.message] if openmp.message and distributed.device.type == "cpu" else []
         loop = TrainingLoop(folder, trainer, identity, images, options, resume_out=resume_out, warnings=warnings)

@@ -1,54 +1,47 @@
 """Initial weights from another run or from model files, in place of random ones.
 
-Transfer learning, and Freeze-D in particular: Mo et al. 2020, https://arxiv.org/abs/2002.10964. A generator may have
+Transfer learning, and Freeze-D in particular: Mo et al. 2020, https://arxiv.org/abs/2002.10964. A network may have
 more steps than the one that initialises it, see `assemblies.multi_stage`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from assemblies.model_file import read_tensors
-from assemblies.multi_stage import init_from
+from assemblies.multi_stage import grown, init_from
 from ganblocks.errors import RunError
 from ganblocks.training.checkpoint import read_network
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class WarmStart:
-    """Sources of the initial weights.
+def warm_start(
+    trainer: Trainer, *, generator: str | Path | None = None, discriminator: str | Path | None = None
+) -> None:
+    """Initialise the networks of a training, the averaged generator too.
 
     Args:
+        trainer: The training.
         generator: A run folder with an averaged generator, or a generator's model file; None for random weights.
         discriminator: A run folder, or a discriminator's model file; None for random weights.
+
+    Raises:
+        RunError: A source has no such network.
+        CheckpointError: A file is not a model file.
+        IncompatibleError: A tensor has no counterpart in the network.
     """
-
-    generator: Path | None = None
-    discriminator: Path | None = None
-
-    def apply(self, trainer: Trainer) -> None:
-        """Initialise the networks of a training, the averaged generator too.
-
-        Raises:
-            RunError: A source has no such network.
-            CheckpointError: A file is not a model file.
-            IncompatibleError: A tensor has no counterpart in the network.
-        """
-        if self.generator is not None:
-            tensors = generator_tensors(self.generator)
-            init_from(tensors, trainer.generator, f"--init-generator {self.generator}")
-            trainer.generator_ema.load_state_dict(trainer.generator.state_dict())
-        if self.discriminator is not None:
-            network = trainer.discriminator
-            constant = {name for name, _ in network.named_buffers()} - network.state_dict().keys()  # such as filters
-            tensors = discriminator_tensors(self.discriminator)
-            tensors = {name: value for name, value in tensors.items() if name not in constant}
-            init_from(tensors, network, f"--init-discriminator {self.discriminator}")
+    if generator is not None:
+        init_from(generator_tensors(Path(generator)), trainer.generator, f"--init-generator {generator}")
+        trainer.generator_ema.load_state_dict(trainer.generator.state_dict())
+    if discriminator is not None:
+        network = trainer.discriminator
+        constant = {name for name, _ in network.named_buffers()} - network.state_dict().keys()  # such as filters
+        tensors = grown(discriminator_tensors(Path(discriminator)), network)
+        tensors = {name: value for name, value in tensors.items() if name not in constant}
+        init_from(tensors, network, f"--init-discriminator {discriminator}")
 
 
 def generator_tensors(source: Path) -> dict[str, Tensor]:

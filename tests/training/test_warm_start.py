@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from assemblies import parse, save_model
+from assemblies.discriminator import Discriminator
 from ganblocks.errors import RunError
-from ganblocks.training.warm_start import WarmStart
+from ganblocks.training.warm_start import warm_start
 from registry import IncompatibleError
 from tests import tiny
 from tests.training.conftest import LAZY, checkpoint, different_tensors, new_trainer, run
@@ -28,7 +29,7 @@ def model_files(tmp_path):
 def test_networks_of_another_run_initialise_a_training(finished, with_discriminator):
     tensors = checkpoint(finished.folder)
     trainer = new_trainer(seed=5)
-    WarmStart(finished.folder, finished.folder if with_discriminator else None).apply(trainer)
+    warm_start(trainer, generator=finished.folder, discriminator=finished.folder if with_discriminator else None)
     for network in (trainer.generator, trainer.generator_ema):
         assert all(torch.equal(value, tensors[f"average.{name}"]) for name, value in network.state_dict().items())
     discriminator = trainer.discriminator.state_dict()
@@ -39,27 +40,42 @@ def test_networks_of_another_run_initialise_a_training(finished, with_discrimina
 def test_model_files_initialise_a_training(model_files):
     *files, gan = model_files
     trainer = new_trainer(seed=5)
-    WarmStart(*files).apply(trainer)
+    warm_start(trainer, generator=files[0], discriminator=files[1])
     for name in ("generator", "discriminator"):
         state, expected = (getattr(each, name).state_dict() for each in (trainer, gan))
         assert all(torch.equal(state[key], value) for key, value in expected.items())
 
 
+def test_a_discriminator_grows_at_its_front(tmp_path):
+    steps = tiny.DISCRIMINATOR["steps"]
+    discriminator = tiny.DISCRIMINATOR | {"steps": [{"kind": "from-rgb", "dim": 12}, *steps[2:]]}
+    smaller = parse(discriminator, Discriminator).build(resolution=(8, 8), image_channels=3)
+    save_model(tmp_path / "smaller.safetensors", smaller)
+    trainer = new_trainer(seed=5)
+    before = [
+        {name: value.clone() for name, value in step.state_dict().items()} for step in trainer.discriminator.steps
+    ]
+    warm_start(trainer, discriminator=tmp_path / "smaller.safetensors")
+    expected = [*before[:2], *(step.state_dict() for step in smaller.steps[1:])]
+    for step, tensors in zip(trainer.discriminator.steps, expected, strict=True):
+        assert all(torch.equal(value, tensors[name]) for name, value in step.state_dict().items())
+
+
 def test_sources_without_the_network_are_refused(tmp_path, model_files):
     generator, discriminator, _ = model_files
     trainer = new_trainer()
-    for warm_start, message in (
-        (WarmStart(generator=tmp_path / "nowhere"), "has no generator; give a run folder or a model"),
-        (WarmStart(discriminator=tmp_path), "has no checkpoint; give a run folder or a model"),
-        (WarmStart(generator=discriminator), "holds a discriminator; give a generator's file or a run folder"),
-        (WarmStart(discriminator=generator), "holds a generator; give a discriminator's file or a run folder"),
+    for sources, message in (
+        ({"generator": tmp_path / "nowhere"}, "has no generator; give a run folder or a model"),
+        ({"discriminator": tmp_path}, "has no checkpoint; give a run folder or a model"),
+        ({"generator": discriminator}, "holds a discriminator; give a generator's file or a run folder"),
+        ({"discriminator": generator}, "holds a generator; give a discriminator's file or a run folder"),
     ):
         with pytest.raises(RunError, match=message):
-            warm_start.apply(trainer)
+            warm_start(trainer, **sources)
     smaller = tiny.DISCRIMINATOR | {"steps": tiny.DISCRIMINATOR["steps"][::5]}
     other = new_trainer(tiny.gan(discriminator=smaller))
     with pytest.raises(IncompatibleError, match=r"--init-discriminator .*\n.* has tensors that this network lacks: "):
-        WarmStart(discriminator=discriminator).apply(other)
+        warm_start(other, discriminator=discriminator)
 
 
 def test_initial_weights_are_those_of_the_start_when_a_run_resumes(tmp_path, model_files):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from assemblies import Generator
 from blocks.families import FeatureExtractor
@@ -27,13 +27,6 @@ from ganblocks.training.run.snapshots import crosses
 from registry import Spec
 
 PROTOCOL = PROTOCOLS["stylegan-full"]
-
-
-class Scheduled(NamedTuple):
-    """Metrics that are measured together every `every_kimg` thousand images."""
-
-    every_kimg: float
-    evaluation: Evaluation
 
 
 class TrainingMetrics:
@@ -62,7 +55,7 @@ class TrainingMetrics:
         precision: Precision,
     ) -> None:
         self.generator, self.processes = generator, processes
-        self.scheduled: list[Scheduled] = []
+        self.evaluations: list[tuple[float, Evaluation]] = []  # with the thousands of images between two
         self.kind = specs[0].kind if specs else ""
         self.lower_is_better = specs[0].block.lower_is_better if specs else True  # type: ignore[attr-defined]
         self.best: float | None = None
@@ -81,17 +74,17 @@ class TrainingMetrics:
             protocol = PROTOCOL.with_changes(num=num)
             evaluation = Evaluation(metrics, protocol, source, images, processes, precision=precision)
             evaluation.prepare(generator)
-            self.scheduled.append(Scheduled(every_kimg, evaluation))
+            self.evaluations.append((every_kimg, evaluation))
 
     @property
     def extractor(self) -> FeatureExtractor | None:
         """The feature extractor of the first metric that has one."""
-        metrics = (metric for scheduled in self.scheduled for metric in scheduled.evaluation.metrics)
+        metrics = (metric for _, evaluation in self.evaluations for metric in evaluation.metrics)
         return next((metric.extractor for metric in metrics if metric.extractor is not None), None)
 
     def begin(self, folder: RunFolder, first: int) -> None:
         """Take over the best value of a resumed run, and remove the records of what will be measured again."""
-        if not self.scheduled:
+        if not self.evaluations:
             return
         drop_snapshots_after(folder.path / FILE, first)
         for record in folder.records():
@@ -111,7 +104,7 @@ class TrainingMetrics:
             command: For the records.
             save: Writes the model to a file.
         """
-        for every_kimg, evaluation in self.scheduled:
+        for every_kimg, evaluation in self.evaluations:
             if not crosses(before, images, [every_kimg]):
                 continue
             try:
