@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ganblocks import describe, listing
+from ganblocks import describe, json_cache
 from ganblocks.cli import app
 from registry import catalogue
 from registry.catalogue import Catalogue
@@ -31,7 +31,7 @@ def test_help_needs_no_torch():
 
 def test_help_lists_the_commands_from_the_cache_as_from_the_plugins(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path))
-    monkeypatch.setattr(listing, "catalogue", Catalogue())  # no command is loaded
+    monkeypatch.setattr(json_cache, "catalogue", Catalogue())  # no command is loaded
     helps = []
     for build in (app.build_app, app.build_listing, app.build_listing):
         with pytest.raises(SystemExit):

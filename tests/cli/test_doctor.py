@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blocks.ops import native
-from ganblocks import diagnosis, listing
+from ganblocks import diagnosis, json_cache
 from ganblocks.cli.tables import print_doctor
 from registry import Kernel, Op, Origin, catalogue, hookimpl, tuning
 from registry.catalogue import Catalogue
@@ -156,7 +156,7 @@ def test_doctor_names_a_damaged_file_of_kernel_choices(ganblocks, monkeypatch, t
 def reports(tmp_path, monkeypatch):
     """The reports that are probed; nothing is loaded, and the cache is empty."""
     monkeypatch.setenv("GANBLOCKS_CACHE", str(tmp_path))
-    monkeypatch.setattr(listing, "catalogue", Catalogue())
+    monkeypatch.setattr(json_cache, "catalogue", Catalogue())
     healthy = {"verdict": "everything needed is here", "failures": {}, "conflicts": [], "problems": []}
     reports = []
     monkeypatch.setattr(diagnosis, "_probe", lambda: reports.append(healthy) or healthy)
