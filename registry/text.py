@@ -1,4 +1,4 @@
-"""Text of other people: names in messages, which may contain anything and be long, and docstrings of blocks."""
+"""Text in messages: names of other people, which may contain anything and be long, counts, docstrings of blocks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def excerpt(text: object, limit: int = 100) -> str:
     """The beginning of the text on one line, of at most `limit` characters, with control characters escaped."""
     whole = str(text)
     return escaped(whole if len(whole) <= limit else f"{whole[: limit - 3]}...")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with a noun in singular or plural, such as `1 file` or `2,000 files`; the plural of most ends in s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from ganblocks.cli import tables
 from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
 from ganblocks.cli.sample import numbers_in, seeds_in
 from ganblocks.sampling.options import IMAGES, SamplingOptions
-from registry.text import printable
+from registry.text import counted, printable
 
 OUTPUT = "Output"
 
@@ -39,7 +39,7 @@ def directions(
     from ganblocks.latents.edit import write_directions
 
     record = write_directions(model, out, count=count, method=method, seed=seed, options=options)
-    text = f"{count} directions as {out}; picture {record['picture']}"
+    text = f"{counted(count, 'direction')} as {out}; picture {record['picture']}"
     tables.print_json(record) if json else typer.echo(printable(text))
 
 
@@ -85,7 +85,7 @@ def edit(
         groups=[name.strip() for name in styles.split(",")] if styles else (),
         options=options,
     )
-    tables.print_json(record) if json else typer.echo(printable(f"{record['images']} images as {out}"))
+    tables.print_json(record) if json else typer.echo(printable(f"{counted(record['images'], 'image')} as {out}"))
 
 
 @examples(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 from assemblies import CheckpointError, Generator
+from blocks.common.pretrained.frozen_module import sha256_of_tensors
 from ganblocks.sampling.generate import Truncation, styles
 from registry.spec_file import write_tensors
 from registry.text import excerpt
@@ -34,11 +35,15 @@ class Directions(NamedTuple):
         vectors: Directions of length 1.
         scales: The standard deviation of w along each.
         method: How they were found.
+        fingerprint: Hash of the generator's tensors; empty if it is not known.
+        model: Where the generator came from; empty if it is not known.
     """
 
     vectors: Float[Tensor, "k w"]
     scales: Float[Tensor, " k"]
     method: str
+    fingerprint: str = ""
+    model: str = ""
 
 
 @torch.no_grad()
@@ -53,7 +58,7 @@ def find_directions(
     """The directions of a generator in eval mode.
 
     Args:
-        generator: The generator.
+        generator: The generator, not one that is optimised for inference: its weights identify it.
         count: Number of directions, at most w_dim.
         method: "ganspace" or "sefa".
         c: A condition for all style vectors; for None a class-conditional generator takes class seed % classes.
@@ -76,7 +81,7 @@ def find_directions(
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     vectors = vectors * largest.sign()  # an eigenvector has no sign of its own
     scales = (centered @ vectors.T).std(0)
-    return Directions(vectors.float().cpu(), scales.float().cpu(), method)
+    return Directions(vectors.float().cpu(), scales.float().cpu(), method, sha256_of_tensors(generator))
 
 
 def style_matrices(generator: Generator, w: Float[Tensor, " w"]) -> list[Float[Tensor, "s w"]]:
@@ -117,14 +122,20 @@ def style_matrices(generator: Generator, w: Float[Tensor, " w"]) -> list[Float[T
 def save_directions(path: str | Path, directions: Directions) -> None:
     """Write directions as a .safetensors file, whole or not at all."""
     tensors = {"vectors": directions.vectors, "scales": directions.scales}
-    write_tensors(path, tensors, {"format": FORMAT, "method": directions.method})
+    texts = {"method": directions.method, "fingerprint": directions.fingerprint, "model": directions.model}
+    write_tensors(path, tensors, {"format": FORMAT, **texts})
 
 
 def load_directions(path: str | Path, generator: Generator) -> Directions:
     """The directions in a file of `save_directions`.
 
+    Args:
+        path: The file.
+        generator: The generator that they were found for, not optimised for inference; files without a fingerprint of
+            theirs, which earlier versions wrote, fit every one with style vectors of their size.
+
     Raises:
-        CheckpointError: The file is missing, damaged, another one, or made for style vectors of another size.
+        CheckpointError: The file is missing, damaged, another one, or made for another generator.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -138,4 +149,10 @@ def load_directions(path: str | Path, generator: Generator) -> Directions:
         shape = tuple(vectors.shape)
         fact = f"{path} has directions of shape {shape}, the generator's style vectors have {generator.w_dim} numbers"
         raise CheckpointError(f"{fact}; find directions of this model with `ganblocks directions`")
-    return Directions(vectors, scales, metadata.get("method", ""))
+    found_for, fingerprint = metadata.get("fingerprint", ""), sha256_of_tensors(generator)
+    if found_for not in ("", fingerprint):
+        name = f"{excerpt(metadata['model'])}, " if metadata.get("model") else ""
+        other = f"another generator ({name}sha256 {excerpt(found_for, 12)})"
+        fact = f"{path} has directions of {other}, and this one's tensors have sha256 {fingerprint[:9]}..."
+        raise CheckpointError(f"{fact}; find directions of this model with `ganblocks directions`")
+    return Directions(vectors, scales, metadata.get("method", ""), found_for, metadata.get("model", ""))

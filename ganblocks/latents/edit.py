@@ -20,7 +20,7 @@ from ganblocks.options import accepts
 from ganblocks.sampling.conditions import NamedConditions, resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import save_grid
-from ganblocks.sampling.load import load_optimized
+from ganblocks.sampling.load import load_on_device
 from ganblocks.sampling.options import SamplingOptions
 from ganblocks.sampling.pictures import destination, made_by
 from ganblocks.sampling.style_mixing import StyleGroup, choose_groups
@@ -79,12 +79,13 @@ def write_directions(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: directions are a .safetensors file")
-    generator = load_optimized(model, options)
+    generator = load_on_device(model, options)
     c = _one(resolve_conditions(generator, options.classes, options.captions))
     try:
-        directions = find_directions(generator, count, method=method, c=c)
+        directions = find_directions(generator, count, method=method, c=c)._replace(model=str(model))
     except ValueError as error:
         raise UsageError(str(error)) from None
+    generator = generator.optimize_for_inference(precision=options.precision)
     truncation = Truncation(options.truncation_psi, options.truncation_cutoff)
     ws = styles(generator, [seed], c=c, truncation=truncation)
     moved = [edit(ws, directions, index, strength) for index in range(count) for strength in SHOWN]
@@ -141,10 +142,11 @@ def save_edits(
     out = Path(out)
     if not destination(out):
         raise UsageError(f"--out {out}: edits are one picture; give a suffix such as .png")
-    generator = load_optimized(model, options)
+    generator = load_on_device(model, options)
     loaded = load_directions(directions, generator)
     if not 0 <= index < len(loaded.vectors):
         raise UsageError(f"--index {index}: {directions} has directions 0 to {len(loaded.vectors) - 1}")
+    generator = generator.optimize_for_inference(precision=options.precision)
     chosen = choose_groups(generator, groups) if groups else []
     c = _one(resolve_conditions(generator, options.classes, options.captions))
     ws = styles(generator, seeds, c=c, truncation=Truncation(options.truncation_psi, options.truncation_cutoff))

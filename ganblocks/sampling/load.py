@@ -41,8 +41,8 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, allow_extern
     return load_model(path, device, allow_external=allow_external)
 
 
-def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
-    """The generator of `load`, optimised for inference on the device and in the precision of the options.
+def load_on_device(source: str | Path, options: SamplingOptions) -> Generator:
+    """The generator of `load`, on the device of the options, which must support their precision.
 
     Raises:
         CheckpointError: As in `load`.
@@ -53,7 +53,12 @@ def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
     refuse_fp16_on_cpu(options.precision, on_cpu=device.type == "cpu")
     generator = load(source, device, allow_external=options.allow_external)
     trim_malloc()  # of what building and reading left
-    return generator.optimize_for_inference(precision=options.precision)
+    return generator
+
+
+def load_optimized(source: str | Path, options: SamplingOptions) -> Generator:
+    """The generator of `load_on_device`, optimised for inference in the precision of the options."""
+    return load_on_device(source, options).optimize_for_inference(precision=options.precision)
 
 
 def inference_device(name: str | None) -> torch.device:

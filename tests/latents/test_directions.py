@@ -9,10 +9,18 @@ from PIL import Image
 from assemblies import CheckpointError, parse
 from blocks.common.equalized import EqualLinear
 from ganblocks.errors import UsageError
-from ganblocks.latents.directions import Directions, find_directions, load_directions, save_directions, style_matrices
+from ganblocks.latents.directions import (
+    FORMAT,
+    Directions,
+    find_directions,
+    load_directions,
+    save_directions,
+    style_matrices,
+)
 from ganblocks.latents.edit import edit, save_edits, write_directions
 from ganblocks.sampling.generate import generate, styles, synthesize
 from ganblocks.sampling.style_mixing import StyleGroup
+from registry.spec_file import write_tensors
 from tests.sampling.conftest import randomise
 
 
@@ -88,6 +96,13 @@ def test_what_cannot_be_done_is_said(model, conditional, generator, tmp_path):
     save_directions(tmp_path / "other.safetensors", Directions(torch.eye(3), torch.ones(3), "sefa"))
     with pytest.raises(CheckpointError, match="style vectors have"):
         load_directions(tmp_path / "other.safetensors", conditional)
+    found = find_directions(generator, 2, samples=20)._replace(model="runs/other")
+    save_directions(tmp_path / "other.safetensors", found)
+    with pytest.raises(CheckpointError, match=r"of another generator \(runs/other, sha256 .*`ganblocks directions`"):
+        save_edits(model, [0], tmp_path / "other.safetensors", tmp_path / "e.png", device="cpu")
+    tensors = {"vectors": found.vectors, "scales": found.scales}
+    write_tensors(tmp_path / "old.safetensors", tensors, {"format": FORMAT, "method": "sefa"})  # without a fingerprint
+    assert load_directions(tmp_path / "old.safetensors", conditional).method == "sefa"
     save_directions(tmp_path / "d.safetensors", find_directions(conditional, 2, samples=20))
     with pytest.raises(UsageError, match="directions 0 to 1"):
         save_edits(model, [0], tmp_path / "d.safetensors", tmp_path / "e.png", index=2, device="cpu")

@@ -44,12 +44,7 @@ class FrozenModule(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 of the network's tensors; it does not depend on the format of the file they were read from."""
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for name, value in sorted(self.network.state_dict().items()):
-                digest.update(f"{name} {tuple(value.shape)}".encode())
-                values = value.detach().cpu()
-                digest.update((values.float() if values.is_floating_point() else values).contiguous().numpy())
-            self._fingerprint = digest.hexdigest()
+            self._fingerprint = sha256_of_tensors(self.network)
         return self._fingerprint
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenModule:
@@ -70,6 +65,16 @@ class FrozenModule(nn.Module):
         twin = type(self)(self.network, self.source)
         twin._fingerprint = self._fingerprint
         return twin
+
+
+def sha256_of_tensors(network: nn.Module) -> str:
+    """SHA-256 of the names, shapes and float32 values in a network's state dict."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        values = value.detach().cpu()
+        digest.update((values.float() if values.is_floating_point() else values).contiguous().numpy())
+    return digest.hexdigest()
 
 
 def list_frozen_modules(module: nn.Module) -> dict[str, dict[str, str]]:
