@@ -17,7 +17,7 @@ from assemblies.unpickling.contents import Contents, contents_of
 from assemblies.unpickling.files import read_file
 from registry import CheckpointImporter, IncompatibleError, Problem, Spec, SpecError, catalogue
 from registry.errors import nearest
-from registry.text import excerpt
+from registry.text import counted, excerpt
 
 ROLES = ("G_ema", "G", "D")
 MAX_SHARING = 4
@@ -180,7 +180,7 @@ def form_of(tensors: Mapping[str, Tensor], subject: str) -> CheckpointImporter:
             raise CheckpointError(f"{subject} cannot be converted: {reason}")
     some = ", ".join(excerpt(name) for name in sorted(names)[:4])
     raise CheckpointError(
-        f"{subject} has an unknown layout ({len(names)} tensors: {some} ...); known layouts: "
+        f"{subject} has an unknown layout ({counted(len(names), 'tensor')}: {some} ...); known layouts: "
         + ", ".join(importer.form for importer in catalogue.importers())
         + catalogue.failed()
     )

@@ -11,10 +11,11 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from assemblies.model_file import CheckpointError
+from assemblies.model_file import FORMAT, CheckpointError
 from assemblies.unpickling.limits import Limits, check_name
 from assemblies.unpickling.pickles import read_pickle
 from assemblies.unpickling.records import UnreadableError, fields
@@ -65,10 +66,18 @@ def read_file(path: str | Path) -> Any:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            form = str((file.metadata() or {}).get("format", ""))
+        tensors = load_file(path)
     except Exception as error:  # SafetensorError, or what a damaged header leads to
         reason = excerpt(error, 300)
         raise UnreadableError(f"{path} cannot be read as .safetensors ({reason}): truncated?") from None
+    if form == FORMAT:
+        cure = "pass it as MODEL to `ganblocks sample`, `evaluate`, `export`, `push` or `demo`"
+        raise UnreadableError(f"{path} is a ganblocks model already: {cure}")
+    if form.startswith("ganblocks-"):
+        raise UnreadableError(f"{path} is a file of ganblocks ({excerpt(form)}), not a checkpoint of another library")
+    return tensors
 
 
 def read_zip(file: IO[bytes], size: int, subject: str) -> Any:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from assemblies import load_discriminator, load_model
 from blocks.common.noise import Noise, noise_mode
@@ -367,7 +368,13 @@ def test_files_that_cannot_be_converted_are_errors_with_a_reason(complaint, styl
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     assert "damaged or truncated" in complaint(tmp_path / "cut.pt")
     torch.save({"a": torch.ones(1)}, tmp_path / "other.pt")
-    assert "has an unknown layout (1 tensors: a ...)" in complaint(tmp_path / "other.pt")
+    assert "has an unknown layout (1 tensor: a ...)" in complaint(tmp_path / "other.pt")
+    for form, fact in {
+        "1": "is a ganblocks model already: pass it as MODEL to",
+        "training-1": "is a file of ganblocks",
+    }.items():
+        save_file({"a": torch.ones(1)}, tmp_path / "ours.safetensors", {"format": f"ganblocks-{form}"})
+        assert fact in complaint(tmp_path / "ours.safetensors")
     torch.save({"epoch": 3, "optim": {}}, tmp_path / "optim.pt")
     assert "a dictionary of epoch, optim" in complaint(tmp_path / "optim.pt")
     state = {"mapping.fc0.weight": torch.ones(1), "synthesis.L0_36_512.weight": torch.ones(1)}
