@@ -101,9 +101,10 @@ def push(
     allow_external: AllowExternal = False,
 ) -> None:
     """Publish a generator on the Hugging Face Hub with its spec, a model card and samples."""
-    from ganblocks.publishing.hub import FILES, push_to_hub, save_pretrained
+    from ganblocks.publishing.hub import FILES, check_repository, push_to_hub, save_pretrained
 
     if folder is not None:
+        check_repository(repo)
         save_pretrained(model, folder, name=repo, license=license, allow_external=allow_external)
         typer.echo(printable(f"{folder}: {', '.join(name for name in FILES if (folder / name).exists())}"))
         return

@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from assemblies import Generator, save_model
 from assemblies.condition import condition_input
@@ -194,9 +195,20 @@ def push_to_hub(
         HubError: The Hub refuses, or cannot be reached.
         CheckpointError: `model` names no model.
     """
+    check_repository(repo)
     published = _published(model, repo, license, allow_external)
     with _hub_errors(repo):
         return str(published.push_to_hub(repo, commit_message=message, private=private or None, token=token))
+
+
+def check_repository(name: str) -> None:
+    """Refuse a text that cannot be the name of a repository on the Hub, which is not asked.
+
+    Raises:
+        HubError: It has other characters, more than one `/`, or a wrong length.
+    """
+    with _hub_errors(name):
+        validate_repo_id(name)
 
 
 def pull(repo: str, folder: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:

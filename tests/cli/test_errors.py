@@ -75,6 +75,11 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
         (["train", "gan.yaml", "--data", "digits", "--precision", "fp8"], "fp8"),
         (["sample", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
         (["sample", "."], "has no model.safetensors"),
+        (
+            ["push", "foreign.safetensors", "no name!"],
+            "no name! is neither a file, nor a folder, nor a repository's name",
+        ),
+        (["push", "foreign.safetensors", "no name!", "--to-folder", "x"], "nor a repository's name such as"),
         (["sample", "foreign.safetensors"], "without the metadata of a ganblocks model"),
         (["sample", "cut.safetensors"], "cannot be read as .safetensors"),
         (["sample", "foreign.safetensors", "--seeds", "1-x"], "--seeds 1-x: should be written like"),
