@@ -12,6 +12,7 @@ from typing import Any
 from assemblies.conversion.read import Imported, import_network
 from assemblies.document_paths import with_settings
 from ganblocks.errors import UsageError
+from registry.text import counted
 
 
 def convert(
@@ -90,7 +91,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     """The report of a conversion as lines of text."""
     lines = [
         f"{report['source']}: {report['form']} ({report['network']} of {report['layout']})",
-        f"wrote {report['file']}: {report['tensors']} tensors, {report['numbers']:,} numbers",
+        f"wrote {report['file']}: {counted(report['tensors'], 'tensor')}, {counted(report['numbers'], 'number')}",
     ]
     if report["value_range"]:
         lines[1] += f", images {report['value_range']}"

@@ -13,7 +13,7 @@ from ganblocks.cli import tables
 from ganblocks.cli.options import Json, takes_options
 from ganblocks.data.preparation.options import PrepareOptions
 from ganblocks.options import ResizeFilter
-from registry.text import printable
+from registry.text import counted, printable
 
 CHECKED = 64  # images of a contact sheet
 LISTED = 10  # files in a list
@@ -48,7 +48,6 @@ def check(
     from ganblocks.data.decode import decode
     from ganblocks.data.preparation.check import check_data
     from ganblocks.data.preparation.progress_bar import progress_bar
-    from ganblocks.data.skipped import counted
     from ganblocks.sampling.grids import save_grid
 
     with progress_bar("checking images") as progress:
@@ -61,13 +60,13 @@ def check(
     if json:
         tables.print_json(report.to_dict())
         return
-    lines = [f"{report.images:,} images, {report.num_bytes / 1e6:,.1f} MB, in {report.source}"]
+    lines = [f"{counted(report.images, 'image')}, {report.num_bytes / 1e6:,.1f} MB, in {report.source}"]
     lines.append("sizes: " + _counted({f"{width} x {height}": n for (width, height), n in report.sizes.items()}))
     lines += [f"modes: {_counted(report.modes)}; formats: {_counted(report.formats)}"]
     if report.classes is not None:
-        lines.append(f"{len(report.classes)} classes: {_counted(report.classes)}")
+        lines.append(f"{counted(len(report.classes), 'class', 'classes')}: {_counted(report.classes)}")
     if report.captions is not None:
-        lines.append(f"{report.captions:,} captions")
+        lines.append(counted(report.captions, "caption"))
     lines += report.notes
     if report.duplicates:
         copies = sum(len(group) - 1 for group in report.duplicates)
@@ -94,14 +93,13 @@ def prepare(
     """
     from ganblocks.data.preparation.prepare import prepare_data
     from ganblocks.data.preparation.progress_bar import progress_bar
-    from ganblocks.data.skipped import counted
 
     with progress_bar("converting images") as progress:
         manifest = prepare_data(source, out, progress, options=options)
     if json:
         tables.print_json(manifest.model_dump(mode="json"))
         return
-    lines = [f"{count:,} images in {out / split}" for split, count in manifest.images.items()]
+    lines = [f"{counted(count, 'image')} in {out / split}" for split, count in manifest.images.items()]
     if manifest.skipped:
         lines.append(f"{counted(len(manifest.skipped), 'file')} not readable:")
         lines += _listed(": ".join(each) for each in manifest.skipped)
@@ -168,6 +166,9 @@ def encode(
         tables.print_json(result._asdict() | {"out": str(out)})
         return
     shape = " x ".join(map(str, result.latent_shape))
-    lines = [f"{result.images:,} images as latents of {shape} in {out}", *([result.skipped] if result.skipped else [])]
+    lines = [
+        f"{counted(result.images, 'image')} as latents of {shape} in {out}",
+        *([result.skipped] if result.skipped else []),
+    ]
     lines.append(f"unscaled: mean {result.mean:.4g}, standard deviation {result.deviation:.4g}")
     typer.echo(printable("\n".join(lines)))

@@ -11,7 +11,7 @@ from ganblocks.cli import tables
 from ganblocks.cli.options import Json, examples, takes_options
 from ganblocks.errors import UsageError
 from ganblocks.metrics.options import METRICS, REFERENCE, EvaluationOptions
-from registry.text import printable
+from registry.text import counted, printable
 
 
 @examples(
@@ -53,7 +53,7 @@ def evaluate(
         record = write_reference(data, kinds, options=options)
         destroy_process_group()
         reference, extractor = record["reference"], record["extractor"]["kind"]
-        text = f"{options.save_reference}: {reference['count']:,} images of {reference['name']}, {extractor}"
+        text = f"{options.save_reference}: {counted(reference['count'], 'image')} of {reference['name']}, {extractor}"
         tables.print_json(record) if json else typer.echo(printable(text))
         return
     records = evaluate(model, kinds, data, options=options)
@@ -102,7 +102,7 @@ def describe(record: Mapping[str, Any]) -> str:
     """The setting of a record in a few words."""
     reference = record["reference"]
     changed = f" with other {', '.join(record['changed'])}" if record["changed"] else ""
-    parts = [f"{record['protocol']}{changed}", f"{record['num']:,} images"]
+    parts = [f"{record['protocol']}{changed}", counted(record["num"], "image")]
     if reference is not None:
         count = reference["count"]
         parts.append(f"against {'' if count is None else f'{count:,} of '}{reference['name']}")

@@ -13,7 +13,7 @@ from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
 from ganblocks.cli.tables import print_json
 from ganblocks.errors import UsageError
 from ganblocks.sampling.options import IMAGES, SamplingOptions, parse_ranges
-from registry.text import printable
+from registry.text import counted, printable
 
 Seeds = Annotated[str, typer.Option(help="Such as 0-15 or 1,5,8-10.", metavar="SEEDS", rich_help_panel=IMAGES)]
 Picture = Annotated[Path, typer.Option(help="The picture to write.", metavar="FILE", rich_help_panel="Output")]
@@ -38,7 +38,7 @@ def sample(
     from ganblocks.sampling.samples import save_samples
 
     record = save_samples(model, seeds_in(seeds), out, options=options)
-    _report(record, json, f"{record['images']} images {_into(out)}")
+    _report(record, json, f"{counted(record['images'], 'image')} {_into(out)}")
 
 
 @examples("ganblocks truncation runs/mine", "ganblocks truncation runs/mine --seeds 0-7 --psi 0,0.5,0.7,1")
@@ -63,7 +63,7 @@ def truncation(
     from ganblocks.sampling.truncation import save_truncation_sweep
 
     record = save_truncation_sweep(model, seeds_in(seeds), out, psis=numbers_in(psi, "--psi"), options=options)
-    _report(record, json, f"{record['images']} images as {out}")
+    _report(record, json, f"{counted(record['images'], 'image')} as {out}")
 
 
 @examples(
@@ -104,7 +104,7 @@ def style_mix(
         options=options,
     )
     names = ", ".join(name.replace(" styles", ":") for name in record["styles"])
-    _report(record, json, f"{record['images']} images as {out} (styles {names})")
+    _report(record, json, f"{counted(record['images'], 'image')} as {out} (styles {names})")
 
 
 @examples(
@@ -144,7 +144,7 @@ def interpolate(
     record = save_interpolation(
         model, seeds_in(seeds), out, steps=steps, space=space, loop=loop, fps=fps, options=options
     )
-    _report(record, json, f"{record['images']} images {_into(out)}")
+    _report(record, json, f"{counted(record['images'], 'image')} {_into(out)}")
 
 
 @examples(

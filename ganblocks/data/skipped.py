@@ -12,6 +12,8 @@ from typing import NamedTuple
 from PIL import UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
+from registry.text import counted
+
 MAX_REASONS = 6  # listed in a summary; the log has all
 MAX_REASON = 200  # characters of a reason
 # whose messages say by themselves what is wrong with a file
@@ -44,11 +46,6 @@ def reason_for(error: Exception) -> str:
     if isinstance(error, (UnreadableError, *CLEAR_ERRORS)) and text:
         return text
     return f"{text} ({type(error).__name__})" if text else type(error).__name__
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with a noun in singular or plural, such as `1 file` or `2,000 files`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def summarize_skipped(skipped: Sequence[Skipped], total: int) -> str:
