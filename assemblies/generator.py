@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assemblies.condition import condition_size, resolve_cond_dim
+from assemblies.condition import condition_input, condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
 from assemblies.limits import MAX_STEPS, check_memory
 from assemblies.synthesis import Synthesis, schedule, trace_synthesis
@@ -46,6 +46,8 @@ class Generator(Block, nn.Module, family="generator"):
     condition: Condition | None
     mapping: nn.Module
     synthesis: nn.Module
+    class_names: tuple[str, ...] = ()
+    """Names of the classes; a training takes them from its data, and model files keep them."""
     inference: Inference | None = None
     """What `optimize_for_inference` did to this copy of a generator."""
 
@@ -68,6 +70,24 @@ class Generator(Block, nn.Module, family="generator"):
             return image
         pictures: Tensor = decoder(image)
         return pictures
+
+    def name_classes(self, names: Any, subject: str = "") -> None:
+        """Set `class_names`.
+
+        Args:
+            names: A list of one name per class, or an empty one.
+            subject: What an error is about.
+
+        Raises:
+            IncompatibleError: They are no such list.
+        """
+        classes = self.cond_dim if condition_input(self.spec) == "classes" else 0
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise IncompatibleError([Problem(("class_names",), "should be a list of text")], subject)
+        if names and len(names) != classes:
+            fact = f"has {len(names)} names, and the generator takes {classes} classes"
+            raise IncompatibleError([Problem(("class_names",), fact)], subject)
+        self.class_names = tuple(names)
 
     @torch.no_grad()
     def condition_of(self, inputs: Sequence[Any] | Tensor) -> Float[Tensor, "b d"]:

@@ -29,8 +29,6 @@ from registry.spec_file import write_tensors
 from registry.text import excerpt
 
 FORMAT = "ganblocks-1"
-
-
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -73,6 +71,7 @@ def network_metadata(network: Generator | Discriminator) -> dict[str, Any]:
     metadata: dict[str, Any]
     if isinstance(network, Generator):
         metadata = {"value_range": network.value_range}
+        metadata |= {"class_names": network.class_names} if network.class_names else {}
     else:
         metadata = {"context": {name: getattr(network, name) for name in type(network).Context.model_fields}}
     if frozen := list_frozen_modules(network):
@@ -130,6 +129,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, allow_ex
     if "context" in metadata:
         raise CheckpointError(f"{path} holds a discriminator; pass the file of a generator")
     generator: Generator = _load(path, metadata, Generator, {}, allow_external=allow_external)
+    generator.name_classes(metadata.get("class_names", []), str(path))
     return to_channels_last(generator).to(device)
 
 

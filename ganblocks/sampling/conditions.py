@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from assemblies import Generator
 from assemblies.condition import condition_input
 from ganblocks.errors import DataError
+from registry.errors import nearest
 
 
 class NamedConditions(NamedTuple):
@@ -28,7 +29,7 @@ class NamedConditions(NamedTuple):
 
 
 def resolve_conditions(
-    generator: Generator, classes: Sequence[int] = (), captions: Sequence[str] = ()
+    generator: Generator, classes: Sequence[int | str] = (), captions: Sequence[str] = ()
 ) -> NamedConditions:
     """The conditions of classes or captions. Without any there is one that is None: the class then depends on the seed.
 
@@ -55,11 +56,11 @@ def resolve_conditions(
                     stacklevel=2,
                 )
         return NamedConditions(list(captions), list(generator.condition_of(captions)))
-    if unknown := [each for each in classes if not 0 <= each < generator.cond_dim]:
-        raise DataError(f"--class {unknown[0]}: there is no such class; the model takes {_classes(generator)}")
     if not classes:
         return NamedConditions([""], [None])
-    return NamedConditions([f"class {each}" for each in classes], list(generator.condition_of(classes)))
+    numbers = [_number(generator, each) for each in classes]
+    names = [generator.class_names[each] if generator.class_names else f"class {each}" for each in numbers]
+    return NamedConditions(names, list(generator.condition_of(numbers)))
 
 
 def conditions_for(generator: Generator, c: Tensor | None, seeds: Sequence[int]) -> Float[Tensor, "n d"] | None:
@@ -95,6 +96,17 @@ def conditions_for(generator: Generator, c: Tensor | None, seeds: Sequence[int])
 def one_hot(classes: Sequence[int] | Int64[Tensor, " n"], cond_dim: int) -> Float[Tensor, "n d"]:
     """Classes as one-hot condition vectors."""
     return F.one_hot(torch.as_tensor(classes), cond_dim).float()
+
+
+def _number(generator: Generator, chosen: int | str) -> int:
+    """The number of a class, given as it is or by its name."""
+    names = generator.class_names
+    if isinstance(chosen, str) and chosen in names:
+        return names.index(chosen)
+    if isinstance(chosen, int) and 0 <= chosen < generator.cond_dim:
+        return chosen
+    hint = f"; {nearest(chosen, names)}" if isinstance(chosen, str) and names else ""
+    raise DataError(f"--class {chosen}: there is no such class; the model takes {_classes(generator)}{hint}")
 
 
 def _classes(generator: Generator) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -11,6 +12,7 @@ from ganblocks.precision import Precision
 
 IMAGES, CONDITION, HARDWARE, OUTPUT = "Images", "Condition", "Hardware", "Output"
 MAX_NUMBERS, MAX_DIGITS = 1_000_000, 20
+NUMBERS = re.compile(r"\d+\s*(-\s*\d*)?")  # a range may be wrong, but is no name
 
 
 def parse_ranges(text: str) -> list[int]:
@@ -34,11 +36,30 @@ def parse_ranges(text: str) -> list[int]:
     return numbers
 
 
+def parse_classes(text: str) -> list[int | str]:
+    """Classes from text such as 3, 0-9 or cat,dog: numbers and ranges, and names without commas.
+
+    Raises:
+        ValueError: As `parse_ranges`, or a name is empty.
+    """
+    classes: list[int | str] = []
+    for part in map(str.strip, text.split(",")):
+        if not part:
+            raise ValueError("should be written like 3, 0-9 or cat,dog")
+        classes += parse_ranges(part) if NUMBERS.fullmatch(part) else [part]
+    return classes
+
+
 def _ranges(value: object) -> object:
     return tuple(parse_ranges(value)) if isinstance(value, str) else value
 
 
+def _classes(value: object) -> object:
+    return tuple(parse_classes(value)) if isinstance(value, str) else value
+
+
 Ranges = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_ranges)]
+Classes = Annotated[tuple[Annotated[int, Field(ge=0)] | str, ...], BeforeValidator(_classes)]
 
 
 class SamplingOptions(Options):
@@ -58,7 +79,9 @@ class SamplingOptions(Options):
         Flag(IMAGES),
     ] = "const"
     classes: Annotated[
-        Ranges, Field(description="Classes, such as 3 or 0-9."), Flag(CONDITION, ("--class",), "CLASSES", str)
+        Classes,
+        Field(description="Classes, such as 3, 0-9 or cat,dog."),
+        Flag(CONDITION, ("--class",), "CLASSES", str),
     ] = ()
     captions: Annotated[
         tuple[str, ...],

@@ -96,6 +96,7 @@ def train_gan(
             num_images=len(images),
             fingerprint=images.fingerprint,
             data_license=images.license,
+            class_names=images.class_names if condition_input(document.generator) == "classes" else (),
             processes=distributed.shard.world,
             micro_batch=options.micro_batch or (record.micro_batch if record else None),
             device=distributed.device.type,

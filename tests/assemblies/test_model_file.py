@@ -53,6 +53,17 @@ def test_a_model_file_is_read_as_it_was_written(model: Path) -> None:
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
 
 
+def test_names_of_classes_are_kept_and_fit_the_generator(model: Path) -> None:
+    generator = parse(tiny.GENERATOR | {"cond_dim": 2}).build()
+    generator.name_classes(["cat", "dog"])
+    save_model(model, generator)
+    assert load_model(model).class_names == ("cat", "dog")
+    for names, message in ((["cat"], "has 1 names, and the generator takes 2 classes"), ("cd", "a list of text")):
+        rewrite(model, class_names=names)
+        with pytest.raises(IncompatibleError, match=message):
+            load_model(model)
+
+
 def test_what_is_written_can_be_read_again(model: Path, tmp_path: Path) -> None:
     generator = load_model(model)
     save_model(model, generator, {"seed": 2**64 - 1})

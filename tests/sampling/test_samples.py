@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from assemblies import save_model
 from ganblocks.errors import DataError
 from ganblocks.sampling.conditions import one_hot
 from ganblocks.sampling.generate import generate
@@ -33,6 +37,26 @@ def test_several_classes_make_a_row_each(model, tmp_path, conditional):
     save_samples(model, [3], tmp_path / "each", classes=[0, 2])
     names = sorted(path.name for path in (tmp_path / "each").iterdir())
     assert names == ["condition0-seed0003.png", "condition1-seed0003.png"]
+
+
+def test_classes_have_the_names_of_the_data(tmp_path, conditional):
+    named = copy.deepcopy(conditional)
+    named.name_classes(["cat", "dog", "red panda"])
+    save_model(tmp_path / "model.safetensors", named)
+    record = save_samples(tmp_path, [3], tmp_path / "names.png", classes="red panda, 0-1")
+    assert record["conditions"] == ["red panda", "cat", "dog"]
+    save_samples(tmp_path, [3], tmp_path / "numbers.png", classes=[2, 0, 1])
+    pictures = [Image.open(tmp_path / f"{name}.png").tobytes() for name in ("names", "numbers")]
+    assert pictures[0] == pictures[1]
+    for classes, message in (
+        ("panda", "--class panda: there is no such class; the model takes classes 0 to 2; did you mean 'red panda'?"),
+        ("3", "--class 3: there is no such class; the model takes classes 0 to 2"),
+    ):
+        with pytest.raises(DataError, match=re.escape(message)):
+            save_samples(tmp_path, [3], tmp_path / "grid.png", classes=classes)
+    for classes in ("cat,,dog", "2-1"):
+        with pytest.raises(ValueError, match="classes"):
+            save_samples(tmp_path, [3], tmp_path / "grid.png", classes=classes)
 
 
 @pytest.mark.parametrize(

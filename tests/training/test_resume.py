@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from assemblies import CheckpointError, parse
 from assemblies.model_file import read_metadata
-from ganblocks import train
+from ganblocks import load, train
 from ganblocks.data.digits import digits
 from ganblocks.errors import RunError
 from ganblocks.training import loop
@@ -53,6 +53,8 @@ def test_a_resumed_run_is_equal_bit_for_bit(tmp_path, document, flip):
         assert torch.equal(value, parts.generator.state_dict()[name])
     names = ("images", "step", "losses", "signals")
     assert [parts.log[-1][name] for name in names] == [whole.log[-1][name] for name in names]
+    classes = () if document is LAZY else tuple("0123456789")
+    assert load(tmp_path / "parts").class_names == parts.generator.class_names == classes
     if document is STYLEGAN2:
         assert tensors["gan.augment.p"] == pytest.approx(0.32)  # adapted once, after 4 steps of 8 images
         assert tensors["gan.augment.shown"] == 16

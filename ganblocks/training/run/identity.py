@@ -52,6 +52,7 @@ class RunIdentity(BaseModel):
         num_images: Number of its images.
         fingerprint: Hash over the data set.
         data_license: Licence and attribution of the data set.
+        class_names: Names of the classes that the generator takes; empty without any.
         processes: Number of processes.
         micro_batch: Images of a process in one pass; None for all of a step.
         device: Type of the device.
@@ -71,6 +72,7 @@ class RunIdentity(BaseModel):
     num_images: PositiveInt
     fingerprint: str
     data_license: str = ""
+    class_names: tuple[str, ...] = ()
     processes: PositiveInt
     micro_batch: PositiveInt | None = None
     device: str

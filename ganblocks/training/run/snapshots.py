@@ -75,6 +75,7 @@ def save_run_model(
         average: The generator; by default the one with the exponential moving average.
     """
     average = trainer.generator_ema if average is None else average
+    average.name_classes(run_record.get("class_names", ()))
     num_bytes = sum(each.nbytes for each in average.state_dict().values())
     with disk_errors(path, num_bytes), converged_weight_norms(average):
         save_model(path, average, model_extra(trainer, run_record))
