@@ -175,8 +175,9 @@ def page(images: DemoImages, title: str) -> Any:
         with gr.Row():
             psi = gr.Slider(0, 1.5, 1, step=0.05, label="Truncation psi", elem_id="psi")
             if takes == "classes":
-                names = [str(number) for number in range(generator.cond_dim)]
-                condition = [gr.Dropdown(names, value="0", label="Class", elem_id="class")]
+                names = enumerate(generator.class_names or range(generator.cond_dim))
+                choices = [(str(name), str(number)) for number, name in names]
+                condition = [gr.Dropdown(choices, value="0", label="Class", elem_id="class")]
             elif takes == "captions":
                 condition = [gr.Textbox(PROMPT, label="Prompt", elem_id="prompt")]
             else:
