@@ -6,10 +6,8 @@ https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from blocks.ops.attention.efficient import aligned_bias
 from blocks.ops.attention.fused import Fused, few_keys
 
 HOPPER = 9  # major compute capability
@@ -53,17 +51,3 @@ class Cudnn(Fused):
         if torch.cuda.get_device_properties(q.device).major < HOPPER:
             return [f"'flash' is faster on devices before compute capability {HOPPER}.0"]
         return few_keys(k)
-
-    def run(
-        self,
-        q: Float[Tensor, "b h n d"],
-        k: Float[Tensor, "b h m d"],
-        v: Float[Tensor, "b h m e"],
-        *,
-        bias: Float[Tensor, "*#h #n #m"] | None = None,
-        scale: float | None = None,
-    ) -> Float[Tensor, "b h n e"]:
-        bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
-        with_statistics = torch.is_grad_enabled()  # for gradients
-        y: Tensor = self.operator(q, k, v, bias, with_statistics, scale=scale)[0]
-        return y

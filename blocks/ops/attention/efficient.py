@@ -6,13 +6,10 @@ Rabe and Staats 2021, https://arxiv.org/abs/2112.05682.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from blocks.ops.attention.fused import ALIGNMENT, HALF, Fused, misaligned
 
-ROW = 16  # numbers that the rows of a bias are padded to
 TILE = 64  # queries of a thread block in the forward pass, and keys in the backward pass
 LONG = 256  # keys from which on a thread block's loop is long
 LARGEST_WEIGHTS = 2**25  # number of attention weights that a kernel of matrix products may keep
@@ -52,25 +49,3 @@ class Efficient(Fused):
         if blocks >= processors * (1 if gradients else FORWARD_SHARE):
             return []
         return [f"its {blocks} thread blocks do not occupy {processors} multiprocessors, and matrix products do"]
-
-    def run(
-        self,
-        q: Float[Tensor, "b h n d"],
-        k: Float[Tensor, "b h m d"],
-        v: Float[Tensor, "b h m e"],
-        *,
-        bias: Float[Tensor, "*#h #n #m"] | None = None,
-        scale: float | None = None,
-    ) -> Float[Tensor, "b h n e"]:
-        bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
-        with_statistics = torch.is_grad_enabled()  # for gradients
-        y: Tensor = self.operator(q, k, v, bias, with_statistics, scale=scale)[0]
-        return y
-
-
-def aligned_bias(bias: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "b h n m"]:
-    """The bias of each query and key as a view whose rows start at multiples of `ROW` numbers."""
-    keys = k.shape[-2]
-    if keys % ROW or bias.shape[-1] != keys or misaligned(bias) or not bias.is_contiguous():
-        bias = F.pad(bias.expand(*bias.shape[:-1], keys).contiguous(), (0, -keys % ROW))[..., :keys]
-    return bias.expand(*q.shape[:-1], keys)

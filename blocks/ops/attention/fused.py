@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from registry import Kernel
 
 ALIGNMENT = 16  # bytes that a load of a fused kernel takes at once
 HALF = (torch.float16, torch.bfloat16)
+ROW = 16  # numbers that the rows of a bias are padded to
 FEW_KEYS = 64  # up to this number the memory-efficient kernel is faster than the others
 
 
@@ -56,6 +59,20 @@ class Fused(Kernel):
             reasons.append("needs the channels of a head side by side in memory")
         return reasons
 
+    def run(
+        self,
+        q: Float[Tensor, "b h n d"],
+        k: Float[Tensor, "b h m d"],
+        v: Float[Tensor, "b h m e"],
+        *,
+        bias: Float[Tensor, "*#h #n #m"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b h n e"]:
+        bias = None if bias is None else aligned_bias(bias.to(q.dtype), q, k)
+        with_statistics = torch.is_grad_enabled()  # for gradients
+        y: Tensor = self.operator(q, k, v, bias, with_statistics, scale=scale)[0]
+        return y
+
 
 def few_keys(k: Tensor) -> list[str]:
     """The drawback of a back end that is made for long sequences, if there is one."""
@@ -67,3 +84,11 @@ def misaligned(x: Tensor) -> bool:
     """Whether a row of x [B,heads,N,d] starts at an address that `ALIGNMENT` does not divide."""
     start = 0 if torch.compiler.is_compiling() else x.storage_offset()  # which cannot be traced
     return any(offset * x.element_size() % ALIGNMENT for offset in (start, *x.stride()[:-1]))
+
+
+def aligned_bias(bias: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, "b h n m"]:
+    """The bias of each query and key as a view whose rows start at multiples of `ROW` numbers."""
+    keys = k.shape[-2]
+    if keys % ROW or bias.shape[-1] != keys or misaligned(bias) or not bias.is_contiguous():
+        bias = F.pad(bias.expand(*bias.shape[:-1], keys).contiguous(), (0, -keys % ROW))[..., :keys]
+    return bias.expand(*q.shape[:-1], keys)

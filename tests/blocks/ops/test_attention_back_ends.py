@@ -11,9 +11,9 @@ from torch import Tensor
 
 from blocks.ops.attention import attention
 from blocks.ops.attention.cudnn import Cudnn
-from blocks.ops.attention.efficient import ROW, Efficient, aligned_bias
+from blocks.ops.attention.efficient import Efficient
 from blocks.ops.attention.flash import Flash
-from blocks.ops.attention.fused import Fused
+from blocks.ops.attention.fused import ROW, Fused, aligned_bias
 from blocks.ops.attention.sdpa import Sdpa
 from registry import KernelError, recording, second_order
 from tests.tensors import normal
