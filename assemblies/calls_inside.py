@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from registry import Block, IncompatibleError, Problem, Spec, build_at
+from registry.errors import Path
 
-Path = tuple[str | int, ...]
 ERRORS = (
     ArithmeticError,
     AssertionError,

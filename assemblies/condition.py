@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from assemblies.trace import build_on_meta
 from blocks.condition.class_labels import ClassLabels
+from blocks.families.networks import ConditionInput
 from registry import Spec, incompatible
 
 
@@ -16,11 +15,11 @@ def cond_dim_of(spec: Spec) -> int:
     return condition_size(spec)[0]
 
 
-def condition_input(spec: Spec) -> Literal["classes", "captions"] | None:
+def condition_input(spec: Spec) -> ConditionInput | None:
     """The type of condition that the generator takes; None for an unconditional one."""
     if (condition := getattr(spec, "condition", None)) is None:
         return "classes" if getattr(spec, "cond_dim", 0) else None
-    kind: Literal["classes", "captions"] = condition.block.condition_input
+    kind: ConditionInput = condition.block.condition_input
     return kind
 
 

@@ -71,7 +71,6 @@ class MultiScaleDiscriminator(Discriminator, kind="multi-scale"):
 
     def forward(self, image: Float[Tensor, "b k h w"], c: Float[Tensor, "b d"] | None = None) -> Float[Tensor, "b n"]:
         check_nchw(self, image, name="image")
-        check_nchw(self, image, name="image")
         logits = []
         for discriminator, size in zip(self.discriminators, self.sizes, strict=True):
             scaled = image if size == tuple(image.shape[2:]) else F.adaptive_avg_pool2d(image, size)

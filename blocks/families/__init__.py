@@ -46,7 +46,7 @@ from blocks.families.networks import (
     SynthesisInput,
     WeightNorm,
 )
-from blocks.families.options import Count, OddInt, Pair, Probability, Resolution
+from blocks.families.options import Count, OddInt, Probability, Resolution
 from blocks.families.schedule import CurrentValue, Schedule, Scheduled, ScheduledIn, value_at
 from blocks.families.training import Augment, Batch, Loss, Networks, Regularizer
 
@@ -72,7 +72,6 @@ __all__ = [
     "Networks",
     "Norm",
     "OddInt",
-    "Pair",
     "Probability",
     "Projector",
     "Regularizer",

@@ -14,6 +14,7 @@ from blocks.families.options import Count
 from registry import Block
 from registry import Spec as BlockSpec
 
+ConditionInput = Literal["classes", "captions"]
 NO_STYLES = {"style_dim": "style vectors, and a discriminator has none"}
 
 
@@ -65,7 +66,7 @@ class Condition(Block, nn.Module, family="condition"):
     embedding of a caption followed by those of its tokens, see `blocks.condition.tokens`.
     """
 
-    condition_input: ClassVar[Literal["classes", "captions"]]
+    condition_input: ClassVar[ConditionInput]
     cond_dim: int
     num_tokens: int = 0
 

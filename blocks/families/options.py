@@ -24,7 +24,6 @@ def _odd(value: int) -> int:
 Count = Annotated[PositiveInt, AtMost(1000, "each of them has weights and takes time of its own")]
 """Number of layers, copies or passes."""
 Side = Annotated[PositiveInt, AtMost(2**16, "kernels have indices of 32 bits, and a map has its square of pixels")]
-Pair = tuple[PositiveInt, PositiveInt]
 Resolution = Annotated[tuple[Side, Side], BeforeValidator(_pair, json_schema_input_type=Side | tuple[Side, Side])]
 """Height and width in pixels; one number for a square."""
 OddInt = Annotated[PositiveInt, AfterValidator(_odd)]

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.archives import UNPACK, Sample, compressed, key_of, list_tar, list_zip, samples_of
 from ganblocks.data.captions import Captions
 from ganblocks.data.formats import NAMES, UNREAD_SUFFIXES, is_image, stem_of, suffix_of
-from ganblocks.data.label_tables import COLUMNS, ConditionInput, LabelTable, find_table, numbered
+from ganblocks.data.label_tables import COLUMNS, LabelTable, find_table, numbered
 from ganblocks.data.labels import (
     LABEL_SUFFIXES,
     class_summary,
@@ -22,11 +23,12 @@ from ganblocks.data.labels import (
 )
 from ganblocks.data.locations import list_folder
 from ganblocks.data.parquet import read_labels, read_parquet
-from ganblocks.data.skipped import Skipped, UnreadableError, counted
+from ganblocks.data.skipped import Skipped, UnreadableError
 from ganblocks.data.streaming.open import SHARDS
 from ganblocks.errors import DataError
 from registry import DataSet, Location, catalogue
 from registry.errors import nearest
+from registry.text import counted
 
 DIGITS = "digits"
 NO_FILES: Mapping[str, Location] = {}

@@ -10,15 +10,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.captions import CAPTION_KEYS, Captions, as_strings, parse_json
 from ganblocks.data.locations import parents, read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError
 from registry import Location
 
-ConditionInput = Literal["classes", "captions"]  # which labels a generator needs
 DATASET_JSON = "dataset.json"
 METADATA = ("metadata.jsonl", "metadata.csv")
 MAX_TABLE = 2**28  # bytes

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.archives import Sample
 from ganblocks.data.captions import CAPTION_SUFFIXES, Captions, captions_beside
-from ganblocks.data.label_tables import ConditionInput, LabelTable, captions_of, classes_of, is_table
+from ganblocks.data.label_tables import LabelTable, captions_of, classes_of, is_table
 from ganblocks.data.locations import read_text
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.errors import DataError

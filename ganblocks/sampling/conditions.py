@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -38,7 +38,7 @@ def resolve_conditions(
     Raises:
         DataError: The generator does not have the class, takes no captions, or needs a caption.
     """
-    takes: Literal["classes", "captions"] | None = condition_input(generator.spec)
+    takes = condition_input(generator.spec)
     if captions and classes:
         raise DataError("--class and --prompt exclude each other: a generator takes classes or captions")
     if captions and takes != "captions":

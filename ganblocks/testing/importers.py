@@ -11,11 +11,9 @@ import torch
 from safetensors.torch import save
 
 from assemblies import CheckpointError
-from assemblies.conversion.read import import_network
+from assemblies.conversion.read import ROLES, import_network
 from assemblies.generator import Generator
 from registry import SpecError
-
-ROLES = ("G_ema", "G", "D")
 
 
 def declares_its_options(name: str, importer: Any) -> None:

@@ -15,7 +15,6 @@ FENCE = re.compile(r"^( *)```([\w+-]*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | 
 SAVED = re.compile(r"[Ss]ave (?:it|this|them) as\s+`([^`]+)`")
 MARKER = re.compile(r"<!-- not run: (.*?) -->\s*\Z", re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:ganblocks|torchrun|python|make) [^`]+)`(?!`)")
-INDENTED = re.compile(r"\n\n((?: {4}[^\n]*\n)+)")
 LANGUAGES = {"bash", "console", "python", "yaml", "json", "text", "toml", "mermaid", ""}
 COMMANDS = ("bash", "console")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 Options = dict[str, Any]
+ISN: Options = {"kind": "improved-spectral-norm", "sigma": "power-iteration"}  # of both codes
 
 
 def generator(

@@ -12,10 +12,10 @@ from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.decode import MAX_BYTES_AT_ONCE, decode, member_budget
 from ganblocks.data.formats import readable_formats
 from ganblocks.data.index import Listing, labelled
-from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.parquet import Cell
 from ganblocks.data.skipped import Skipped, UnreadableError, reason_for
 from ganblocks.data.sources import list_source

@@ -20,11 +20,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from assemblies.gan import ResizeFilter
+from blocks.families.networks import ConditionInput
 from ganblocks.data.archives import Member
 from ganblocks.data.captions import Captions
 from ganblocks.data.dataset import LENGTH, Images
 from ganblocks.data.decode import decode
-from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.skipped import UnreadableError
 from ganblocks.data.streaming.order import ShardOrder
 from ganblocks.data.streaming.store import Row, ShardIndex, ShardStore

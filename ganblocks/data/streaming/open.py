@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from ganblocks.data.label_tables import ConditionInput
+from blocks.families.networks import ConditionInput
 from ganblocks.data.preparation.download import is_url
 from ganblocks.data.preparation.options import MANIFEST
 from ganblocks.data.streaming.images import Reading, StreamedImages

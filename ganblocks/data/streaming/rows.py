@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ganblocks.data.label_tables import ConditionInput
+from blocks.families.networks import ConditionInput
 from ganblocks.data.streaming.store import Row, ShardIndex, Stopped
 from registry import DataShard
 from registry.spec_file import replacing

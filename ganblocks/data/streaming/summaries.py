@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.formats import suffix_of
-from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.preparation.options import MANIFEST
 from ganblocks.data.skipped import Skipped
 from ganblocks.data.streaming.store import ShardStore

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from blocks.families.networks import ConditionInput
 from ganblocks.data.archives import Sample, list_tar, samples_of
 from ganblocks.data.captions import captions_beside
 from ganblocks.data.formats import suffix_of
-from ganblocks.data.label_tables import ConditionInput
 from ganblocks.data.labels import CLASS_SUFFIX, class_in
 from ganblocks.data.locations import is_visible
 from ganblocks.data.preparation.download import list_files

@@ -12,11 +12,10 @@ from typing import Any
 from assemblies.discriminator import LayeredDiscriminator
 from assemblies.generator import LayeredGenerator
 from assemblies.models.options import Options
-from assemblies.models.vitgan.architecture import mlp_ratio
+from assemblies.models.vitgan.architecture import ISN, mlp_ratio
 from registry import Spec, incompatible
 
 SLN = {"kind": "sln", "gain_init": 1.0, "eps": 1e-3}
-ISN = {"kind": "improved-spectral-norm", "sigma": "power-iteration"}
 
 
 def generator_spec(args: Options) -> Spec:

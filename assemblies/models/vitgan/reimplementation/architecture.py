@@ -11,11 +11,10 @@ from typing import Any
 from assemblies.discriminator import LayeredDiscriminator
 from assemblies.generator import LayeredGenerator
 from assemblies.models.options import Options
-from assemblies.models.vitgan.architecture import mlp_ratio
+from assemblies.models.vitgan.architecture import ISN, mlp_ratio
 from registry import Spec, incompatible
 
 SLN = {"kind": "sln", "bias": False, "affine": True, "eps": 1e-5}
-ISN = {"kind": "improved-spectral-norm", "sigma": "power-iteration"}
 HEAD_DIMS = (4098, 1024, 512)
 
 
