@@ -24,7 +24,7 @@ BATCHED = {  # tensors with a batch axis
     "neighborhood_attention": "q k v",
     "upfirdn2d": "x",
 }
-FEW = {"conv2d": 1, "upfirdn2d": 3}  # the first calls of an op that together every kernel can serve; 2 of other ops
+FEW = {"upfirdn2d": 3}  # the first calls of an op that together every kernel can serve; 2 of other ops
 
 
 def calls(op: str, batch: int = 2) -> list[Call]:

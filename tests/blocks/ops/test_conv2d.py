@@ -136,6 +136,16 @@ def test_it_is_chosen_in_second_order_mode_too():
     assert weight.grad is not None
 
 
+def test_a_1x1_kernel_is_a_matrix_product_where_a_gradient_is_differentiated():
+    x, weight = torch.randn(2, 8, 5, 6).contiguous(memory_format=torch.channels_last), torch.randn(4, 8, 1, 1)
+    assert kernel_of(x, weight) == "reference"
+    with second_order():
+        assert kernel_of(x, weight) == "pointwise"
+        assert kernel_of(x.contiguous(), weight) == "reference"
+        assert kernel_of(x, weight, stride=2) == "reference"
+        assert conv2d(x, weight).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_with_frozen_weights_the_backward_pass_uses_the_adjoint_transform():
     x, weight = (each.requires_grad_(i == 0) for i, each in enumerate(leaves((2, 8, 6, 6), 8, False)))
     gradients = []
