@@ -102,17 +102,14 @@ def _files(package: str) -> Iterator[tuple[str, int, int]]:
     spec = importlib.util.find_spec(package)
     roots = list(spec.submodule_search_locations or [spec.origin or ""]) if spec else []
     for root in sorted(roots):
-        if os.path.isdir(root):
-            yield from _files_below(root)
-        elif os.path.isfile(root):
-            status = os.stat(root)
-            yield root, status.st_size, status.st_mtime_ns
+        for path in _files_below(root) if os.path.isdir(root) else filter(os.path.isfile, [root]):
+            status = os.stat(path)
+            yield path, status.st_size, status.st_mtime_ns
 
 
-def _files_below(folder: str) -> Iterator[tuple[str, int, int]]:
+def _files_below(folder: str) -> Iterator[str]:
     for each in sorted(os.scandir(folder), key=lambda each: each.name):
         if each.is_dir():
             yield from _files_below(each.path)
         elif each.name.endswith(".py"):
-            status = each.stat()
-            yield each.path, status.st_size, status.st_mtime_ns
+            yield each.path

@@ -91,8 +91,8 @@ def nearest(name: str, valid: Sequence[str]) -> str:
     if not valid:
         return "there are none"
     similar = difflib.get_close_matches(name[:MAX_NAME], valid, n=3, cutoff=0.5)
-    *others, last = [repr(each) for each in similar] or [""]
-    if not last:
+    if not similar:
         more = f" and {len(valid) - MAX_LISTED} more" if len(valid) > MAX_LISTED else ""
         return f"valid: {', '.join(sorted(valid)[:MAX_LISTED])}{more}"
+    *others, last = map(repr, similar)
     return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"

@@ -94,10 +94,7 @@ class _Walk:
             if self.count >= MAX_VALUES:
                 yield Problem((), TOO_MANY)
                 return
-            fact = (
-                None if listed else _refusal(key, self.max_integer) if isinstance(key, str | Refused) else "is not text"
-            )
-            if fact is not None:
+            if not listed and (fact := _key_refusal(key, self.max_integer)) is not None:
                 name = "a key" if isinstance(key, Refused) else f"the key {excerpt(_shown(key))}"
                 yield Problem(path, f"{name} {fact}; a key is a text, in quotes where it looks like a number")
             else:
@@ -121,6 +118,11 @@ def _refusal(value: Any, max_integer: int) -> str | None:
         if NOT_TEXT.search(value):
             return "contains a NUL character or half of a surrogate pair, which is not text; remove it"
     return None
+
+
+def _key_refusal(key: Any, max_integer: int) -> str | None:
+    """Why this key is refused in every mapping; None if it is not."""
+    return _refusal(key, max_integer) if isinstance(key, str | Refused) else "is not text"
 
 
 def _shown(key: Any) -> str:
