@@ -64,7 +64,7 @@ class SlowLinear(nn.Module):
         bias: Whether to add a bias.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, lr_multiplier: float = 0.01, bias: bool = True) -> None:
+    def __init__(self, in_dim: int, out_dim: int, *, lr_multiplier: float, bias: bool = True) -> None:
         super().__init__()
         self.lr_multiplier = lr_multiplier
         self.weight = nn.Parameter(torch.empty(out_dim, in_dim))

@@ -32,11 +32,11 @@ _squares = WeightCache(_sum_of_squares)
 
 
 def modulated_weight(
-    weight: Float[Tensor, "o i"], style: Float[Tensor, "b i"], *, demodulate: bool, eps: float = 1e-8
+    weight: Float[Tensor, "o i"], style: Float[Tensor, "b i"], *, demodulate: bool
 ) -> Float[Tensor, "b o i"]:
     """The weight of each sample, W diag(style); for layers with few outputs, such as the channels of an image."""
     modulated = weight * style[:, None]
-    return modulated * demodulation_factors(weight, style, eps=eps)[:, :, None] if demodulate else modulated
+    return modulated * demodulation_factors(weight, style)[:, :, None] if demodulate else modulated
 
 
 def modulated_linear(

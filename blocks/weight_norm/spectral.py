@@ -70,10 +70,10 @@ def unit(x: Float[Tensor, " n"], eps: float = EPS) -> Float[Tensor, " n"]:
     return x / length.clamp_min(eps)
 
 
-def initial_vectors(matrix: Float[Tensor, "o i"], iterations: int = 8) -> tuple[Tensor, Tensor]:
-    """u and v after some power iterations from a random u, so that evaluation before training is nearly right."""
+def initial_vectors(matrix: Float[Tensor, "o i"]) -> tuple[Tensor, Tensor]:
+    """u and v after 8 power iterations from a random u, so that evaluation before training is nearly right."""
     u = torch.randn_like(matrix[:, 0])
-    for _ in range(1 if matrix.is_meta else iterations):  # on the meta device only shapes matter
+    for _ in range(1 if matrix.is_meta else 8):  # on the meta device only shapes matter
         u, v = power_iteration(matrix, u)
     return u, v
 

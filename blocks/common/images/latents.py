@@ -14,8 +14,8 @@ def draw_latents(
     moments: Float[Tensor, "b k h w"],
     noise: Float[Tensor, "b c h w"],
     *,
-    scaling_factor: float = 1.0,
-    shift_factor: float = 0.0,
+    scaling_factor: float,
+    shift_factor: float,
 ) -> Float[Tensor, "b c h w"]:
     """scaling_factor (mean + deviation x noise - shift_factor).
 
@@ -30,7 +30,7 @@ def draw_latents(
 
 
 def undo_scaling(
-    latents: Float[Tensor, "b c h w"], *, scaling_factor: float = 1.0, shift_factor: float = 0.0
+    latents: Float[Tensor, "b c h w"], *, scaling_factor: float, shift_factor: float
 ) -> Float[Tensor, "b c h w"]:
     """latents / scaling_factor + shift_factor: what the decoder takes."""
     return latents / scaling_factor + shift_factor

@@ -49,11 +49,11 @@ class Axis(NamedTuple):
         return self.num_tiles * self.tile
 
 
-def tile_axis(length: int, kernel_size: int, smallest: int = SMALLEST_TILE) -> Axis:
+def tile_axis(length: int, kernel_size: int) -> Axis:
     """The division of an axis that compares the fewest pairs of pixels."""
     reach = kernel_size // 2
     best = Axis(length, length, 1, 0, 0, length)
-    for tile in range(max(reach + 1, min(smallest, kernel_size + 1)), kernel_size + smallest):
+    for tile in range(max(reach + 1, min(SMALLEST_TILE, kernel_size + 1)), kernel_size + SMALLEST_TILE):
         num_tiles = -(-length // tile)
         outside = num_tiles * tile - length
         fits = num_tiles > 1 and outside <= 2 * (tile - reach - 1)

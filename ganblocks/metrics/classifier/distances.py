@@ -28,16 +28,14 @@ def kernel_distance(first: Float[Tensor, "n f"], second: Float[Tensor, "m f"]) -
     return distance.item()
 
 
-def precision_and_recall(
-    generated: Float[Tensor, "n f"], real: Float[Tensor, "m f"], neighbors: int = NEIGHBORS
-) -> tuple[float, float]:
+def precision_and_recall(generated: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[float, float]:
     """The share of generated images among the real ones, and of real images among the generated ones."""
-    return share_within(generated, real, neighbors), share_within(real, generated, neighbors)
+    return share_within(generated, real), share_within(real, generated)
 
 
-def share_within(points: Float[Tensor, "n f"], others: Float[Tensor, "m f"], neighbors: int = NEIGHBORS) -> float:
+def share_within(points: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
     """The share of points within a ball around any of the others, which reaches to its k-th nearest neighbour."""
     points, others = points.double(), others.double()
-    radii = torch.cdist(others, others).kthvalue(neighbors + 1).values  # the nearest is the point itself
+    radii = torch.cdist(others, others).kthvalue(NEIGHBORS + 1).values  # the nearest is the point itself
     inside = (torch.cdist(points, others) <= radii).any(dim=1)
     return inside.double().mean().item()
