@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from pydantic import ModelWrapValidatorHandler
 
-
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 WORDS = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 
@@ -145,8 +145,7 @@ class BlockType(type):
         @property
         def __signature__(cls) -> inspect.Signature:
             """The parameters of `__init__`, which `inspect.signature` and `help` show in place of `__call__`'s."""
-            _self, *parameters = inspect.signature(cls.__init__).parameters.values()
-            return inspect.Signature(parameters)
+            return inspect.Signature(list(_parameters(cls).values()))
 
 
 class Block(metaclass=BlockType):
@@ -239,13 +238,20 @@ def build_at(path: tuple[str | int, ...], spec: Spec, **context: Any) -> Any:
     return block
 
 
+def _parameters(cls: type[Block]) -> dict[str, inspect.Parameter]:
+    """The parameters of `__init__` without self; without *args and **kwargs if it is nn.Module's, not a block's."""
+    owner = next(each for each in cls.__mro__ if "__init__" in vars(each))
+    parameters = list(inspect.signature(cls.__init__).parameters.items())[1:]
+    return {name: each for name, each in parameters if issubclass(owner, Block) or each.kind not in VARIADIC}
+
+
 def _derive_models(cls: type[Block]) -> None:
     hints = typing.get_type_hints(cls.__init__, include_extras=True)
     docs = parse_docstring(cls.__doc__)[1]
     context: dict[str, Any] = {}
     options: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+    for name, parameter in _parameters(cls).items():
+        if parameter.kind in VARIADIC:
             raise TypeError(f"{cls.__name__}.__init__ has *{name}; declare each option by name")
         if name not in hints:
             raise TypeError(f"{cls.__name__}.__init__: {name} has no annotation, and the schema is derived from it")

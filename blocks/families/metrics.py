@@ -21,9 +21,6 @@ class FeatureExtractor(Block, nn.Module, family="feature-extractor"):
 
     resize_filter: str = "none"  # how it resizes images to its input size, for records
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, images: Shaped[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         raise NotImplementedError
 

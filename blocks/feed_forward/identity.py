@@ -15,8 +15,5 @@ from blocks.families import FeedForward
 class Identity(FeedForward, kind="identity"):
     """Returns its input."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         return x

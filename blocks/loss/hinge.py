@@ -15,9 +15,6 @@ from blocks.families import Loss
 class Hinge(Loss, kind="hinge"):
     """Hinge loss: relu(1 - D(real)) + relu(1 + D(fake)) for D, -D(fake) for G; means over all logits."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "n ..."] | None = None) -> Float[Tensor, ""]:
         return -fake.mean()
 

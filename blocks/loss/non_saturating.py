@@ -15,9 +15,6 @@ from blocks.families import Loss
 class NonSaturating(Loss, kind="non-saturating"):
     """Logistic loss: softplus(-D(real)) + softplus(D(fake)) for D, softplus(-D(fake)) for G; means over all logits."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "n ..."] | None = None) -> Float[Tensor, ""]:
         return F.softplus(-fake).mean()
 

@@ -21,9 +21,6 @@ class Relativistic(Loss, kind="relativistic"):
 
     generator_needs_real = True
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, ""]:
         if real is None:
             raise ValueError("Relativistic.generator needs the logits of real images: call generator(fake, real)")

@@ -19,18 +19,12 @@ from tests.toys import installed
 class Wider(Attention, kind="wider"):
     """Returns a channel too many."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w d"]:
         return torch.cat([x, x[..., :1]], dim=-1)
 
 
 class Flat(Attention, kind="flat"):
     """Returns tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b n c"]:
         return x.flatten(1, 2)
@@ -53,9 +47,6 @@ class Failing(Attention, kind="failing"):
 
 class Nothing(Attention, kind="nothing"):
     """Returns nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> None:
         return None

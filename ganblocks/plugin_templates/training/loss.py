@@ -14,9 +14,6 @@ from blocks.families import Loss
 class Example(Loss, kind="example"):
     """(D(real) - 1)^2 + D(fake)^2 for D, (D(fake) - 1)^2 for G; means over all logits."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def generator(self, fake: Float[Tensor, "b ..."], real: Float[Tensor, "n ..."] | None = None) -> Float[Tensor, ""]:
         return (fake - 1).square().mean()
 
