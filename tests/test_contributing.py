@@ -16,6 +16,7 @@ from registry import catalogue
 from registry.testing import checks
 from tests import tiny
 from tests.docs.markdown import ROOT, fenced
+from tests.toys import added
 
 
 @pytest.fixture
@@ -44,33 +45,22 @@ def test_the_block_conforms(modules):
 
 def test_the_kernel_agrees_with_the_reference(modules):
     _, kernel, _, _ = modules
-    catalogue.add_plugin(kernel)
-    try:
+    with added(kernel):
         q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
         expected = attention(q, k, v, kernel="reference")
         torch.testing.assert_close(attention(q, k, v, kernel="head-by-head"), expected)
-    finally:
-        catalogue.remove_plugin(kernel)
 
 
 def test_the_preset_fits_together(modules):
-    preset = modules[2]
-    catalogue.add_plugin(preset)
-    try:
+    with added(modules[2]):
         document = catalogue.presets()["mini-stylenat-large-batch"]()
         assert document.batch_size == 64
         assert check(document)["generator"].complete
-    finally:
-        catalogue.remove_plugin(preset)
 
 
 def test_the_command_prints_a_number(modules, tmp_path):
-    command = modules[3]
     save_model(tmp_path / "model.safetensors", parse(tiny.GENERATOR).build())
-    catalogue.add_plugin(command)
-    try:
+    with added(modules[3]):
         result = CliRunner().invoke(build_app(), ["brightness", str(tmp_path / "model.safetensors"), "--num", "2"])
-    finally:
-        catalogue.remove_plugin(command)
     assert result.exit_code == 0, result.output
     float(result.output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ from blocks.families import (
     Regularizer,
     Resolution,
 )
-from registry import Block, Register, Slot, catalogue, hookimpl, incompatible
+from registry import Block, Origin, Register, Slot, catalogue, hookimpl, incompatible
 
 
 class ToyAttention(Attention, kind="toy-attention"):
@@ -59,18 +59,12 @@ class ToyAttention(Attention, kind="toy-attention"):
 class ToyNorm(Norm, kind="toy-norm"):
     """No norm at all."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "b h w c"], w: Float[Tensor, "b s"] | None = None) -> Float[Tensor, "b h w c"]:
         return x
 
 
 class LossOfImages(Loss, kind="loss-of-images"):
     """Faulty: a loss for each image, and none for the generator."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Any:
         return None
@@ -83,9 +77,6 @@ class UndeclaredPenalty(Regularizer, kind="undeclared-penalty"):
     """Faulty: a gradient penalty that does not declare its second derivative."""
 
     side = "discriminator"
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(self, networks: Networks, batch: Batch) -> Tensor:
         assert batch.real is not None
@@ -103,9 +94,6 @@ class NoPenalty(UndeclaredPenalty, kind="no-penalty"):
 
 class Cropping(Augment, kind="cropping"):
     """Faulty: a row is missing."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h2 w"]:
         return image[:, :, 1:] if self.training else image
@@ -192,11 +180,15 @@ class ToyPlugin:
             register(block)
 
 
+def installed(*blocks: type[Block]) -> AbstractContextManager[None]:
+    """While open, the catalogue has these blocks."""
+    return added(ToyPlugin(*blocks))
+
+
 @contextmanager
-def installed(*blocks: type[Block]) -> Iterator[None]:
-    """While open, the catalogue knows these blocks."""
-    plugin = ToyPlugin(*blocks)
-    catalogue.add_plugin(plugin)
+def added(plugin: object, origin: Origin | None = None) -> Iterator[None]:
+    """While open, the catalogue has what the plugin registers."""
+    catalogue.add_plugin(plugin, origin)
     try:
         yield
     finally:

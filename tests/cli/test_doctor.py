@@ -14,6 +14,7 @@ from ganblocks import diagnosis, json_cache
 from ganblocks.cli.tables import print_doctor
 from registry import Kernel, Op, Origin, catalogue, hookimpl, tuning
 from registry.catalogue import Catalogue
+from tests.toys import added
 
 
 def test_doctor_lists_kernels_and_failed_plugins(ganblocks, monkeypatch):
@@ -107,12 +108,8 @@ def test_doctor_reports_kernels_of_unknown_ops(ganblocks):
         def register_kernels(self, register):
             register(type("Fast", (Kernel,), {"op": "atention", "name": "fast"})())
 
-    plugin = Misspelt()
-    catalogue.add_plugin(plugin, Origin("theirs", "acme", "1"))
-    try:
+    with added(Misspelt(), Origin("theirs", "acme", "1")):
         _, out, _ = ganblocks("doctor")
-    finally:
-        catalogue.remove_plugin(plugin)
     fact = "- the kernel fast of acme 1 is of op 'atention', which does not exist; did you mean 'attention'"
     assert fact in " ".join(out.split())
 

@@ -11,6 +11,7 @@ import pytest
 
 from registry import catalogue
 from tests.extractors import save_extractor
+from tests.toys import added
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
@@ -80,12 +81,11 @@ def test_the_metric_of_the_docs_is_a_plugin():
     sys.modules["docs_metric"] = module
     try:
         exec(compile(code, "docs/metrics.md", "exec"), module.__dict__)
-        catalogue.add_plugin(module)
-        entry = catalogue.get("metric", "mean-distance")
+        with added(module):
+            entry = catalogue.get("metric", "mean-distance")
         assert entry is not None
         assert entry.summary == "The distance of the mean features; lower is better."
     finally:
-        catalogue.remove_plugin(module)
         del sys.modules["docs_metric"]
 
 

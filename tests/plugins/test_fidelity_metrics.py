@@ -9,7 +9,7 @@ import torch
 from blocks.families import FeatureExtractor, FeatureSet
 from blocks.metric.frechet import gaussian_of
 from plugins.fidelity.metrics import KID, InceptionScore, PrecisionRecall, density_and_coverage
-from registry import Register, catalogue, hookimpl
+from tests.toys import installed
 
 
 class Linear(FeatureExtractor, kind="linear-for-tests"):
@@ -19,18 +19,10 @@ class Linear(FeatureExtractor, kind="linear-for-tests"):
         return torch.cat([features, -features], dim=1)
 
 
-class Plugin:
-    @hookimpl
-    def register_blocks(self, register: Register) -> None:
-        register(Linear)
-
-
 @pytest.fixture(autouse=True)
-def plugin():
-    plugin = Plugin()
-    catalogue.add_plugin(plugin)
-    yield
-    catalogue.remove_plugin(plugin)
+def extractor():
+    with installed(Linear):
+        yield
 
 
 def feature_set(features):

@@ -20,7 +20,7 @@ from registry import DuplicateError, Kernel, Origin, SpecValidationError, blocks
 from registry.catalogue import Catalogue
 from registry.slots import SlotOf
 from registry.spec_file import validate
-from tests.toys import ToyAttention, ToyPlugin, installed
+from tests.toys import ToyAttention, ToyPlugin, added, installed
 
 Fresh = Callable[..., Catalogue]
 
@@ -274,15 +274,12 @@ def greet() -> None:
 
 def test_plugins_register_kernels_presets_importers_and_commands() -> None:
     plugin = PluginOfAll()
-    catalogue.add_plugin(plugin, Origin("all", "a-package", "2"))
-    try:
+    with added(plugin, Origin("all", "a-package", "2")):
         assert catalogue.kernels("toy-op") == [plugin.kernel]
         assert catalogue.presets()["a-preset"]() == {"kind": "gan"}
         assert catalogue.importers()[-1] is plugin.importer
         assert catalogue.commands()["greet"] is greet
         assert Origin("all", "a-package", "2") in catalogue.plugins()
-    finally:
-        catalogue.remove_plugin(plugin)
     assert catalogue.kernels("toy-op") == []
     assert "a-preset" not in catalogue.presets()
     assert plugin.importer not in catalogue.importers()
@@ -297,11 +294,8 @@ def test_an_importer_of_another_package_converts_checkpoints() -> None:
     importer = Layout("their layout")
     plugin = PluginOfAll()
     plugin.importer = importer
-    catalogue.add_plugin(plugin)
-    try:
+    with added(plugin):
         assert form_of(tensors, "their.pt") is importer
-    finally:
-        catalogue.remove_plugin(plugin)
 
 
 COMMANDS = """

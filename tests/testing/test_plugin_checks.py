@@ -28,7 +28,7 @@ from registry.testing import checks
 from registry.testing.kernel_checks import kernel_checks
 from tests import tiny
 from tests.test_plugin_templates import announce
-from tests.toys import Cropping, LossOfImages, NoPenalty, UndeclaredPenalty
+from tests.toys import Cropping, LossOfImages, NoPenalty, UndeclaredPenalty, added
 
 ROOT = Path(__file__).parents[2]
 METRICS = [  # digit trains a classifier first, and kid measures 100 subsets
@@ -99,12 +99,8 @@ def undocumented() -> dict[str, Any]:
 
 @pytest.fixture
 def plugin() -> Iterator[None]:
-    added = Plugin()
-    catalogue.add_plugin(added, Origin("demo", "demo-package", "1.0"))
-    try:
+    with added(Plugin(), Origin("demo", "demo-package", "1.0")):
         yield
-    finally:
-        catalogue.remove_plugin(added)
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-package", "demo_package"])
@@ -261,16 +257,13 @@ def test_an_importer_converts_its_example() -> None:
         def register_importers(self, register: Any) -> None:
             register(sound)
 
-    sound, plugin = importer(), Importers()
+    sound = importer()
     declares_its_options("toy layout", sound)
-    catalogue.add_plugin(plugin)
-    try:
+    with added(Importers()):
         converts_its_example("toy layout", sound)
         wrong = importer(example=lambda: ({"theirs.conv": torch.zeros(1)}, {}))
         with pytest.raises(AssertionError, match="toy layout"):
             converts_its_example("toy layout", wrong)
-    finally:
-        catalogue.remove_plugin(plugin)
     with pytest.raises(SkipTest, match="declares no example"):
         converts_its_example("toy layout", importer(example=None))
 

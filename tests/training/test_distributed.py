@@ -22,6 +22,7 @@ from ganblocks.training.checkpoint import checkpoint_tensors
 from ganblocks.training.step.sharding import whole
 from ganblocks.training.trainer import Trainer
 from tests import tiny
+from tests.budget import only_in_full
 from tests.extractors import save_extractor
 from tests.training.conftest import (
     ROOT,
@@ -35,7 +36,6 @@ from tests.training.conftest import (
 )
 from tests.training.test_micro_batches import ADA, document, double, gradients, largest_difference  # noqa: F401
 
-FULL = pytest.mark.skipif("GANBLOCKS_FULL" not in os.environ, reason="it takes a minute; set GANBLOCKS_FULL=1")
 GAN = """
 import os
 import signal
@@ -278,7 +278,7 @@ LAST_WORDS = {
 
 
 @pytest.mark.slow
-@FULL
+@only_in_full("a minute")
 @pytest.mark.parametrize("signum", LAST_WORDS)
 @pytest.mark.parametrize("options", [[], ["--async-save"]], ids=["", "async-save"])
 def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_a_restart_continues_it(tmp_path, signum, options):

@@ -11,7 +11,7 @@ import torch
 from blocks.families import FeatureExtractor, FeatureSet
 from blocks.metric.frechet import gaussian_of
 from blocks.metric.perceptual_path_length import PerceptualPathLength
-from registry import Register, catalogue, hookimpl
+from tests.toys import installed
 
 
 class Pixels(FeatureExtractor, kind="pixels-for-tests"):
@@ -21,18 +21,10 @@ class Pixels(FeatureExtractor, kind="pixels-for-tests"):
         return images.double().flatten(1)
 
 
-class Plugin:
-    @hookimpl
-    def register_blocks(self, register: Register) -> None:
-        register(Pixels)
-
-
 @pytest.fixture(autouse=True)
-def plugin():
-    plugin = Plugin()
-    catalogue.add_plugin(plugin)
-    yield
-    catalogue.remove_plugin(plugin)
+def extractor():
+    with installed(Pixels):
+        yield
 
 
 def batch(seeds, to_image):
