@@ -195,13 +195,8 @@ def over(
 ) -> Image.Image:
     """The image, grey and dim, with the weights as a heat map on top, enlarged around the query."""
     height, width = weights.shape
-    (x, y), (across, down) = (
-        (min(int(p * n), n - 1) for p, n in zip(query, (width, height), strict=True)),
-        (
-            -(-width // zoom),
-            -(-height // zoom),
-        ),
-    )
+    x, y = (min(int(position * side), side - 1) for position, side in zip(query, (width, height), strict=True))
+    across, down = -(-width // zoom), -(-height // zoom)
     left, top = min(max(x - across // 2, 0), width - across), min(max(y - down // 2, 0), height - down)
     cell = _fitted((image.width * across / width, image.height * down / height), size)
     wide, high = image.width / width, image.height / height  # of a pixel of the map, in the image
@@ -234,9 +229,8 @@ def heat(
 def _resized(values: Tensor, size: tuple[int, int]) -> Any:
     """A map resized to a picture: nearest pixels where it grows, averages where it shrinks."""
     width, height = size
-    if values.shape[0] <= height and values.shape[1] <= width:
-        return F.interpolate(values[None, None], (height, width), mode="nearest-exact")[0, 0].numpy()
-    return F.interpolate(values[None, None], (height, width), mode="area")[0, 0].numpy()
+    mode = "nearest-exact" if values.shape[0] <= height and values.shape[1] <= width else "area"
+    return F.interpolate(values[None, None], (height, width), mode=mode)[0, 0].numpy()
 
 
 def _fitted(sides: tuple[float, float], size: int) -> tuple[int, int]:
