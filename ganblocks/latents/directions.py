@@ -126,6 +126,15 @@ def save_directions(path: str | Path, directions: Directions) -> None:
     write_tensors(path, tensors, {"format": FORMAT, **texts})
 
 
+def holds_directions(path: Path) -> bool:
+    """Whether a file is one of `save_directions`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
+
+
 def load_directions(path: str | Path, generator: Generator) -> Directions:
     """The directions in a file of `save_directions`.
 
@@ -137,6 +146,8 @@ def load_directions(path: str | Path, generator: Generator) -> Directions:
     Raises:
         CheckpointError: The file is missing, damaged, another one, or made for another generator.
     """
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder; give a file of `ganblocks directions`")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

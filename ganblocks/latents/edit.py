@@ -15,14 +15,21 @@ from torch import Tensor
 
 from blocks.common.weight_cache import frozen_weights
 from ganblocks.errors import UsageError
-from ganblocks.latents.directions import Directions, Method, find_directions, load_directions, save_directions
+from ganblocks.latents.directions import (
+    Directions,
+    Method,
+    find_directions,
+    holds_directions,
+    load_directions,
+    save_directions,
+)
 from ganblocks.options import accepts
 from ganblocks.sampling.conditions import NamedConditions, resolve_conditions
 from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import load_on_device
 from ganblocks.sampling.options import SamplingOptions
-from ganblocks.sampling.pictures import destination, made_by
+from ganblocks.sampling.pictures import check_picture, made_by
 from ganblocks.sampling.style_mixing import StyleGroup, choose_groups
 
 SHOWN = (-3.0, -1.5, 0.0, 1.5, 3.0)  # standard deviations
@@ -74,11 +81,13 @@ def write_directions(
     Raises:
         CheckpointError: There is no model.
         DataError: The generator does not have a class or caption.
-        UsageError: `out` has another suffix, or there are not so many directions.
+        UsageError: `out` has another suffix or is another file, or there are not so many directions.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: directions are a .safetensors file")
+    if out.exists() and not holds_directions(out):
+        raise UsageError(f"--out {out}: exists and holds no directions, such as a model; choose another name")
     generator = load_on_device(model, options)
     c = _one(resolve_conditions(generator, options.classes, options.captions))
     try:
@@ -140,8 +149,7 @@ def save_edits(
         UsageError: There is no such direction or style, or `out` is not a picture.
     """
     out = Path(out)
-    if not destination(out):
-        raise UsageError(f"--out {out}: edits are one picture; give a suffix such as .png")
+    check_picture(out)
     generator = load_on_device(model, options)
     loaded = load_directions(directions, generator)
     if not 0 <= index < len(loaded.vectors):

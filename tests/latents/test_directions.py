@@ -88,6 +88,12 @@ def test_what_cannot_be_done_is_said(model, conditional, generator, tmp_path):
         write_directions(model, tmp_path / "d.safetensors", count=1000, device="cpu")
     with pytest.raises(UsageError, match=r"are a \.safetensors file"):
         write_directions(model, tmp_path / "d.png", device="cpu")
+    before = model.read_bytes()
+    with pytest.raises(UsageError, match="exists and holds no directions, such as a model; choose another name"):
+        write_directions(model, model, count=1, device="cpu")
+    assert model.read_bytes() == before
+    with pytest.raises(CheckpointError, match="is a folder; give a file of `ganblocks directions`"):
+        load_directions(tmp_path, conditional)
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="cannot be read as directions"):
         load_directions(tmp_path / "broken.safetensors", conditional)
