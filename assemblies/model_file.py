@@ -276,10 +276,10 @@ def _open(path: str | Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except Exception as error:  # SafetensorError, or what a damaged header leads to
-        reason, size = excerpt(error, 300), path.stat().st_size
-        raise CheckpointError(
-            f"{path} cannot be read as .safetensors ({reason}); it has {size} bytes: truncated, or another format?"
-        ) from None
+        fact = f"{path} cannot be read as .safetensors ({excerpt(error, 300)}); it has {path.stat().st_size} bytes"
+        other = "another format: pass a run folder or a model's .safetensors file"
+        cure = "truncated, or another format?" if path.suffix == ".safetensors" else other
+        raise CheckpointError(f"{fact}: {cure}") from None
 
 
 def _metadata(header: Mapping[str, str], path: str | Path) -> dict[str, Any]:

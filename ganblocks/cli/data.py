@@ -49,12 +49,16 @@ def check(
     from ganblocks.data.preparation.check import check_data
     from ganblocks.data.preparation.progress_bar import progress_bar
     from ganblocks.sampling.grids import save_grid
+    from ganblocks.sampling.pictures import check_picture
 
+    if sheet is not None:
+        check_picture(sheet, "--sheet")
     with progress_bar("checking images") as progress:
         report = check_data(source, progress)
     if sheet is not None and report.images:
         side = min(64, max(max(size) for size in report.sizes))
         shown = min(CHECKED, report.images)
+        sheet.parent.mkdir(parents=True, exist_ok=True)
         locations = [report.locations[index * report.images // shown] for index in range(shown)]
         save_grid([torch.from_numpy(decode(each, (side, side), 3, "lanczos")) for each in locations], sheet)
     if json:

@@ -94,7 +94,10 @@ def list_images(source: Path, limit: int | None = None) -> Listing:
     """
     suffix = suffix_of(source.name)
     if not source.exists():
-        hint = nearest(str(source).partition("?")[0], data_set_names())
+        path, query, _ = str(source).partition("?")
+        if query and Path(path).exists():
+            raise DataError(f"{path} is a path, which takes no options; omit what begins with ?")
+        hint = nearest(path, data_set_names())
         raise DataError(f"there is no folder or file {source}; {ACCEPTED}; {hint}{catalogue.failed()}")
     if source.is_dir():
         return _list_folder(source, limit)
@@ -165,7 +168,7 @@ def _listing(source: str, files: Sequence[Location], skipped: list[Skipped]) -> 
     """
     others = [file for file in files if not is_image(file.inner)]
     if len(others) == len(files):
-        raise DataError(f"{source} has no image files ({NAMES}), but {len(others)} others")
+        raise DataError(f"{source} has no image files ({NAMES}), but {counted(len(others), 'other')}")
     by_name = {file.inner: file for file in others if suffix_of(file.inner) in LABEL_SUFFIXES}
     samples = [Sample(file, _files_beside(file, by_name)) for file in files if is_image(file.inner)]
     without_suffix = sum(not suffix_of(file.inner) for file in others)
@@ -205,7 +208,7 @@ def _list_shards(shards: list[Path], source: Path, limit: int | None) -> Listing
         listing.skipped.extend([*skipped, *_other_pictures(members)])
     if not listing.samples:
         reason = f"; the first: {listing.skipped[0]}" if listing.skipped else ""
-        raise DataError(f"{source}: {len(shards)} shards hold no samples with an image{reason}")
+        raise DataError(f"{source}: no sample with an image in {counted(len(shards), 'shard')}{reason}")
     if several:
         name, count = several[0]
         listing.notes.append(

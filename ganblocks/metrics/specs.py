@@ -14,6 +14,7 @@ from ganblocks.errors import UsageError
 from ganblocks.metrics.protocols import Protocol
 from registry import Spec, build_at, catalogue, incompatible
 from registry.spec_file import validate
+from registry.text import excerpt
 
 
 def metric_specs(
@@ -39,6 +40,9 @@ def metric_specs(
         extractor = {"extractor": protocol.extractors[kind]} if kind in protocol.extractors else {}
         document[kind] = validate({"kind": kind, **extractor}, Metric, subject=f"--metrics {kind}").to_dict()
     document = with_settings(document, settings)
+    for kind, metric in document.items():
+        if kind not in kinds or not isinstance(metric, dict):
+            raise UsageError(f"--set {excerpt(kind)}: write METRIC.OPTION=VALUE; the metrics are {', '.join(kinds)}")
     _set_weights(document, weights)
     return [validate(each, Metric, subject=f"--metrics {kind}") for kind, each in document.items()]
 

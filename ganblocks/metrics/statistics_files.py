@@ -65,7 +65,7 @@ def read_statistics(path: Path) -> StatisticsFile:
             arrays = {name: file[name] for name in names & {"mu", "sigma", "arr_0", "features", "record"}}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise DataError(
-            f"{path} cannot be read as .npz ({error}); it may be cut short or have another format"
+            f"{path} cannot be read as .npz ({type(error).__name__}); it may be cut short or have another format"
         ) from None
     images = _images(path, arrays["arr_0"]) if "arr_0" in arrays else None
     if not {"mu", "sigma"} <= set(arrays) and images is None:

@@ -28,6 +28,7 @@ from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import MODEL, load
 from ganblocks.sampling.pictures import made_by
+from registry.text import excerpt
 
 SAMPLES = 24
 CONNECTION = cast(
@@ -250,7 +251,7 @@ def _hub_errors(name: str) -> Iterator[None]:
             401: "log in with `hf auth login`, or check the name",
             403: "your token does not allow this; check its rights",
             404: "check the name and the revision",
-        }.get(status, "try again later")
+        }.get(status, f"it says: {excerpt(error.server_message, 200)}" if error.server_message else "try again later")
         raise HubError(f"{name}: the Hub answered {status}; {cure}") from None
     except CONNECTION as error:
         raise HubError(f"{name}: the Hub cannot be reached ({type(error).__name__}); check the network") from None

@@ -102,6 +102,16 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def check_picture(out: Path, option: str = "--out") -> None:
+    """Refuse what is not the file of a single picture.
+
+    Raises:
+        UsageError: `out` is a folder, or has another suffix than `STILLS`.
+    """
+    if out.is_dir() or out.suffix.lower() not in STILLS:
+        raise UsageError(f"{option} {out}: is one picture; give a suffix such as {', '.join(STILLS)}")
+
+
 def destination(out: Path, suffixes: Sequence[str] = STILLS) -> str:
     """The suffix of the file to write, or "" where `out` is a folder.
 

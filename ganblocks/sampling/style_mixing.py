@@ -23,7 +23,7 @@ from ganblocks.sampling.generate import Truncation, styles, synthesize
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
-from ganblocks.sampling.pictures import destination, made_by
+from ganblocks.sampling.pictures import check_picture, made_by
 
 GROUPS = ("coarse", "middle", "fine")
 COARSE, MIDDLE = 8, 32  # px; the largest maps of these groups in the paper
@@ -139,8 +139,7 @@ def save_style_mixing(
         UsageError: There are no such styles, or `out` is not a picture.
     """
     out = Path(out)
-    if not destination(out):
-        raise UsageError(f"--out {out}: a style-mixing grid is one picture; give a suffix such as .png")
+    check_picture(out)
     generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     if len(conditions.vectors) > 1:

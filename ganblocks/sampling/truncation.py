@@ -12,14 +12,13 @@ from typing import Any
 import torch
 
 from blocks.common.weight_cache import frozen_weights
-from ganblocks.errors import UsageError
 from ganblocks.options import accepts
 from ganblocks.sampling.conditions import resolve_conditions
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
 from ganblocks.sampling.load import load_optimized
 from ganblocks.sampling.options import SamplingOptions
-from ganblocks.sampling.pictures import destination, made_by
+from ganblocks.sampling.pictures import check_picture, made_by
 
 
 @accepts(SamplingOptions)
@@ -46,8 +45,7 @@ def save_truncation_sweep(
         UsageError: `out` is not a picture.
     """
     out = Path(out)
-    if not destination(out):
-        raise UsageError(f"--out {out}: a truncation sweep is one picture; give a suffix such as .png")
+    check_picture(out)
     generator = load_optimized(model, options)
     conditions = resolve_conditions(generator, options.classes, options.captions)
     images: list[torch.Tensor] = []

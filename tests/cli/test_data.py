@@ -59,13 +59,16 @@ def test_check_reports_and_draws_a_sheet(ganblocks, tmp_path):
     for number in range(3):
         Image.new("RGB", (12, 8), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_bytes(b"text")
-    code, out, _ = ganblocks("data", "check", tmp_path, "--sheet", tmp_path / "sheet.webp")
+    code, out, _ = ganblocks("data", "check", tmp_path, "--sheet", tmp_path / "new" / "sheet.webp")
     assert code == 0
     assert out.startswith("3 images, ")
     assert "sizes: 12 x 8 (3)" in out
     assert f"1 file not readable:\n  {tmp_path / 'broken.png'}: is not an image" in out
-    with Image.open(tmp_path / "sheet.webp") as sheet:
+    with Image.open(tmp_path / "new" / "sheet.webp") as sheet:
         assert max(sheet.size) >= 24
+    for sheet in (tmp_path, tmp_path / "sheet.txt"):
+        code, _, error = ganblocks("data", "check", tmp_path, "--sheet", sheet)
+        assert (code, f"--sheet {sheet}: is one picture; give a suffix" in error) == (2, True)
 
 
 def test_prepare_writes_shards_that_train_reads(ganblocks, tmp_path):
@@ -79,3 +82,5 @@ def test_prepare_writes_shards_that_train_reads(ganblocks, tmp_path):
     code, _, error = ganblocks("data", "prepare", tmp_path / "in", tmp_path / "out", *options[2:], "--resolution", 4)
     assert code == 2
     assert "resolution 8 there, 4 now; choose a new folder" in error
+    error = ganblocks("data", "prepare", tmp_path / "in", tmp_path / "in" / "0.png")[2]
+    assert "0.png is a file; give a folder" in error

@@ -22,6 +22,8 @@ def test_images_are_sorted_by_their_paths(tmp_path):
 def test_sources_without_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="there is no folder or file"):
         open_data(tmp_path / "nowhere", resolution=16)
+    with pytest.raises(DataError, match=f"{tmp_path} is a path, which takes no options; omit what begins with"):
+        open_data(f"{tmp_path}?split=train", resolution=16)
     with pytest.raises(DataError, match=r"has no image files.*it is empty"):
         open_data(tmp_path, resolution=16)
     (tmp_path / "notes.txt").touch()

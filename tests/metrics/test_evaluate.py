@@ -246,6 +246,8 @@ def test_mistakes_are_explained_and_leave_nothing(model, with_extractor, tmp_pat
         (["fdi"], {}, SpecError, "unknown metric 'fdi'.*fid"),
         ([], {}, UsageError, "--metrics is empty; valid: .*fid"),
         (["fid"], {"settings": ["fid.extractr=3"]}, SpecError, "extractr"),
+        (["fid"], {"settings": ["subsets=3"]}, UsageError, "--set subsets: write METRIC.OPTION=VALUE; the metrics are"),
+        (["fid"], {"settings": ["fid=3"]}, UsageError, "--set fid: write METRIC.OPTION=VALUE; the metrics are fid"),
         (["fid", "prdc"], {"extractor_weights": ["x.pth"]}, UsageError, "use the extractors: inception, vgg16"),
         (["kid"], with_extractor("kid"), DataError, "kid needs at least 1,000 images, not 64; raise --num"),
         (["fid"], fid | {"protocol": "stylenat-50k"}, DataError, "1,437 images; the protocol draws 50,000"),

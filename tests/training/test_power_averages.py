@@ -156,6 +156,8 @@ def test_a_training_ends_with_a_snapshot_also_after_a_save_at_its_last_log_line(
 def test_what_cannot_be_averaged(finished, tmp_path):
     with pytest.raises(RunError, match=r"has no snapshots of power-function averages; train with --set ema\.sigma_rel"):
         average(finished.folder, 0.1)
+    with pytest.raises(RunError, match="nowhere is not the folder of a training; give one that `ganblocks"):
+        average(tmp_path / "nowhere", 0.1)
     trainer = new_trainer(AVERAGED)
     trainer.step = 2
     (tmp_path / "averages").mkdir()

@@ -87,6 +87,8 @@ def prepare_data(
         OSError: A file cannot be written.
     """
     folder = Path(out)
+    if folder.is_file():
+        raise DataError(f"{folder} is a file; give a folder")
     listing, _ = list_source(source, (options.resolution, options.resolution), options.image_channels)
     locations = labelled(listing, None).locations
     classes, _ = labels_of(listing, "classes")

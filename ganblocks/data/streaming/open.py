@@ -21,6 +21,7 @@ from ganblocks.data.streaming.tars import TarShard, find_tars
 from ganblocks.errors import DataError
 from registry import DataSet
 from registry.cache_folder import folder
+from registry.text import counted
 
 SHARDS = "shards"
 STREAMED_FROM = 1_000_000  # images in tars, above which these are streamed
@@ -163,7 +164,7 @@ def _opened(
         summaries = counted_summaries(store, progress)
     if not any(summary.images for summary in summaries):
         skipped = next((f"; the first: {each}" for summary in summaries for each in summary.skipped), "")
-        raise DataError(f"{name}: {len(shards)} shards hold no samples with an image{skipped}")
+        raise DataError(f"{name}: no sample with an image in {counted(len(shards), 'shard')}{skipped}")
     return StreamedImages(
         store,
         summaries,

@@ -136,6 +136,8 @@ def average(
         raise UsageError(f"sigma_rel: {sigma_rel:g} is out of range; it is above 0 and below 0.28")
     paths = sorted((Path(run) / FOLDER).glob(f"*kimg-*{SUFFIX}"))
     if not paths:
+        if not (Path(run) / "run.json").is_file():
+            raise RunError(f"{run} is not the folder of a training; give one that `ganblocks train` wrote")
         raise RunError(
             f"{run} has no snapshots of power-function averages; train with --set ema.sigma_rel=[0.05,0.1], which "
             f"keeps them in {FOLDER}/"
