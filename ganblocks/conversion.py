@@ -94,5 +94,5 @@ def summary(report: dict[str, Any]) -> list[str]:
         f"wrote {report['file']}: {counted(report['tensors'], 'tensor')}, {counted(report['numbers'], 'number')}",
     ]
     if report["value_range"]:
-        lines[1] += f", images {report['value_range']}"
+        lines[1] += f", value_range {report['value_range']}"
     return lines + [f"note: {note}" for note in report["notes"]]

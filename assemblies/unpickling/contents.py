@@ -50,7 +50,8 @@ def contents_of(checkpoint: Any, subject: str) -> Contents:
             return Contents({role: Stored(tensors_in(state), options) for role, state in states.items()}, layout)
     modules = {ROLES[key]: value for key, value in top.items() if key in ROLES and is_module(value)}
     if modules:
-        return Contents({role: stored(module) for role, module in modules.items()}, "whole networks G, G_ema, D")
+        networks = {role: stored(module) for role, module in modules.items()}
+        return Contents(networks, f"whole networks {', '.join(networks)}")
     if is_module(checkpoint):
         return Contents({"": stored(checkpoint)}, "a whole network")
     if is_state_dict(top):

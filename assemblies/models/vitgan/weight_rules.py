@@ -24,16 +24,17 @@ from registry.errors import nearest
 SIGMAS = ("recorded", "expected", "current")
 SIGMA_OPTION = "Initial largest singular values of the weights: expected, current or recorded."
 SIGMA_NOTE = (
-    "the file has no initial largest singular values, which improved spectral norm multiplies by; {used} are used "
-    "(--set sigma_init=expected: {expected}; --set sigma_init=current: {current})"
+    "the file has no initial largest singular values, which improved spectral norm multiplies by; used: {used} "
+    "(--set sigma_init={other}: {instead})"
 )
-CURRENT = "the weights' present values"
+CURRENT = "those of the present weights"
 
 
 def sigma_note(sigma_init: str, expected: str) -> str:
     """The note on the choice of `sigma_init`; `expected` describes the expected values."""
     meanings = {"expected": expected, "current": CURRENT}
-    return SIGMA_NOTE.format(used=meanings.get(sigma_init, sigma_init), **meanings)
+    other = "current" if sigma_init == "expected" else "expected"
+    return SIGMA_NOTE.format(used=meanings.get(sigma_init, sigma_init), other=other, instead=meanings[other])
 
 
 def spectral_norm_rules(

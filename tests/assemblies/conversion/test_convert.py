@@ -246,6 +246,7 @@ def test_stylegan_t(name, converted, tmp_path):
     checkpoints.write_by_reference(tmp_path / "network-snapshot-025000.pkl", {"G": average, "G_ema": average})
     record = converted(tmp_path / "network-snapshot-025000.pkl", *settings)
     assert (record["form"], record["network"]) == ("stylegan-t generator", "G_ema")
+    assert record["layout"] == "whole networks G, G_ema"  # those of this file
     assert any("CLIP" in note for note in record["notes"]) == bool(options["c_dim"])
     image = next(key for key in recorded.expected if key in ("img", "image"))
     with noise_mode(options["call_args"]["noise_mode"]):
@@ -396,7 +397,7 @@ def test_a_model_is_not_overwritten_by_accident(stylenat_file, converted, ganblo
     code, out, _ = ganblocks("convert", stylenat_file[0], tmp_path / "new" / "g.safetensors", "--network", "G")
     assert code == 0
     assert "stylenat generator (G of state dicts G, D, G_ema)" in out
-    assert "images imagenet" in out
+    assert "value_range imagenet" in out
 
 
 def test_a_discriminator_cannot_be_sampled(stylenat_file, converted, ganblocks, tmp_path):

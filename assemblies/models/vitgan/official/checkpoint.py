@@ -43,7 +43,7 @@ OPTIONS = {
     "sigma_init": SIGMA_OPTION,
 }
 RECORDED = "layers.0.attn.to_qkv.multiplier"  # in networks that were pickled whole
-EXPECTED = "the mean of weights drawn from N(0,1), within 2 % of the true values"
+EXPECTED = "their mean for weights drawn from N(0,1), within 2 % of the true values"
 NOISE_NOTE = "the authors draw new noise for every image; here it is constant unless the noise mode is random"
 
 

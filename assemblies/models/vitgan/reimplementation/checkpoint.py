@@ -41,7 +41,7 @@ DISCRIMINATOR_OPTIONS = {
 }
 HEADS_NOTE = "attention has {} heads; no tensor depends on their number (--set num_heads=...)"
 COMBINED = "to_single_emb.0"  # the map of all tokens to the style of one network of sines
-EXPECTED = "the mean of one power iteration on new weights"
+EXPECTED = "their mean after one power iteration on new weights"
 
 
 def is_generator(names: Names) -> bool:
