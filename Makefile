@@ -24,6 +24,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constra
 help:
 	@echo "make demo    compose a GAN, train it on handwritten digits and look at what it learnt: under ten minutes"
 	@echo "make test    run the default tests"
+	@echo "make slow-test  run the slow tests"
 	@echo "make gpu-test  run the tests that need or can use a CUDA device there"
 	@echo "make gpu-bench  measure kernels and whole models on a CUDA device, in six minutes"
 	@echo "make lint    check style and types"
