@@ -67,7 +67,7 @@ def test_another_state_and_a_refresh_describe_anew(calls: list[int]) -> None:
     assert described(calls, state=["1 GPU"]) == {"blocks": [3]}
 
 
-def test_what_is_not_worth_a_file_is_described_each_time(calls: list[int], tmp_path: Path) -> None:
+def test_what_is_not_worth_a_file_is_described_each_time(calls: list[int]) -> None:
     described(calls, keep=lambda data: False)
     assert described(calls) == {"blocks": [2]}
 

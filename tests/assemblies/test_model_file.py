@@ -64,7 +64,7 @@ def test_names_of_classes_are_kept_and_fit_the_generator(model: Path) -> None:
             load_model(model)
 
 
-def test_what_is_written_can_be_read_again(model: Path, tmp_path: Path) -> None:
+def test_what_is_written_can_be_read_again(model: Path) -> None:
     generator = load_model(model)
     save_model(model, generator, {"seed": 2**64 - 1})
     assert read_metadata(model)["extra"] == {"seed": 2**64 - 1}

@@ -35,7 +35,7 @@ def test_init_prints_a_preset_with_settings(ganblocks, tmp_path):
     assert read(tmp_path / "mine.yaml") == read("gat-xl", settings=["batch_size=8", "kimg=5"])
 
 
-def test_init_writes_only_options_that_differ_from_their_defaults_and_comments_each_once(tmp_path):
+def test_init_writes_only_options_that_differ_from_their_defaults_and_comments_each_once():
     text = commented_yaml(parse(tiny.gan(ema={"half_life_kimg": 3.0}, generator_optimizer={"lr": 0.001})))
     assert "ema:\n  # Half-life, in thousands of images; a number or a schedule.\n  half_life_kimg: 3.0\n" in text
     assert " eps:" not in text

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_two_processes_get_the_values_of_one(model, extractor_file, tmp_path):
+def test_two_processes_get_the_values_of_one(model, extractor_file):
     names = ["fid", "prdc", "digit"]
     settings = [f"{name}.extractor=torchscript" for name in names[:2]]
     options = {"settings": settings, "extractor_weights": [str(extractor_file)], "noise": "const", "num": 61}

@@ -33,7 +33,7 @@ def test_without_a_home_folder_there_is_no_cache(monkeypatch, home):
         folder()
 
 
-def test_a_file_is_trusted_if_nobody_else_could_have_written_it(tmp_path, monkeypatch):
+def test_a_file_is_trusted_if_nobody_else_could_have_written_it(tmp_path):
     path = tmp_path / "file"
     path.touch(mode=0o644)
     assert why_untrusted(path) is None

@@ -24,7 +24,7 @@ def test_a_grid_shows_each_image_in_its_cell(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_grids_convert_the_value_range(tmp_path, channels):
+def test_grids_convert_the_value_range(channels):
     images = torch.full((1, channels, 4, 4), 0.5)
     for value_range, shade in (("symmetric", 191), ("unit", 128)):
         picture = make_grid(images, value_range=value_range, scale=2)
@@ -32,7 +32,7 @@ def test_grids_convert_the_value_range(tmp_path, channels):
         assert abs(picture.getpixel((3, 3))[0] - shade) <= 1
 
 
-def test_labels_enlarge_the_grid(tmp_path):
+def test_labels_enlarge_the_grid():
     images = torch.zeros(4, 1, 20, 20)
     plain = make_grid(images)
     labelled = make_grid(images, labels=["one", "two"], row_labels=["first", "second"])

@@ -86,7 +86,7 @@ def test_a_text_encoder_is_trained_while_others_receive_its_first_embeddings(cli
     assert torch.equal(model["condition.tower.text_projection"], tower["text_projection"])
 
 
-def test_stages_that_do_not_fit_are_listed(tmp_path):
+def test_stages_that_do_not_fit_are_listed():
     traces = check(parse(STAGES))
     assert [(name, trace.image) for name, trace in traces.items() if "generator" in name] == [
         ("low.generator", (3, 8, 8)),

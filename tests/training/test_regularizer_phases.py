@@ -34,8 +34,9 @@ def train_confident(trainer: Trainer, steps: int) -> None:
         trainer.train_step(torch.rand(8, 3, 16, 16) * 2 - 1, None)
 
 
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("beside", [None, "diffaugment", ADAPTIVE, ADAPTIVE | {"kimg": 500.0}])
+@pytest.mark.parametrize(
+    ("beside", "every"), [(None, 1), (None, 2), ("diffaugment", 1), (ADAPTIVE, 1), (ADAPTIVE | {"kimg": 500.0}, 2)]
+)
 def test_the_adaptive_augmentation_of_balanced_consistency_adapts(beside: Any, every: int) -> None:
     bcr = {"kind": "bcr", "augment": ADAPTIVE, "every": every}
     trainer = trainer_of(regularizers=[bcr], augment=beside)

@@ -239,7 +239,7 @@ def test_changes_of_the_environment_are_shown_and_logged(folder, capfd):
     assert sum(record["event"] == "warning" for record in log_records(folder)) == 3
 
 
-def test_the_command_that_resumes_repeats_what_the_run_does_not_record(tmp_path, monkeypatch):
+def test_the_command_that_resumes_repeats_what_the_run_does_not_record(monkeypatch):
     options = TrainOptions(seed=3, precision="bf16", workers=0, quiet=True, device="cpu", log_every_kimg=2)
     expected = "ganblocks train --resume --out 'my run' --device cpu --workers 0 --log-every-kimg 2.0 --quiet"
     assert resume_command(options, Path("my run"), 1) == expected

@@ -128,7 +128,7 @@ def test_a_model_with_an_embedded_tower_needs_no_other_file(tmp_path):
     assert torch.equal(again.condition_of(CAPTIONS), generator.condition_of(CAPTIONS))
 
 
-def test_a_model_file_generates_from_a_prompt(weights, tmp_path, capsys):
+def test_a_model_file_generates_from_a_prompt(weights, tmp_path):
     save_model(tmp_path / "model.safetensors", with_text(weights).build())
     out = tmp_path / "seven.png"
     arguments = [
