@@ -41,8 +41,6 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # dtypes of tensors in model files, by their names in .safetensors headers
-
-
 MAX_INTEGER = 2**64 - 1  # in the metadata, such as the seed of a training
 MAX_BUFFERS = 2**30  # bytes of buffers that a network computes
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -283,7 +281,9 @@ def _open(path: str | Path) -> Any:
 
 
 def _metadata(header: Mapping[str, str], path: str | Path) -> dict[str, Any]:
-    if header.get("format") != FORMAT:
+    if (form := header.get("format", "")) != FORMAT:
+        if form.startswith("ganblocks-"):
+            raise CheckpointError(f"{path} is no model ({excerpt(form)}); pass a run folder, or a model's file")
         fact = "is a .safetensors file without the metadata of a ganblocks model"
         raise CheckpointError(f"{path} {fact}; to convert a checkpoint of another library: ganblocks convert")
     try:

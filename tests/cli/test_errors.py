@@ -81,7 +81,12 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
         ),
         (["push", "foreign.safetensors", "no name!", "--to-folder", "x"], "nor a repository's name such as"),
         (["sample", "foreign.safetensors"], "without the metadata of a ganblocks model"),
+        (
+            ["sample", "state.safetensors"],
+            "state.safetensors is no model (ganblocks-training-1); pass a run folder, or",
+        ),
         (["sample", "cut.safetensors"], "cannot be read as .safetensors"),
+        (["sample", "gan.yaml"], "another format: pass a run folder or a model's .safetensors file"),
         (["sample", "foreign.safetensors", "--seeds", "1-x"], "--seeds 1-x: should be written like"),
         (["sample", "foreign.safetensors", "--seeds", "²"], "--seeds ²: should be written like"),
         (["sample", "foreign.safetensors", "--seeds", "0-9999999999"], "has 10,000,000,000 numbers or more; at most"),
@@ -97,6 +102,8 @@ def test_mistakes_are_reported(ganblocks, gan_file, tmp_path, monkeypatch, argum
     whole = save({"weight": torch.zeros(10)})
     (tmp_path / "foreign.safetensors").write_bytes(whole)
     (tmp_path / "cut.safetensors").write_bytes(whole[:20])
+    state = save({"weight": torch.zeros(10)}, {"format": "ganblocks-training-1"})
+    (tmp_path / "state.safetensors").write_bytes(state)
     monkeypatch.chdir(tmp_path)
     code, out, err = ganblocks(*arguments)
     assert code == 2
