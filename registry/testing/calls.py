@@ -64,15 +64,10 @@ class Call:
         first = self.gradients(self.run(kernel), create_graph=True)
         return self.gradients(torch.stack([gradient.square().sum() for gradient in first]))
 
-    def to(self, dtype: torch.dtype) -> Call:
-        """The same call in another dtype, with leaves of its own."""
-        tensors = {name: x.detach().to(dtype).requires_grad_(name in self.leaves) for name, x in self.tensors.items()}
-        return replace(self, tensors=tensors)
-
-    def on(self, device: torch.device | str) -> Call:
-        """The same call on a device, with leaves of its own."""
-        tensors = {name: x.detach().to(device).requires_grad_(name in self.leaves) for name, x in self.tensors.items()}
-        return replace(self, tensors=tensors)
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Call:
+        """The same call in another dtype, also on another device, with leaves of its own."""
+        moved = {name: x.detach().to(device, dtype) for name, x in self.tensors.items()}
+        return replace(self, tensors={name: x.requires_grad_(name in self.leaves) for name, x in moved.items()})
 
     def bound_to(self, kernel: Kernel) -> Callable[..., Tensor]:
         """The kernel as a function of the tensors."""

@@ -28,7 +28,7 @@ class KernelCheck(NamedTuple):
     dtype: torch.dtype
 
     def __call__(self, device: str = "cpu") -> None:
-        call = self.call.on(device).to(self.dtype)
+        call = self.call.to(self.dtype, device)
         if reason := self.kernel.unavailable():
             raise SkipTest(f"kernel {self.kernel.name} cannot run here: {reason}")
         if reasons := call.unsupported(self.kernel):
@@ -63,17 +63,17 @@ def kernel_checks(kernel: Kernel, device: str = "cpu") -> list[KernelCheck]:
 
 
 def _runs(check: KernelCheck, device: str) -> bool:
-    return not check.call.on(device).to(check.dtype).unsupported(check.kernel)
+    return not check.call.to(check.dtype, device).unsupported(check.kernel)
 
 
 def supports_a_call(kernel: Kernel, call: Call) -> None:
     """The kernel supports one of the op's calls in some dtype, or says why not."""
     device = next(iter(call.tensors.values())).device
     refused = [
-        (each.on(device).to(dtype), reasons)
+        (each.to(dtype, device), reasons)
         for dtype in TOLERANCE
         for each in calls_of(Op.ops[kernel.op])
-        if (reasons := each.on(device).to(dtype).unsupported(kernel))
+        if (reasons := each.to(dtype, device).unsupported(kernel))
     ]
     every = len(TOLERANCE) * len(calls_of(Op.ops[kernel.op]))
     facts = "; ".join(dict.fromkeys(reason for _, reasons in refused for reason in reasons))

@@ -26,7 +26,7 @@ def examples(
     op: str, batch: int = 2, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> list[Call]:
     """A few calls of an op that together every one of its kernels can serve."""
-    return [call.on(device).to(dtype) for call in calls(op, batch)[: FEW.get(op, 2)]]
+    return [call.to(dtype, device) for call in calls(op, batch)[: FEW.get(op, 2)]]
 
 
 def ops() -> list[Op]:
