@@ -128,7 +128,13 @@ def trace_networks(generator: Any, discriminator: Any) -> dict[str, Trace]:
 
 
 def check(
-    spec: Spec, *, resolution: tuple[int, int] | None = None, image_channels: int = 3, subject: str = ""
+    spec: Spec,
+    *,
+    resolution: tuple[int, int] | None = None,
+    image_channels: int = 3,
+    cond_dim: int = 0,
+    num_tokens: int = 0,
+    subject: str = "",
 ) -> dict[str, Trace]:
     """Everything that can be known of a GAN, a generator, a discriminator or a multi-stage training before it is built.
 
@@ -136,6 +142,8 @@ def check(
         spec: The document.
         resolution: Height and width of the images, for a discriminator alone.
         image_channels: Channels of the images, for a discriminator alone.
+        cond_dim: Features of the condition, for a discriminator alone.
+        num_tokens: Tokens in the condition, for a discriminator alone.
         subject: Name of the spec in errors, such as its file's name.
 
     Returns:
@@ -156,7 +164,7 @@ def check(
         if resolution is None:
             raise incompatible((), "a discriminator alone has no image size: pass the resolution, e.g. --resolution 64")
         check_shapes((), image=(image_channels, *resolution))
-        traces = {"discriminator": spec.block.trace(spec, resolution, image_channels, 0)}
+        traces = {"discriminator": spec.block.trace(spec, resolution, image_channels, cond_dim, num_tokens)}
         problems = list(traces["discriminator"].problems)
     elif spec.block.family_name == "multi-stage":
         traces, problems = spec.block.trace_stages(spec)  # type: ignore[attr-defined]

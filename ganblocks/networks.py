@@ -39,6 +39,27 @@ def read_source(source: str | Path, settings: Sequence[str] = ()) -> Spec:
     return read(document_of_run(source) or source, settings=settings)
 
 
+def discriminator_context(source: str | Path, spec: Spec) -> dict[str, Any]:
+    """What the discriminator of a model file was built with, as arguments of `check`; {} for all other sources.
+
+    Raises:
+        SpecValidationError: The context in the file is not valid.
+    """
+    from pydantic import ValidationError
+
+    from assemblies.model_file import read_metadata
+    from registry.messages import validation_error
+
+    path = Path(source)
+    if path.suffix != MODEL_SUFFIX or not path.is_file() or "context" not in (metadata := read_metadata(path)):
+        return {}
+    try:
+        context = dict(spec.block.Context(**metadata["context"]))
+    except ValidationError as error:
+        raise validation_error(error, str(path)) from None
+    return {name: value for name, value in context.items() if name != "value_range"}
+
+
 def document_of_run(source: str | Path) -> Path | None:
     """The file of the document in a run folder; None if the source is no run folder."""
     return next((path for name in DOCUMENTS if (path := Path(source) / name).is_file()), None)
@@ -58,7 +79,7 @@ def build(spec: Spec | Mapping[str, Any] | str | Path, **context: Any) -> nn.Mod
 
     document = read(spec) if isinstance(spec, str | Path) else parse(spec)
     try:
-        check(document, **{name: value for name, value in context.items() if name != "cond_dim"})
+        check(document, **context)
     except SpecError as error:
         raise error.about(str(spec) if isinstance(spec, str | Path) else "The spec") from None
     network: nn.Module = document.build(**context)

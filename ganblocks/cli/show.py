@@ -156,20 +156,23 @@ def describe_spec(
 
     Args:
         source: A file, a preset's name, a run folder or a model file.
-        resolution: Side of the images of a single discriminator, in pixels.
-        image_channels: Channels of the images of a single discriminator.
+        resolution: Side of the images of a single discriminator, in pixels; None for that of its model file.
+        image_channels: With a resolution, channels of the images of a single discriminator.
         settings: Changes of the document, each `path=value`.
 
     Raises:
         SpecError: The spec is not valid; all problems are listed.
     """
     from assemblies import check
-    from ganblocks.networks import read_source
+    from ganblocks.networks import discriminator_context, read_source
 
     spec = read_source(source, settings)
-    side = None if resolution is None else (resolution, resolution)
+    if resolution is None:
+        context = discriminator_context(source, spec)
+    else:
+        context = {"resolution": (resolution, resolution), "image_channels": image_channels}
     try:
-        traces = check(spec, resolution=side, image_channels=image_channels)
+        traces = check(spec, **context)
     except SpecError as error:
         raise error.about(str(source)) from None
     totals: dict[str, Any] = {

@@ -94,6 +94,14 @@ def test_show_and_init_read_runs_and_models(ganblocks, gan_file, tmp_path):
     assert ganblocks("diff", model, tmp_path / "mine.yaml")[1] == "no differences\n"
 
 
+def test_show_takes_the_size_of_a_discriminator_from_its_model_file(ganblocks, tmp_path):
+    discriminator = parse(tiny.gan()["discriminator"]).build(resolution=(16, 16), image_channels=1, cond_dim=0)
+    save_model(tmp_path / "model.safetensors", discriminator)
+    summary = json.loads(ganblocks("show", tmp_path / "model.safetensors", "--json")[1])
+    parameters = sum(p.numel() for p in discriminator.parameters())
+    assert summary["totals"]["discriminator"]["parameters"] == parameters
+
+
 def test_a_damaged_model_is_an_error_in_one_line(ganblocks, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no model")
     code, out, err = ganblocks("show", tmp_path / "model.safetensors")
