@@ -35,8 +35,8 @@ class Augment(Block, nn.Module, family="augment"):
     checkpoints.
     """
 
-    def __call__(self, image: Tensor) -> Any:
-        changed = super().__call__(image)
+    def __call__(self, image: Tensor, *draws: Any, **named_draws: Any) -> Any:  # some take their random numbers
+        changed = super().__call__(image, *draws, **named_draws)
         if not isinstance(changed, Tensor) or changed.shape != image.shape:
             returned = f"images {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
             fact = f"{self.kind} returns {returned}; an augmentation must keep the shape {list(image.shape)}"
