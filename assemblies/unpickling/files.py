@@ -12,7 +12,6 @@ from typing import IO, Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from assemblies.model_file import FORMAT, CheckpointError
@@ -68,7 +67,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             form = str((file.metadata() or {}).get("format", ""))
-        tensors = load_file(path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:  # SafetensorError, or what a damaged header leads to
         reason = excerpt(error, 300)
         raise UnreadableError(f"{path} cannot be read as .safetensors ({reason}): truncated?") from None

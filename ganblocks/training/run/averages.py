@@ -20,6 +20,7 @@ from assemblies.model_file import load_model, read_metadata, read_tensors, save_
 from blocks.weight_norm.converge import converged_weight_norms
 from ganblocks.errors import RunError, UsageError
 from ganblocks.training.ema import power_gamma
+from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.run.snapshots import save_run_model
 from ganblocks.training.trainer import Trainer
 
@@ -136,7 +137,7 @@ def average(
         raise UsageError(f"sigma_rel: {sigma_rel:g} is out of range; it is above 0 and below 0.28")
     paths = sorted((Path(run) / FOLDER).glob(f"*kimg-*{SUFFIX}"))
     if not paths:
-        if not (Path(run) / "run.json").is_file():
+        if not RunFolder(Path(run)).record.is_file():
             raise RunError(f"{run} is not the folder of a training; give one that `ganblocks train` wrote")
         raise RunError(
             f"{run} has no snapshots of power-function averages; train with --set ema.sigma_rel=[0.05,0.1], which "
