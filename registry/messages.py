@@ -1,12 +1,15 @@
-"""Translates pydantic's errors to ours: short messages, the nearest valid names, and paths into the document."""
+"""Translates pydantic's errors to ours: short messages, the nearest valid names, and paths into the document.
+
+The options of named data sets are validated here too, since plugins of all packages need them with the same messages.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from registry.errors import Problem, SpecValidationError, nearest
@@ -16,6 +19,29 @@ from registry.text import excerpt
 _UNION_MEMBER = re.compile(
     r"(int|float|str|bool|none|constrained-\w+|function-\w+|literal|list|tuple|dict|lax-or-strict)(\[.*\])?"
 )
+
+
+class DataSetOptions(BaseModel):
+    """Options of a named data set, as `--data 'NAME?option=value&option=value'` gives them; unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def chosen(cls, options: Mapping[str, str]) -> Self:
+        """The options, validated.
+
+        Raises:
+            ValueError: An option is unknown, is missing, or has an invalid value.
+        """
+        try:
+            return cls.model_validate({name.replace("-", "_"): value for name, value in options.items()})
+        except ValidationError as error:
+            problems = []
+            for detail in _details(error):
+                name = str(detail["loc"][0])
+                unknown = f"no such option; {nearest(name, [*cls.model_fields])}"
+                problems.append(f"{name}: {unknown if detail['type'] == 'extra_forbidden' else _message(detail)}")
+            raise ValueError("; ".join(problems)) from None
 
 
 def validation_error(error: ValidationError, subject: str) -> SpecValidationError:

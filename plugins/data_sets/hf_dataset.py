@@ -20,8 +20,7 @@ from typing import IO, Any, NamedTuple
 import fsspec
 from pydantic import PositiveInt
 
-from plugins.data_sets.options import DataSetOptions, chosen_options
-from registry import DataSet, RegisterDataSet, ShardImage, hookimpl
+from registry import DataSet, DataSetOptions, RegisterDataSet, ShardImage, hookimpl
 
 LABELS = ("label", "labels", "class")  # columns of classes, of which the first that is there is used
 CAPTIONS = ("caption", "captions", "text", "prompt")
@@ -144,7 +143,7 @@ def prepare_dataset(resolution: int, image_channels: int, options: Mapping[str, 
         ImportError: The package datasets is missing.
         OSError: The data set cannot be opened.
     """
-    chosen = chosen_options(Options, options)
+    chosen = Options.chosen(options)
     table, version = (
         _streamed(chosen, None, os.getpid()) if chosen.streaming else (_opened(chosen, None, os.getpid()), "")
     )

@@ -16,8 +16,7 @@ from typing import IO, Any, NamedTuple
 
 from pydantic import PositiveInt
 
-from plugins.data_sets.options import DataSetOptions, chosen_options
-from registry import DataSet, RegisterDataSet, hookimpl
+from registry import DataSet, DataSetOptions, RegisterDataSet, hookimpl
 
 LENGTH = b"length"
 OPENING = threading.Lock()
@@ -83,7 +82,7 @@ def prepare_lmdb(resolution: int, image_channels: int, options: Mapping[str, str
         ImportError: The package lmdb is missing.
         OSError: There is no such LMDB.
     """
-    chosen = chosen_options(Options, options)
+    chosen = Options.chosen(options)
     if not Path(chosen.path).exists():
         raise OSError(f"there is no LMDB {chosen.path}")
     with _environment(chosen.path).begin() as transaction:

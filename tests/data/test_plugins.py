@@ -67,7 +67,7 @@ def test_an_lmdb_that_cannot_be_used_is_refused_with_the_reason(store, tmp_path)
         open_data(f"lmdb?path={store}", resolution=8, cond_dim=2)
     with pytest.raises(DataError, match="there is no LMDB nowhere"):
         open_data("lmdb?path=nowhere", resolution=8)
-    with pytest.raises(DataError, match=r"path: Field required; side: Extra inputs .*options are path, resolution"):
+    with pytest.raises(DataError, match=r"path: is required; side: no such option; valid: path, resolution"):
         open_data("lmdb?side=8", resolution=8)
     (tmp_path / "text.mdb").write_bytes(b"no LMDB" * 1000)
     with pytest.raises(DataError, match="cannot be opened as an LMDB"):

@@ -117,9 +117,9 @@ def test_options_change_the_data(cache):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("emoji?split=test", "split: Input should be 'train', 'held-out' or 'all'"),
-        ("emoji?colour=red", "colour: Extra inputs are not permitted; options are classes, split"),
-        ("emoji?resolution=2", "resolution: Input should be greater than or equal to 8"),
+        ("emoji?split=test", "split: should be 'train', 'held-out' or 'all'"),
+        ("emoji?colour=red", "colour: no such option; valid: classes, resolution, skin_tones, split"),
+        ("emoji?resolution=2", "resolution: should be greater than or equal to 8"),
         ("emoji?split", "written as emoji?name=value&name=value"),
         ("digits?split=test", "the only option is split=train or split=held-out"),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import PositiveInt
 
 from blocks.families.networks import ConditionInput
 from ganblocks.data.preparation.download import is_url
@@ -19,7 +19,7 @@ from ganblocks.data.streaming.store import Shard, ShardStore
 from ganblocks.data.streaming.summaries import SIZES, Summary, counted_summaries, stated_summaries
 from ganblocks.data.streaming.tars import TarShard, find_tars
 from ganblocks.errors import DataError
-from registry import DataSet
+from registry import DataSet, DataSetOptions
 from registry.cache_folder import folder
 from registry.text import counted
 
@@ -30,15 +30,13 @@ FORMAT = "shards-1"  # of the folder of a store
 LOCAL_INDEXES = 1000  # of shards on this machine, which stay in the cache; each takes about 100 bytes an image
 
 
-class ShardOptions(BaseModel):
+class ShardOptions(DataSetOptions):
     """What `--data shards?name=value&name=value` accepts.
 
     Args:
         path: A tar, or a folder or URL with tars.
         together: Shards whose images are shuffled together.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     together: PositiveInt = TOGETHER
@@ -51,10 +49,9 @@ def shard_options(options: Mapping[str, str]) -> ShardOptions:
         DataError: An option is unknown, is missing, or has an invalid value.
     """
     try:
-        return ShardOptions.model_validate(dict(options))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise DataError(f"--data {SHARDS}: {problems}; options are path, together") from None
+        return ShardOptions.chosen(options)
+    except ValueError as error:
+        raise DataError(f"--data {SHARDS}: {error}") from None
 
 
 class TarListing(NamedTuple):

@@ -150,7 +150,7 @@ def test_class_files_number_the_classes(tmp_path):
 
 
 def test_what_cannot_be_streamed_is_refused_with_the_cure(tars, tmp_path):
-    with pytest.raises(DataError, match=r"--data shards: path: Field required; files: Extra inputs .*options are path"):
+    with pytest.raises(DataError, match="--data shards: path: is required; files: no such option; valid: path"):
         open_data("shards?files=4", resolution=8)
     with pytest.raises(DataError, match=r"nowhere: there is no \.tar"):
         opened(tmp_path / "nowhere")
