@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from registry import Spec
 
-DOCUMENTS = ("gan.yaml", "multi_stage.yaml")  # of a run folder
+STAGES = "multi_stage.yaml"  # in a folder of the runs of several stages
+DOCUMENTS = ("gan.yaml", STAGES)  # of a run folder
 MODEL_SUFFIX = ".safetensors"
 
 
@@ -28,36 +29,37 @@ def read_source(source: str | Path, settings: Sequence[str] = ()) -> Spec:
         SpecValidationError: The document is not valid, there is none, or a setting does not fit.
         CheckpointError: The model file is damaged.
     """
-    from assemblies import parse, read
-    from assemblies.document_paths import with_settings
-    from assemblies.model_file import read_metadata
-
-    path = Path(source)
-    if path.suffix == MODEL_SUFFIX and path.is_file():
-        metadata = read_metadata(path)
-        return parse(with_settings(metadata["spec"], settings), subject=str(path), plugins=metadata.get("plugins"))
-    return read(document_of_run(source) or source, settings=settings)
+    return read_with_context(source, settings)[0]
 
 
-def discriminator_context(source: str | Path, spec: Spec) -> dict[str, Any]:
-    """What the discriminator of a model file was built with, as arguments of `check`; {} for all other sources.
+def read_with_context(source: str | Path, settings: Sequence[str] = ()) -> tuple[Spec, dict[str, Any]]:
+    """The document of `read_source`, and what it is checked with as arguments of `check`.
+
+    These are what the discriminator of a model file was built with; {} for all other sources.
 
     Raises:
-        SpecValidationError: The context in the file is not valid.
+        SpecValidationError: As in `read_source`, or the context in the model file is not valid.
+        CheckpointError: The model file is damaged.
     """
     from pydantic import ValidationError
 
+    from assemblies import parse, read
+    from assemblies.document_paths import with_settings
     from assemblies.model_file import read_metadata
     from registry.messages import validation_error
 
     path = Path(source)
-    if path.suffix != MODEL_SUFFIX or not path.is_file() or "context" not in (metadata := read_metadata(path)):
-        return {}
+    if path.suffix != MODEL_SUFFIX or not path.is_file():
+        return read(document_of_run(source) or source, settings=settings), {}
+    metadata = read_metadata(path)
+    spec = parse(with_settings(metadata["spec"], settings), subject=str(path), plugins=metadata.get("plugins"))
+    if "context" not in metadata:
+        return spec, {}
     try:
         context = dict(spec.block.Context(**metadata["context"]))
     except ValidationError as error:
         raise validation_error(error, str(path)) from None
-    return {name: value for name, value in context.items() if name != "value_range"}
+    return spec, {name: value for name, value in context.items() if name != "value_range"}
 
 
 def document_of_run(source: str | Path) -> Path | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from blocks.families import Batch, Networks
+from blocks.families.training import scalar
 from registry.kernels import is_transformed
 from registry.testing.cases import Case
 
@@ -24,10 +25,7 @@ def is_the_identity_in_eval_mode(case: Case) -> None:
 def both_losses(block: Any, real: Tensor, fake: Tensor) -> Any:
     """The generator's and the discriminator's loss."""
     losses = {"generator": block.generator(fake, real), "discriminator": block.discriminator(real, fake)}
-    for name, loss in losses.items():
-        returned = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        assert returned == [], f"{name} returns {returned}; a loss must return a scalar, such as a mean over the batch"
-    return tuple(losses.values())
+    return tuple(scalar(block, loss, name) for name, loss in losses.items())
 
 
 def unwatched(output: Tensor) -> Tensor:

@@ -8,13 +8,26 @@ from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
+from ganblocks.errors import UsageError
 from ganblocks.json_cache import cached
 from registry import catalogue
-from registry.text import printable
+from registry.errors import nearest
+from registry.text import excerpt, printable
 
 COMPLETION = "_GANBLOCKS_COMPLETE"  # set while a shell completes a command line
 LISTED = ("help", "short_help", "hidden", "deprecated", "rich_help_panel")
+
+
+class Commands(TyperGroup):
+    """The commands; the error about an unknown one names the plugins that failed to load."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            hint = f"{nearest(args[0], list(self.commands))}{catalogue.failed()}"
+            raise UsageError(f"unknown command {excerpt(args[0])!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def print_version(wanted: bool) -> None:
@@ -62,6 +75,7 @@ def _summaries() -> dict[str, Any]:
 def _empty_app() -> typer.Typer:
     app = typer.Typer(
         name="ganblocks",
+        cls=Commands,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

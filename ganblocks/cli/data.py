@@ -29,11 +29,6 @@ EPILOG = "\n\n".join(("Examples:", *EXAMPLES))
 data = typer.Typer(help="Prepare data sets.", epilog=EPILOG, no_args_is_help=True)
 
 
-@data.callback()
-def common() -> None:
-    """Prepare data sets."""
-
-
 @data.command("check", epilog=EPILOG)
 def check(
     source: Annotated[str, typer.Argument(help="Folder, .zip, .tar shards or parquet files.", metavar="DATA")],
@@ -110,19 +105,6 @@ def prepare(
     typer.echo(printable("\n".join(lines)))
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    """The first counts in words, such as `32 x 32 (1,797), ...`."""
-    shown = [f"{name} ({count:,})" for name, count in list(counts.items())[:LISTED]]
-    return ", ".join(shown + ["..."] * (len(counts) > LISTED)) or "none"
-
-
-def _listed(lines: Iterable[str]) -> list[str]:
-    """The first lines, indented, and how many more there are."""
-    every = list(lines)
-    more = [f"  and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
-    return [f"  {line}" for line in every[:LISTED]] + more
-
-
 @data.command("encode", epilog=EPILOG)
 def encode(
     images: Annotated[str, typer.Argument(help="Folder, .zip, .tar shards or digits.", metavar="IMAGES")],
@@ -176,3 +158,16 @@ def encode(
     ]
     lines.append(f"unscaled: mean {result.mean:.4g}, standard deviation {result.deviation:.4g}")
     typer.echo(printable("\n".join(lines)))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """The first counts in words, such as `32 x 32 (1,797), ...`."""
+    shown = [f"{name} ({count:,})" for name, count in list(counts.items())[:LISTED]]
+    return ", ".join(shown + ["..."] * (len(counts) > LISTED)) or "none"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """The first lines, indented, and how many more there are."""
+    every = list(lines)
+    more = [f"  and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
+    return [f"  {line}" for line in every[:LISTED]] + more

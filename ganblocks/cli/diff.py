@@ -9,15 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, examples
+from ganblocks.cli.options import Json, complete_presets, examples
 
 IGNORED = ("spec", "command", "fingerprint", "versions", "step", "images")  # of a run's record
 
 
 @examples("ganblocks diff stylenat-ffhq-256 stylenat-church-256", "ganblocks diff runs/first runs/second")
 def diff(
-    first: Annotated[str, typer.Argument(help="A file, a preset's name, a run folder or a model file.", metavar="A")],
-    second: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A file, a preset's name, a run folder or a model file.",
+            metavar="A",
+            autocompletion=complete_presets,
+        ),
+    ],
+    second: Annotated[str, typer.Argument(help="Another one.", metavar="B", autocompletion=complete_presets)],
     json: Json = False,
 ) -> None:
     """Compare two documents, presets, runs or models: each path with the values of both."""

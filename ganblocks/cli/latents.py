@@ -10,10 +10,8 @@ import typer
 from ganblocks.cli import tables
 from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
 from ganblocks.cli.sample import numbers_in, seeds_in
-from ganblocks.sampling.options import IMAGES, SamplingOptions
+from ganblocks.sampling.options import IMAGES, OUTPUT, SamplingOptions
 from registry.text import counted, printable
-
-OUTPUT = "Output"
 
 
 @examples(
@@ -27,7 +25,9 @@ def directions(
     method: Annotated[
         Literal["ganspace", "sefa"], typer.Option(help="Principal components of w, or the closed form of SeFa.")
     ] = "ganspace",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the image in the picture.", rich_help_panel=IMAGES)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the image in the picture.", metavar="N", rich_help_panel=IMAGES)
+    ] = 0,
     out: Annotated[
         Path, typer.Option(help="The file; a picture .png lies beside it.", metavar="PATH", rich_help_panel=OUTPUT)
     ] = Path("directions.safetensors"),
@@ -56,7 +56,7 @@ def edit(
     index: Annotated[int, typer.Option(min=0, help="Which direction.", metavar="N")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds: the rows.", metavar="SEEDS", rich_help_panel=IMAGES)] = "0-3",
     strengths: Annotated[
-        str, typer.Option(help="Standard deviations: the columns.", metavar="LIST", rich_help_panel=IMAGES)
+        str, typer.Option(help="Standard deviations: the columns.", metavar="NUMBERS", rich_help_panel=IMAGES)
     ] = "-3,-1.5,0,1.5,3",
     styles: Annotated[
         str | None,

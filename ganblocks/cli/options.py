@@ -17,6 +17,7 @@ import typer
 from annotated_types import Ge, Le
 
 from ganblocks.options import Flag, Options
+from ganblocks.sampling.options import OUTPUT
 
 
 def complete_presets(incomplete: str) -> list[tuple[str, str]]:
@@ -51,7 +52,7 @@ def complete_families(incomplete: str) -> list[tuple[str, str]]:
 
 
 SOURCES = (".yaml", ".yml", ".json", ".safetensors")
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]
 ModelArgument: TypeAlias = Annotated[
     str, typer.Argument(help="A run folder or a model's .safetensors file.", metavar="RUN_OR_MODEL")
 ]
@@ -62,6 +63,9 @@ SourceArgument: TypeAlias = Annotated[
         metavar="SOURCE",
         autocompletion=complete_presets,
     ),
+]
+AllowExternal: TypeAlias = Annotated[
+    bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,

@@ -9,13 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, ModelArgument, command_line, examples, takes_options
+from ganblocks.cli.options import AllowExternal, Json, ModelArgument, command_line, examples, takes_options
 from ganblocks.sampling.options import SamplingOptions
 from registry.text import printable
-
-AllowExternal = Annotated[
-    bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
-]
 
 
 @examples("ganblocks report runs/digits", "ganblocks report runs/digits --out pages/digits.html")
@@ -92,7 +88,7 @@ def push(
     repo: Annotated[str, typer.Argument(help="The repository on the Hugging Face Hub.", metavar="USER/MODEL")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     license: Annotated[
-        str | None, typer.Option(help="The model's licence, such as apache-2.0.", metavar="NAME")
+        str | None, typer.Option(help="The Hub's name of the model's licence, such as apache-2.0.", metavar="NAME")
     ] = None,
     message: Annotated[str, typer.Option(help="Commit message.", metavar="TEXT")] = "Upload a model with ganblocks",
     folder: Annotated[

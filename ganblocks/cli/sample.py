@@ -12,11 +12,11 @@ import typer
 from ganblocks.cli.options import Json, ModelArgument, examples, takes_options
 from ganblocks.cli.tables import print_json
 from ganblocks.errors import UsageError
-from ganblocks.sampling.options import IMAGES, SamplingOptions, parse_ranges
+from ganblocks.sampling.options import IMAGES, OUTPUT, SamplingOptions, parse_ranges
 from registry.text import counted, printable
 
 Seeds = Annotated[str, typer.Option(help="Such as 0-15 or 1,5,8-10.", metavar="SEEDS", rich_help_panel=IMAGES)]
-Picture = Annotated[Path, typer.Option(help="The picture to write.", metavar="FILE", rich_help_panel="Output")]
+Picture = Annotated[Path, typer.Option(help="The picture to write.", metavar="FILE", rich_help_panel=OUTPUT)]
 
 
 @examples(
@@ -28,7 +28,7 @@ def sample(
     seeds: Seeds = "0-15",
     out: Annotated[
         Path,
-        typer.Option(help="A picture, or a folder for a PNG per seed.", metavar="PATH", rich_help_panel="Output"),
+        typer.Option(help="A picture, or a folder for a PNG per seed.", metavar="PATH", rich_help_panel=OUTPUT),
     ] = Path("samples.png"),
     json: Json = False,
     *,
@@ -127,12 +127,12 @@ def interpolate(
         typer.Option(
             help="An animation (.gif, .apng, .webp, .mp4), a grid (.png), or a folder of frames.",
             metavar="PATH",
-            rich_help_panel="Output",
+            rich_help_panel=OUTPUT,
         ),
     ] = Path("interpolation.gif"),
     fps: Annotated[
         float,
-        typer.Option(min=1, max=100, help="Frames per second of an animation.", metavar="X", rich_help_panel="Output"),
+        typer.Option(min=1, max=100, help="Frames per second of an animation.", metavar="X", rich_help_panel=OUTPUT),
     ] = 24.0,
     json: Json = False,
     *,
@@ -164,10 +164,10 @@ def attention_maps(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for a picture per block.", metavar="FOLDER", rich_help_panel="Output")
+        Path, typer.Option(help="Folder for a picture per block.", metavar="FOLDER", rich_help_panel=OUTPUT)
     ] = Path("attention-maps"),
     size: Annotated[
-        int, typer.Option(min=16, help="Side of each map in pixels.", metavar="N", rich_help_panel="Output")
+        int, typer.Option(min=16, help="Side of each map in pixels.", metavar="N", rich_help_panel=OUTPUT)
     ] = 128,
     json: Json = False,
     *,

@@ -12,7 +12,8 @@ import typer
 from pydantic import BaseModel
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, SourceArgument, complete_presets, examples
+from ganblocks.cli.options import AllowExternal, Json, Settings, SourceArgument, complete_presets, examples
+from ganblocks.errors import UsageError
 from ganblocks.json_cache import cached
 from ganblocks.networks import MODEL_SUFFIX, document_of_run
 from ganblocks.precision import Precision
@@ -40,9 +41,7 @@ def show(
         int, typer.Option(min=1, help="Channels of the images of a single discriminator.", metavar="N")
     ] = 3,
     settings: Settings = None,
-    allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="Open other files and downloads that a model file names.")
-    ] = False,
+    allow_external: AllowExternal = False,
     json: Json = False,
 ) -> None:
     """Check a spec and show its steps: shapes, style vectors, parameters, multiply-adds."""
@@ -95,9 +94,11 @@ def estimate(
     from assemblies.multi_stage import MultiStage, trainings_of
     from ganblocks.training.estimate.estimate import estimate, measured_rate
 
+    if flops is not None and like is not None:
+        raise UsageError("--flops and --like both say how fast a process is; pass one of them")
     spec = str(document_of_run(spec) or spec)
     document = read(spec, GAN, MultiStage, settings=settings or ())
-    rate = measured_rate(like) if like is not None and flops is None else flops
+    rate = flops if like is None else measured_rate(like)
     results = {}
     for name, gan in trainings_of(document).items():
         results[name] = estimate(
@@ -164,12 +165,10 @@ def describe_spec(
         SpecError: The spec is not valid; all problems are listed.
     """
     from assemblies import check
-    from ganblocks.networks import discriminator_context, read_source
+    from ganblocks.networks import read_with_context
 
-    spec = read_source(source, settings)
-    if resolution is None:
-        context = discriminator_context(source, spec)
-    else:
+    spec, context = read_with_context(source, settings)
+    if resolution is not None:
         context = {"resolution": (resolution, resolution), "image_channels": image_channels}
     try:
         traces = check(spec, **context)

@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperCommand
 
 from ganblocks.cli import tables
-from ganblocks.cli.options import Json, Settings, complete_presets, examples, takes_options
+from ganblocks.cli.options import AllowExternal, Json, Settings, complete_presets, examples, takes_options
+from ganblocks.errors import Interrupted, UsageError
 from ganblocks.training.options import DATA, OUTPUT, TrainOptions
 from registry.text import printable
 
@@ -54,7 +55,6 @@ def train(
     options: TrainOptions,
 ) -> None:
     """Train a GAN. Ctrl-C saves the state; --resume continues it exactly."""
-    from ganblocks.errors import Interrupted, UsageError
     from ganblocks.training.distributed import destroy_process_group
     from ganblocks.training.train import read_document, train
 
@@ -83,13 +83,8 @@ train.cls = ResumesIfPossible  # type: ignore[attr-defined]
 
 def print_dry_run(source: Any, options: TrainOptions) -> None:
     """Print the resolved document and, of each of its trainings, memory and time on the device here."""
-    import os
-
-    import torch
-
     from assemblies import GAN, parse
     from assemblies.multi_stage import MultiStage, trainings_of
-    from ganblocks.errors import UsageError
     from ganblocks.precision import default_precision
     from ganblocks.sampling.load import inference_device
     from ganblocks.training.estimate.estimate import EFFICIENCY, estimate
@@ -104,7 +99,7 @@ def print_dry_run(source: Any, options: TrainOptions) -> None:
     if not issubclass(document.block, MultiStage):
         document = parse(document.to_dict() | document_overrides(options, None), GAN)
     typer.echo(to_yaml(document))  # in full; safe_dump escapes what a terminal should not get
-    device: torch.device = inference_device(options.device)
+    device = inference_device(options.device)
     rate = EFFICIENCY * matmul_rate(device)
     for name, gan in trainings_of(document).items():
         result = estimate(
@@ -135,9 +130,7 @@ def average(
         Path | None,
         typer.Option(help="The model file.", metavar="PATH", show_default="RUN/average-SIGMA_REL.safetensors"),
     ] = None,
-    allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="Open other files and downloads that the model names.")
-    ] = False,
+    allow_external: AllowExternal = False,
     json: Json = False,
 ) -> None:
     """Average the generator's weights over another width after training (post-hoc EMA)."""

@@ -160,8 +160,8 @@ def load_directions(path: str | Path, generator: Generator) -> Directions:
         shape = tuple(vectors.shape)
         fact = f"{path} has directions of shape {shape}, the generator's style vectors have {generator.w_dim} numbers"
         raise CheckpointError(f"{fact}; find directions of this model with `ganblocks directions`")
-    found_for, fingerprint = metadata.get("fingerprint", ""), sha256_of_tensors(generator)
-    if found_for not in ("", fingerprint):
+    found_for = metadata.get("fingerprint", "")
+    if found_for and found_for != (fingerprint := sha256_of_tensors(generator)):
         name = f"{excerpt(metadata['model'])}, " if metadata.get("model") else ""
         other = f"another generator ({name}sha256 {excerpt(found_for, 12)})"
         fact = f"{path} has directions of {other}, and this one's tensors have sha256 {fingerprint[:9]}..."

@@ -12,7 +12,7 @@ from typing import Any
 from blocks.common.pretrained.hashes import sha256_of
 from ganblocks.errors import UsageError
 from ganblocks.metrics.records import FILE, flatten, read_records, records_path, short
-from ganblocks.sampling.load import MODEL
+from ganblocks.sampling.load import MODEL, run_of
 
 # of a record: all that has to agree
 SETTING: tuple[str, ...] = (
@@ -53,7 +53,7 @@ def records_of(source: str | Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: There are none.
     """
-    path = Path(source)
+    path = run_of(source)
     if path.suffix == ".jsonl":
         records = read_records(path)
     else:

@@ -25,7 +25,7 @@ from ganblocks.metrics.statistics_files import StatisticsFile, read_statistics, 
 from ganblocks.options import accepts
 from ganblocks.precision import refuse_fp16_on_cpu
 from ganblocks.sampling.generate import batch_size_of, default_batch_size
-from ganblocks.sampling.load import MODEL, load
+from ganblocks.sampling.load import MODEL, load, run_of
 
 
 @accepts(EvaluationOptions)
@@ -55,7 +55,8 @@ def evaluate(
     """
     protocol = _protocol(options)
     specs = metric_specs(metrics, protocol, weights=options.extractor_weights, settings=options.settings)
-    file = Path(model) / MODEL if Path(model).is_dir() else Path(model)
+    model = run_of(model)
+    file = model / MODEL if model.is_dir() else model
     if options.resolution is not None:
         raise UsageError("--resolution is for --save-reference without a model; a model's images have its own size")
     processes = join_processes(options.device)

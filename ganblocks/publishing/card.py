@@ -5,6 +5,8 @@ Mitchell et al. 2019, https://arxiv.org/abs/1810.03993; the front matter is the 
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
@@ -14,8 +16,10 @@ import yaml
 
 from assemblies import Generator, plugins_of
 from assemblies.condition import condition_input
+from ganblocks.errors import UsageError
 from ganblocks.metrics.records import flatten, short
-from registry.text import printable
+from registry.errors import nearest
+from registry.text import excerpt, printable
 
 PIPELINES = {None: "unconditional-image-generation", "captions": "text-to-image", "classes": "text-to-image"}
 METRICS = {  # columns, and the fields of a record that they show
@@ -27,6 +31,18 @@ METRICS = {  # columns, and the fields of a record that they show
     "changed": "changed",
     "precision": "precision",
 }
+# https://huggingface.co/docs/hub/repositories-licenses in 2026; the Hub may know more
+LICENSES = (
+    "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 "
+    "bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 "
+    "cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 "
+    "cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 "
+    "cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 "
+    "etalab-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community "
+    "h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 "
+    "lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openmdw-1.0 openmdw-1.1 openrail openrail++ osl-3.0 other "
+    "pddl postgresql unknown unlicense wtfpl zlib"
+).split()
 TRAINING = ("images", "step", "data", "num_images", "data_license", "seed", "precision", "processes", "device")
 
 
@@ -80,6 +96,21 @@ def model_card(
         _section("Made with", _table(("package", "version"), _packages(generator))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def check_license(name: str) -> None:
+    """Refuse a text that cannot be the Hub's name of a licence; one that is none of `LICENSES` is a warning.
+
+    Raises:
+        UsageError: It has other characters than these names.
+    """
+    if name in LICENSES:
+        return
+    cure = "for a licence that it lacks, pass 'other' and add its text to the repository"
+    hint = f"{cure}; {nearest(name.lower(), LICENSES)}"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
+        raise UsageError(f"--license {excerpt(name)!r} is no licence of the Hub; {hint}")
+    warnings.warn(f"--license {excerpt(name)!r}: the Hub may not know this licence; {hint}", stacklevel=2)
 
 
 def _training(extra: Mapping[str, Any]) -> str:

@@ -23,10 +23,10 @@ from assemblies.model_file import read_metadata
 from ganblocks.errors import UsageError, UserError
 from ganblocks.metrics.records import FILE as METRICS
 from ganblocks.metrics.records import read_records
-from ganblocks.publishing.card import model_card
+from ganblocks.publishing.card import check_license, model_card
 from ganblocks.sampling.generate import generate
 from ganblocks.sampling.grids import save_grid
-from ganblocks.sampling.load import MODEL, load
+from ganblocks.sampling.load import MODEL, load, run_of
 from ganblocks.sampling.pictures import made_by
 from registry.text import excerpt
 
@@ -149,12 +149,13 @@ def save_pretrained(
         model: A generator in eval mode, a run folder or a model file.
         folder: Where to write; files of the same names are replaced.
         name: Title of the model card; the folder's name by default.
-        license: Identifier of the model's licence, as the Hub spells it, such as "apache-2.0".
+        license: Identifier of the model's licence, one of the Hub's such as "apache-2.0".
         allow_external: As in `from_pretrained`.
 
     Raises:
         CheckpointError: `model` names no model.
-        UsageError: `folder` is a file, or holds a training, whose model and metrics would be replaced.
+        UsageError: `folder` is a file, or holds a training, whose model and metrics would be replaced, or the Hub has
+            no licence of such a name.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -187,7 +188,7 @@ def push_to_hub(
         model: A generator in eval mode, a run folder or a model file.
         repo: The repository, "user/model"; created if need be.
         private: Whether a new repository is private.
-        license: Identifier of the model's licence.
+        license: Identifier of the model's licence, as in `save_pretrained`.
         message: Commit message.
         token: Access token; None for the one that `hf auth login` stored.
         allow_external: As in `from_pretrained`.
@@ -195,6 +196,7 @@ def push_to_hub(
     Raises:
         HubError: The Hub refuses, or cannot be reached.
         CheckpointError: `model` names no model.
+        UsageError: The Hub has no licence of such a name.
     """
     check_repository(repo)
     published = _published(model, repo, license, allow_external)
@@ -230,7 +232,10 @@ def pull(repo: str, folder: str | Path, *, revision: str | None = None, token: s
 
 
 def _published(model: Generator | str | Path, name: str, license: str | None, allow_external: bool) -> HubModel:
+    if license is not None:
+        check_license(license)
     if isinstance(model, str | Path):
+        model = run_of(model)
         return HubModel(load(model, allow_external=allow_external), name, model, license)
     return HubModel(model, name, None, license)
 
@@ -253,5 +258,11 @@ def _hub_errors(name: str) -> Iterator[None]:
             404: "check the name and the revision",
         }.get(status, f"it says: {excerpt(error.server_message, 200)}" if error.server_message else "try again later")
         raise HubError(f"{name}: the Hub answered {status}; {cure}") from None
+    except ValueError as error:
+        if not isinstance(error.__cause__, HfHubHTTPError):
+            raise
+        raise HubError(
+            f"{name}: the Hub refuses the model card: {excerpt(' '.join(str(error).split()), 400)}"
+        ) from None
     except CONNECTION as error:
         raise HubError(f"{name}: the Hub cannot be reached ({type(error).__name__}); check the network") from None

@@ -14,6 +14,7 @@ from assemblies import read
 from ganblocks.errors import RunError
 from ganblocks.metrics.records import FILE, read_records
 from ganblocks.publishing.curves import line_chart
+from ganblocks.sampling.load import run_of
 from ganblocks.training.run.folder import RunFolder
 from registry.spec_file import write_atomically
 from registry.text import printable
@@ -53,7 +54,7 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         RunError: There is no run in the folder.
     """
-    folder = RunFolder(run)
+    folder = RunFolder(run_of(run))
     if not folder.holds_run():
         raise RunError(f"{run} has no run in it: pass a folder that `ganblocks train` wrote; of stages, one of theirs")
     out = folder.path / "report.html" if out is None else Path(out)

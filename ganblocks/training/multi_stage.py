@@ -8,13 +8,12 @@ from assemblies import check, read
 from assemblies.multi_stage import INITIALISED, MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError
+from ganblocks.networks import STAGES
 from ganblocks.training.options import TrainOptions
 from ganblocks.training.run.folder import Run, RunFolder
 from ganblocks.training.run.identity import RunRecord, document_overrides, fixed_settings, num_target_images
 from ganblocks.training.single_stage import read_record, train_gan
 from registry import Spec, SpecError, spec_file
-
-DOCUMENT = "multi_stage.yaml"
 
 
 def train_stages(
@@ -36,7 +35,7 @@ def train_stages(
         SpecError: The parts of a stage do not fit together. No stage is trained then.
         RunError: `out` holds runs of another document, or holds runs and `resume` is False.
     """
-    path = out / DOCUMENT
+    path = out / STAGES
     folders = [RunFolder(out / f"{number}-{stage.name}") for number, stage in enumerate(document.stages, start=1)]
     for name in ("kimg", "batch_size"):
         if getattr(options, name) is not None:
@@ -75,7 +74,7 @@ def train_stages(
 
 def holds_stages(out: Path) -> bool:
     """Whether a training of stages began in this folder: the first one has a run."""
-    return (out / DOCUMENT).is_file() and any(RunFolder(folder).holds_run() for folder in out.glob("1-*"))
+    return (out / STAGES).is_file() and any(RunFolder(folder).holds_run() for folder in out.glob("1-*"))
 
 
 def _options_of(first: RunRecord, options: TrainOptions) -> dict[str, object]:

@@ -12,7 +12,7 @@ from assemblies.multi_stage import MultiStage
 from ganblocks.data.dataset import Images
 from ganblocks.errors import RunError, UsageError
 from ganblocks.malloc import tune_malloc
-from ganblocks.networks import document_of_run
+from ganblocks.networks import STAGES, document_of_run
 from ganblocks.options import accepts
 from ganblocks.training import multi_stage
 from ganblocks.training.options import TrainOptions
@@ -93,6 +93,6 @@ def _document(spec: Spec | Mapping[str, Any] | str | Path | None, out: Path, *, 
         return parse(spec, GAN, MultiStage)
     if not resume:
         raise RunError("there is nothing to train: give a spec, or --resume to continue a run")
-    if (path := out / multi_stage.DOCUMENT).is_file():
+    if (path := out / STAGES).is_file():
         return read(path, MultiStage)
     return parse(read_record(RunFolder(out)).spec, GAN)

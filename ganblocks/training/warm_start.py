@@ -13,6 +13,7 @@ from torch import Tensor
 from assemblies.model_file import read_tensors
 from assemblies.multi_stage import grown, init_from
 from ganblocks.errors import RunError
+from ganblocks.sampling.load import run_of
 from ganblocks.training.checkpoint import read_network
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.trainer import Trainer
@@ -34,12 +35,12 @@ def warm_start(
         IncompatibleError: A tensor has no counterpart in the network.
     """
     if generator is not None:
-        init_from(generator_tensors(Path(generator)), trainer.generator, f"--init-generator {generator}")
+        init_from(generator_tensors(run_of(generator)), trainer.generator, f"--init-generator {generator}")
         trainer.generator_ema.load_state_dict(trainer.generator.state_dict())
     if discriminator is not None:
         network = trainer.discriminator
         constant = {name for name, _ in network.named_buffers()} - network.state_dict().keys()  # such as filters
-        tensors = grown(discriminator_tensors(Path(discriminator)), network)
+        tensors = grown(discriminator_tensors(run_of(discriminator)), network)
         tensors = {name: value for name, value in tensors.items() if name not in constant}
         init_from(tensors, network, f"--init-discriminator {discriminator}")
 

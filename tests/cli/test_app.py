@@ -48,6 +48,7 @@ def test_help_lists_the_commands_from_the_cache_as_from_the_plugins(tmp_path, mo
         ("tr", {"train", "truncation"}),
         ("show mini-style", {"mini-styleformer", "mini-stylegan-t", "mini-stylenat"}),
         ("train mini-vi", {"mini-vitgan"}),
+        ("diff mini-vitgan mini-st", {"mini-styleformer", "mini-stylegan-t", "mini-stylenat"}),
         ("init mine", {"mine.yaml", "mine-too"}),
         ("blocks hydra", {"hydra-na"}),
         ("blocks --family feature", {"feature-extractor"}),

@@ -6,7 +6,9 @@ import pytest
 import yaml
 from safetensors.torch import save
 
+from ganblocks.cli import app
 from registry import catalogue
+from registry.catalogue import Catalogue
 from tests import tiny
 
 
@@ -59,6 +61,24 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
     assert ganblocks("show", "my.yaml")[2].splitlines()[1].split() == ["(top)", "this", "file", "does", "not", "exist"]
 
 
+def test_an_unknown_command_is_reported_with_the_plugins_that_failed_to_load(ganblocks, tmp_path, monkeypatch):
+    (tmp_path / "bright.py").write_text("import nothing_of_this_name")
+    about = tmp_path / "bright-1.5.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: bright\nVersion: 1.5\n")
+    (about / "entry_points.txt").write_text("[ganblocks.commands]\nbrightness = bright\n")
+    assert ganblocks("trian", "--seeds", 1) == (2, "", "unknown command 'trian'; did you mean 'train'?\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(app, "catalogue", Catalogue())
+    code, out, err = ganblocks("brightness", "runs/mine")
+    assert (code, out) == (2, "")
+    assert err.startswith("unknown command 'brightness'; valid: attention-maps, ")
+    assert err.endswith(
+        "; plugins that failed to load (details: `ganblocks doctor`): brightness (bright 1.5): "
+        "ModuleNotFoundError: No module named 'nothing_of_this_name'\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -73,6 +93,10 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
         ),
         (["train", "gan.yaml", "--data", "digits", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["train", "gan.yaml", "--data", "digits", "--precision", "fp8"], "fp8"),
+        (
+            ["estimate", "gan.yaml", "--flops", "1e12", "--like", "run"],
+            "--flops and --like both say how fast",
+        ),
         (["sample", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
         (["sample", "."], "has no model.safetensors"),
         (
@@ -80,6 +104,11 @@ def test_unknown_specs_are_reported(ganblocks, tmp_path, monkeypatch):
             "no name! is neither a file, nor a folder, nor a repository's name",
         ),
         (["push", "foreign.safetensors", "no name!", "--to-folder", "x"], "nor a repository's name such as"),
+        (
+            ["push", "absent.safetensors", "me/digits", "--license", "Apache 2.0"],
+            "--license 'Apache 2.0' is no licence of the Hub; for a licence that it lacks, pass 'other' and add its "
+            "text to the repository; did you mean 'apache-2.0'",
+        ),
         (["sample", "foreign.safetensors"], "without the metadata of a ganblocks model"),
         (
             ["sample", "state.safetensors"],

@@ -6,7 +6,7 @@ import json
 
 from rich.console import Console
 
-from assemblies import parse, read, save_model
+from assemblies import model_file, parse, read, save_model
 from ganblocks import json_cache
 from ganblocks.cli import show as command
 from ganblocks.cli import tables
@@ -94,12 +94,16 @@ def test_show_and_init_read_runs_and_models(ganblocks, gan_file, tmp_path):
     assert ganblocks("diff", model, tmp_path / "mine.yaml")[1] == "no differences\n"
 
 
-def test_show_takes_the_size_of_a_discriminator_from_its_model_file(ganblocks, tmp_path):
+def test_show_takes_the_size_of_a_discriminator_from_its_model_file(ganblocks, tmp_path, monkeypatch):
+    read_files = []
+    read_metadata = model_file.read_metadata
+    monkeypatch.setattr(model_file, "read_metadata", lambda path: read_files.append(path) or read_metadata(path))
     discriminator = parse(tiny.gan()["discriminator"]).build(resolution=(16, 16), image_channels=1, cond_dim=0)
     save_model(tmp_path / "model.safetensors", discriminator)
     summary = json.loads(ganblocks("show", tmp_path / "model.safetensors", "--json")[1])
     parameters = sum(p.numel() for p in discriminator.parameters())
     assert summary["totals"]["discriminator"]["parameters"] == parameters
+    assert read_files == [tmp_path / "model.safetensors"], "its metadata is read once"
 
 
 def test_a_damaged_model_is_an_error_in_one_line(ganblocks, tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from assemblies import CheckpointError, parse
 from blocks.common.equalized import EqualLinear
 from ganblocks.errors import UsageError
+from ganblocks.latents import directions as module
 from ganblocks.latents.directions import (
     FORMAT,
     Directions,
@@ -83,6 +84,19 @@ def test_pictures_and_files_are_written(model, conditional, tmp_path):
         assert picture.height >= 2 * 48
 
 
+def test_files_without_a_fingerprint_are_read_without_computing_one(conditional, tmp_path, monkeypatch):
+    found = find_directions(conditional, 2, method="sefa", samples=20)
+    save_directions(tmp_path / "new.safetensors", found)
+    tensors = {"vectors": found.vectors, "scales": found.scales}
+    write_tensors(tmp_path / "old.safetensors", tensors, {"format": FORMAT, "method": "sefa"})
+    hashed = []
+    monkeypatch.setattr(module, "sha256_of_tensors", lambda network: hashed.append(network) or found.fingerprint)
+    assert load_directions(tmp_path / "old.safetensors", conditional).method == "sefa"
+    assert not hashed
+    assert load_directions(tmp_path / "new.safetensors", conditional).fingerprint == found.fingerprint
+    assert hashed == [conditional]
+
+
 def test_what_cannot_be_done_is_said(model, conditional, generator, tmp_path):
     with pytest.raises(UsageError, match=r"w has \d+ dimensions"):
         write_directions(model, tmp_path / "d.safetensors", count=1000, device="cpu")
@@ -106,9 +120,6 @@ def test_what_cannot_be_done_is_said(model, conditional, generator, tmp_path):
     save_directions(tmp_path / "other.safetensors", found)
     with pytest.raises(CheckpointError, match=r"of another generator \(runs/other, sha256 .*`ganblocks directions`"):
         save_edits(model, [0], tmp_path / "other.safetensors", tmp_path / "e.png", device="cpu")
-    tensors = {"vectors": found.vectors, "scales": found.scales}
-    write_tensors(tmp_path / "old.safetensors", tensors, {"format": FORMAT, "method": "sefa"})  # without a fingerprint
-    assert load_directions(tmp_path / "old.safetensors", conditional).method == "sefa"
     save_directions(tmp_path / "d.safetensors", find_directions(conditional, 2, samples=20))
     with pytest.raises(UsageError, match="directions 0 to 1"):
         save_edits(model, [0], tmp_path / "d.safetensors", tmp_path / "e.png", index=2, device="cpu")

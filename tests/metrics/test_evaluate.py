@@ -42,6 +42,15 @@ def test_the_value_is_that_of_its_definition(model, extractor_file, with_extract
     assert other["value"] == pytest.approx(expected_fid(model, extractor_file, 70), rel=1e-4)
 
 
+def test_the_record_of_a_training_in_stages_is_beside_the_model_of_the_last_stage(model, with_extractor, tmp_path):
+    stage = tmp_path / "stages" / "1-only"
+    stage.mkdir(parents=True)
+    model.rename(stage / "model.safetensors")
+    (stage.parent / "multi_stage.yaml").touch()
+    records = evaluate(stage.parent, ["fid"], num=60, **ON_CPU, **with_extractor("fid"))
+    assert read_records(stage / "metrics.jsonl") == records
+
+
 def test_a_record_says_all_that_the_value_depends_on(model, extractor_file, with_extractor):
     options = with_extractor("fid", "kid") | {"settings": [*with_extractor("fid", "kid")["settings"], "kid.subsets=3"]}
     evaluate(model, ["fid", "kid"], num=1000, command="ganblocks evaluate ...", **ON_CPU, **options)

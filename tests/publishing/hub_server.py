@@ -89,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
                     content = base64.b64decode(operation["value"]["content"])
                     self.server.repositories[name][operation["value"]["path"]] = content
             self.answer(200, {"commitUrl": f"{self.server.address}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+        elif parts == ["api", "validate-yaml"] and "license: retired-1.0" in json.loads(body)["content"]:
+            self.answer(400, {"errors": [{"message": '"license" must be one of [mit, other]'}]})
         else:
             self.answer(200)
 

@@ -102,6 +102,19 @@ def test_a_model_is_pushed_pulled_and_loaded(hub, model, generator, tmp_path):
     assert set(hub.downloads) == {"model.safetensors"}
 
 
+def test_a_licence_that_is_not_known_is_a_warning_and_the_hub_decides(hub, model, generator, tmp_path):
+    with pytest.warns(UserWarning, match=r"'gpl3': the Hub may not know this licence; .*did you mean .* or 'gpl-3.0'"):
+        save_pretrained(generator, tmp_path / "folder", license="gpl3")
+    assert "license: gpl3" in (tmp_path / "folder" / "README.md").read_text()
+    refused = command(hub, tmp_path, "push", model, "me/refused", "--license", "retired-1.0")
+    assert refused.returncode == 2
+    assert (
+        'me/refused: the Hub refuses the model card: Invalid metadata in README.md. - "license" must be one of'
+        in " ".join(refused.stderr.split())
+    )
+    assert not hub.repositories["me/refused"]
+
+
 @pytest.mark.parametrize(
     ("repository", "message"),
     [("me/nothing", "the Hub answered 404; check the name and the revision"), ("no/such/name", "neither a file")],

@@ -143,7 +143,11 @@ def test_a_fault_of_a_kernel_is_reported(kernel: Kernel, check: str, advice: str
 @pytest.mark.parametrize(
     ("block", "check", "advice"),
     [
-        (LossOfImages, "gives_the_promised_shapes", "generator returns NoneType; a loss must return a scalar, such as"),
+        (
+            LossOfImages,
+            "gives_the_promised_shapes",
+            "generator of loss-of-images returns NoneType; a loss must return",
+        ),
         (NoPenalty, "gives_the_promised_shapes", "forward of no-penalty returns NoneType; a regularizer must return a"),
         (UndeclaredPenalty, "declares_second_derivatives", r"gradient \(create_graph=True\); declare second_order"),
         (Cropping, "gives_the_promised_shapes", r"returns images \[2, 3, 7, 8\]; an augmentation must keep the shape"),

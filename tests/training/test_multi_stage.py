@@ -13,7 +13,14 @@ from assemblies.training_options import PHASES, Trainable
 from ganblocks import load, train
 from ganblocks.cli.show import describe_spec
 from ganblocks.errors import DataError, Interrupted, RunError
+from ganblocks.metrics.compare import records_of
+from ganblocks.metrics.records import append_records
+from ganblocks.publishing.hub import save_pretrained
+from ganblocks.publishing.report import report
+from ganblocks.sampling.load import run_of
 from ganblocks.training import loop
+from ganblocks.training.estimate.estimate import measured_rate
+from ganblocks.training.run.averages import average
 from plugins.open_clip import TINY
 from registry import IncompatibleError, SpecValidationError
 from tests import tiny
@@ -116,8 +123,6 @@ def test_stages_are_trained_one_after_the_other(tmp_path):
         train(STAGES, tmp_path / "absent", tmp_path / "run", **QUIET)
     run = train(STAGES, "digits", tmp_path / "run", **QUIET)
     assert run.folder == tmp_path / "run" / "2-high"
-    with pytest.raises(CheckpointError, match=r"the runs of several stages; pass one of them, such as .*2-high"):
-        load(tmp_path / "run")
     assert run.generator.resolution == (16, 16)
     low, high = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("1-low", "2-high"))
     changed = {name for name in low if not torch.equal(low[name], high[name])}
@@ -131,6 +136,39 @@ def test_stages_are_trained_one_after_the_other(tmp_path):
         train(STAGES | {"stages": STAGES["stages"][:1]}, "digits", tmp_path / "run", resume=True, **QUIET)
     with pytest.raises(RunError, match="--kimg: each stage has its own kimg"):
         train(STAGES, "digits", tmp_path / "other", kimg=1, **QUIET)
+
+
+def test_commands_take_the_last_stage_that_has_a_model(tmp_path, capsys):
+    folder = tmp_path / "run"
+    high = train(STAGES, "digits", folder, **QUIET).folder
+    line = f"{folder} holds the runs of several stages; taking the last one with a model: {high}\n"
+    capsys.readouterr()
+    assert load(folder).resolution == (16, 16)
+    assert capsys.readouterr() == ("", line)
+    assert report(folder) == high / "report.html"
+    save_pretrained(folder, tmp_path / "card")
+    assert "| images | 16 |" in (tmp_path / "card" / "README.md").read_text()
+    append_records(high / "metrics.jsonl", [{"metric": "fid", "model": {"file": "model.safetensors"}}])
+    assert [record["metric"] for record in records_of(folder)] == ["fid"]
+    assert measured_rate(folder) > 0
+    with pytest.raises(RunError, match=f"{high} has no snapshots"):
+        average(folder, 0.1)
+    assert capsys.readouterr().err == line * 5
+    gan = STAGES["stages"][1]["gan"]
+    for source in (folder, high):
+        out = tmp_path / f"from-{source.name}"
+        train(gan, "digits", out, init_generator=source, init_discriminator=source, **QUIET)
+    assert different_tensors(tmp_path / "from-run", tmp_path / "from-2-high") == []
+    assert capsys.readouterr().err == line * 2
+    (high / "model.safetensors").unlink()
+    assert load(folder).resolution == (8, 8)
+    assert capsys.readouterr().err == line.replace("2-high", "1-low")
+    (folder / "1-low").rename(folder / "10-low")
+    (high / "model.safetensors").write_bytes((folder / "10-low" / "model.safetensors").read_bytes())
+    assert run_of(folder) == folder / "10-low"
+    (folder / "multi_stage.yaml").unlink()
+    with pytest.raises(CheckpointError, match=r"run has no model\.safetensors: it is not a run folder"):
+        load(folder)  # numbered runs of other trainings
 
 
 def test_stages_resume_where_they_stopped(tmp_path):

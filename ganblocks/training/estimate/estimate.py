@@ -20,6 +20,7 @@ from assemblies import GAN, check, read
 from blocks.common.pretrained.frozen_module import FrozenModule
 from ganblocks.errors import RunError, UsageError
 from ganblocks.precision import Precision
+from ganblocks.sampling.load import run_of
 from ganblocks.training.estimate.fitting import Change, changes_that_fit
 from ganblocks.training.estimate.gpus import gpu_named
 from ganblocks.training.estimate.step_costs import StepCosts, peak_bytes, step_costs
@@ -172,7 +173,7 @@ def measured_rate(run: str | Path) -> float:
     Raises:
         RunError: The run has no log lines.
     """
-    folder = RunFolder(run)
+    folder = RunFolder(run_of(run))
     folder.require_run()
     ticks = folder.ticks()[1:] or folder.ticks()  # the first line includes compilation and warm-up
     if not ticks:

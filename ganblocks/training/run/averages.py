@@ -19,6 +19,7 @@ from torch import Tensor
 from assemblies.model_file import load_model, read_metadata, read_tensors, save_model
 from blocks.weight_norm.converge import converged_weight_norms
 from ganblocks.errors import RunError, UsageError
+from ganblocks.sampling.load import run_of
 from ganblocks.training.ema import power_gamma
 from ganblocks.training.run.folder import RunFolder
 from ganblocks.training.run.snapshots import save_run_model
@@ -135,9 +136,10 @@ def average(
     """
     if not 0 < sigma_rel < 0.28:
         raise UsageError(f"sigma_rel: {sigma_rel:g} is out of range; it is above 0 and below 0.28")
-    paths = sorted((Path(run) / FOLDER).glob(f"*kimg-*{SUFFIX}"))
+    run = run_of(run)
+    paths = sorted((run / FOLDER).glob(f"*kimg-*{SUFFIX}"))
     if not paths:
-        if not RunFolder(Path(run)).record.is_file():
+        if not RunFolder(run).record.is_file():
             raise RunError(f"{run} is not the folder of a training; give one that `ganblocks train` wrote")
         raise RunError(
             f"{run} has no snapshots of power-function averages; train with --set ema.sigma_rel=[0.05,0.1], which "
@@ -161,7 +163,7 @@ def average(
         for name, parameter in generator.named_parameters():
             if name in total:
                 parameter.copy_(total[name])
-    out = Path(run) / f"average-{sigma_rel:g}{SUFFIX}" if out is None else Path(out)
+    out = run / f"average-{sigma_rel:g}{SUFFIX}" if out is None else Path(out)
     extra = records[nearest] | {"images": round(images), "step": round(images / batch_size), "sigma_rel": sigma_rel}
     with converged_weight_norms(generator):
         save_model(out, generator, extra)
