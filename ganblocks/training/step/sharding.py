@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from assemblies import GAN, Generator
 from ganblocks.errors import RunError
@@ -86,7 +86,6 @@ class Sharding:
         gan.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.source = gan.generator
         self.average = average
-        self.shards = [self.shard(parameter.detach()) for parameter in average.parameters()]
         self.filled = True  # until the first update
         generator: Any = gan.generator
         discriminator: Any = gan.discriminator
@@ -97,12 +96,8 @@ class Sharding:
                 fully_shard(
                     module, mesh=self.mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=scalars
                 )
-
-    def shard(self, value: Tensor) -> Tensor:
-        """A tensor that all processes have, as one that is sharded along its first dimension."""
-        if value.dim() == 0:
-            return value.clone()
-        return distribute_tensor(value.contiguous(), self.mesh, [Shard(0)], src_data_rank=None)
+        pairs = zip(generator.parameters(), average.parameters(), strict=True)  # a decoder's are not sharded
+        self.shards = [self.like(parameter, target.detach().contiguous()) for parameter, target in pairs]
 
     @torch.no_grad()
     def update(self, beta: float) -> None:
