@@ -6,7 +6,7 @@ The style-based design (mapping, styles, truncation): StyleGAN, Karras et al. 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -17,14 +17,20 @@ from torch.nn import functional as F
 from assemblies.condition import condition_input, condition_size, resolve_cond_dim
 from assemblies.inference import Inference, Precision, optimized
 from assemblies.limits import MAX_STEPS, check_memory
-from assemblies.synthesis import Synthesis, schedule, trace_synthesis
+from assemblies.synthesis import (
+    OUTPUTS,
+    OutputActivation,
+    Synthesis,
+    ValueRange,
+    image_problems,
+    schedule,
+    trace_synthesis,
+)
 from assemblies.trace import Step, Trace, build_on_meta, count_parameters
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
 from blocks.families import Autoencoder, Condition, ImageHead, Layer, Mapping, SynthesisInput
 from registry import Block, IncompatibleError, Problem, Slot, Spec, collecting, incompatible
-
-ValueRange = Literal["symmetric", "unit", "imagenet"]
 
 
 class Generator(Block, nn.Module, family="generator"):
@@ -166,6 +172,9 @@ class LayeredGenerator(Generator, kind="layered"):
             along the channels, as for GAT's discriminator. In eval mode they are the last sum alone.
         value_range: Range of the image's values: symmetric is [-1,1], unit [0,1], imagenet normalised by ImageNet's
             mean and standard deviation.
+        output_activation: Of the image. tanh: as DCGAN's (Radford et al. 2015, https://arxiv.org/abs/1511.06434,
+            section 3). hardtanh limits the image to its range, so that the plain white or black of drawings is exact,
+            which a discriminator sees; a pixel beyond the range has no gradient.
         decoder: Makes pictures of images that are the latents of an autoencoder; it is not trained.
     """
 
@@ -196,6 +205,7 @@ class LayeredGenerator(Generator, kind="layered"):
         image_channels: PositiveInt = 3,
         multi_level: bool = False,
         value_range: ValueRange = "symmetric",
+        output_activation: OutputActivation = "linear",
         decoder: Slot[Autoencoder] | None = None,
     ) -> None:
         super().__init__()
@@ -208,7 +218,7 @@ class LayeredGenerator(Generator, kind="layered"):
         tokens = {"num_tokens": self.num_tokens}
         trace = trace_synthesis(synthesis, self.w_dim, image_channels, multi_level=multi_level, **tokens)
         self.decoder = self.fill("decoder", decoder)
-        problems = [*trace.problems, *decoder_problems(self.decoder, image_channels, value_range)]
+        problems = [*trace.problems, *image_problems(self.decoder, image_channels, value_range, output_activation)]
         if problems:
             raise IncompatibleError(problems)
         if self.decoder is not None:
@@ -216,7 +226,8 @@ class LayeredGenerator(Generator, kind="layered"):
         assert trace.image is not None
         self.resolution = (trace.image[1], trace.image[2])
         check_memory(trace.parameters)
-        self.synthesis = Synthesis(trace.steps, multi_level=multi_level, **tokens)
+        output = OUTPUTS.get((output_activation, value_range))
+        self.synthesis = Synthesis(trace.steps, multi_level=multi_level, output=output, **tokens)
         self.num_ws = self.synthesis.num_ws
         context = _mapping_context(z_dim, self.w_dim, cond_dim, self.num_ws) | tokens
         check_mapping(mapping, self.num_tokens)
@@ -237,15 +248,16 @@ class LayeredGenerator(Generator, kind="layered"):
                 steps.append(_step("condition", spec.condition, {}, parameters))
         except IncompatibleError as error:
             problems.extend(error.problems)
+        decoder: Any = None
         if spec.decoder is not None:
             try:
                 with torch.device("meta"):
                     decoder = build_on_meta(("decoder",), spec.decoder, {})
                 parameters = sum(parameter.numel() for parameter in decoder.parameters())
                 steps.append(_step("decoder", spec.decoder, {}, parameters))
-                problems += decoder_problems(decoder, spec.image_channels, spec.value_range)
             except IncompatibleError as error:
                 problems.extend(error.problems)
+        problems += image_problems(decoder, spec.image_channels, spec.value_range, spec.output_activation)
         options = {"multi_level": spec.multi_level, "num_tokens": num_tokens}
         synthesis = trace_synthesis(spec.synthesis, w_dim, spec.image_channels, **options)
         num_ws = num_tokens + max(1, schedule(synthesis.steps)[1])
@@ -258,20 +270,6 @@ class LayeredGenerator(Generator, kind="layered"):
                 problems.extend(error.problems)
         steps.append(_step("mapping", spec.mapping, context, parameters))
         return Trace((*steps, *synthesis.steps), (*problems, *synthesis.problems), synthesis.complete)
-
-
-def decoder_problems(decoder: Autoencoder | None, image_channels: int, value_range: ValueRange) -> list[Problem]:
-    """Problems of a decoder of a generator's images."""
-    if decoder is None:
-        return []
-    problems = []
-    if decoder.latent_channels != image_channels:
-        fact = f"decodes latents of {decoder.latent_channels} channels, but the synthesis makes {image_channels}"
-        problems.append(Problem(("decoder",), f"{fact}; set image_channels to {decoder.latent_channels}"))
-    if value_range != "symmetric":
-        fact = f"is {value_range}, and latents have no range of an image"
-        problems.append(Problem(("value_range",), f"{fact}; omit it where there is a decoder"))
-    return problems
 
 
 def check_mapping(mapping: Any, num_tokens: int) -> None:

@@ -5,33 +5,51 @@ The style-based design: StyleGAN, Karras et al. 2019, https://arxiv.org/abs/1812
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assemblies.trace import ForwardState, Step, Trace, trace_once, trace_steps, unused_steps
 from blocks.common.noise import NoiseMode
 from blocks.common.noise import noise_mode as chosen_noise
-from blocks.families import ImageHead, SynthesisInput
+from blocks.families import Autoencoder, ImageHead, SynthesisInput
 from registry import Problem, Spec, build_at, incompatible
+
+ValueRange = Literal["symmetric", "unit", "imagenet"]
+OutputActivation = Literal["linear", "tanh", "hardtanh"]
+OUTPUTS: Mapping[tuple[OutputActivation, ValueRange], Callable[[Tensor], Tensor]] = {
+    ("tanh", "symmetric"): torch.tanh,
+    ("hardtanh", "symmetric"): F.hardtanh,
+    ("hardtanh", "unit"): partial(F.hardtanh, min_val=0.0, max_val=1.0),
+}
 
 
 class Synthesis(nn.ModuleList):
     """The steps of a generator: ws [B,num_ws,w_dim] -> image [B,K,H,W].
 
     With `multi_level`, in training mode, the images of all image heads side by side: [B,nK,H,W]. With `checkpoint`, in
-    training mode, the backward pass recomputes the activations of the steps.
+    training mode, the backward pass recomputes the activations of the steps. `output` is applied to each image.
     """
 
     checkpoint: bool = False
 
-    def __init__(self, steps: tuple[Step, ...], *, multi_level: bool = False, num_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        steps: tuple[Step, ...],
+        *,
+        multi_level: bool = False,
+        num_tokens: int = 0,
+        output: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__(build_at(step.path, step.spec, **step.context) for step in steps)
         self.schedule, num_styles = schedule(steps)
         self.num_ws = num_styles + num_tokens
-        self.multi_level = multi_level
+        self.multi_level, self.output = multi_level, output
         self.resolutions = [max(step.features[1:]) if step.features else 0 for step in steps]
 
     def forward(self, ws: Float[Tensor, "b n s"], *, noise_mode: NoiseMode | None = None) -> Float[Tensor, "b k h w"]:
@@ -39,7 +57,10 @@ class Synthesis(nn.ModuleList):
             raise ValueError(f"ws has {ws.shape[1]} style vectors, the generator uses {self.num_ws}; see G.mapping(z)")
         with chosen_noise(noise_mode):
             levels = self.levels(ws)
-        return torch.cat(levels, dim=1) if self.multi_level and self.training else levels[-1]
+        images = levels if self.multi_level and self.training else levels[-1:]
+        if self.output is not None:
+            images = [self.output(image) for image in images]
+        return torch.cat(images, dim=1) if len(images) > 1 else images[0]
 
     def levels(self, ws: Float[Tensor, "b n s"]) -> list[Float[Tensor, "b k h w"]]:
         """The image after each image head: the sum so far."""
@@ -127,3 +148,25 @@ def schedule(steps: tuple[Step, ...]) -> tuple[list[slice], int]:
     tokens = slice(num_ws, None)
     takes_tokens = [getattr(step.spec.block, "takes_tokens", False) for step in steps]
     return [tokens if takes else each for each, takes in zip(slices, takes_tokens, strict=True)], num_ws
+
+
+def image_problems(
+    decoder: Autoencoder | None, image_channels: int, value_range: ValueRange, output_activation: OutputActivation
+) -> list[Problem]:
+    """Problems of a generator's images with their range, the activation that they pass, and their decoder."""
+    problems = []
+    if output_activation != "linear" and (output_activation, value_range) not in OUTPUTS:
+        fact = f"{output_activation} does not give images of the value_range {value_range}"
+        problems.append(Problem(("output_activation",), f"{fact}; choose symmetric, or omit output_activation"))
+    if decoder is None:
+        return problems
+    if output_activation != "linear":
+        fact = f"is {output_activation}, and the latents of a decoder have no range"
+        problems.append(Problem(("output_activation",), f"{fact}; omit it"))
+    if decoder.latent_channels != image_channels:
+        fact = f"decodes latents of {decoder.latent_channels} channels, but the synthesis makes {image_channels}"
+        problems.append(Problem(("decoder",), f"{fact}; set image_channels to {decoder.latent_channels}"))
+    if value_range != "symmetric":
+        fact = f"is {value_range}, and latents have no range of an image"
+        problems.append(Problem(("value_range",), f"{fact}; omit it where there is a decoder"))
+    return problems

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator, LayeredDiscriminator
-from assemblies.generator import ValueRange
+from assemblies.synthesis import ValueRange
 from assemblies.trace import Trace
 from blocks.common.shapes import check_nchw
 from blocks.families import Resolution

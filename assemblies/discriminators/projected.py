@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assemblies.discriminator import Discriminator
-from assemblies.generator import ValueRange
 from assemblies.limits import MAX_STEPS, check_parameters
+from assemblies.synthesis import ValueRange
 from assemblies.trace import Shape, Step, Trace, build_on_meta, run_on_meta, trace_once
 from blocks.common.images.value_range import to_symmetric
 from blocks.common.pretrained.feature_mixing import FeatureMixing
