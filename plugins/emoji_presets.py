@@ -1,7 +1,7 @@
 """Presets for the data set `emoji` at 32 px, ours: one of each family of models, and a hybrid of several.
 
-The sizes of most were chosen for half an hour to an hour of CPU cores; StyleGAN-T's is larger, for minutes of a GPU.
-docs/emoji.md has the search that led to them, and results.
+The sizes of most were chosen for an hour of two CPU cores; the unconditional hybrid and StyleGAN-T's are larger, for
+minutes of a GPU. docs/emoji.md has the search that led to them, and results of short trainings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIFF_AUGMENT: Step = {"kind": "diffaugment", "policy": ["color", "translation"],
 TRANSLATION: Step = {"kind": "diffaugment", "policy": ["translation"], "translation_probability": 0.9}
 R1: Step = {"kind": "r1", "gamma": 0.5, "every": 8}
 WEAK_R1 = R1 | {"gamma": 0.1}
-# of the wide text preset
+# of the two wider presets
 LONG_TRAINING: dict[str, Any] = {"lr": 0.005, "augment": TRANSLATION, "half_life_kimg": 20.0}
 # a CLIP for captions of at most 14 words, in open_clip's terms; images of 32 px are 64 patches
 CLIP: dict[str, Any] = {
@@ -158,35 +158,30 @@ def emoji_stylegan_t_32(condition: Step | None = None, kimg: float = 200.0) -> S
 
 
 def emoji_hybrid_32() -> Spec:
-    """A hybrid for emoji, trained at 16 px, then both networks grow to 32 px."""
-    return growing_hybrid()
+    """A hybrid for emoji at 32 px: StyleGAN2's convolutions at 4, 8 and 32 px, StyleNAT's Hydra attention at 16 px."""
+    return gan_spec(
+        {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": hybrid_steps(32, (192, 128, 64))},
+        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
+        regularizers=(WEAK_R1,),
+        **LONG_TRAINING,
+    )
 
 
 def emoji_hybrid_32_conditional() -> Spec:
-    """The same for the 99 subgroups of emoji as classes of both networks."""
-    return growing_hybrid({"kind": "class-labels", "num_classes": NUM_SUBGROUPS})
-
-
-def growing_hybrid(condition: Step | None = None) -> Spec:
-    """StyleGAN2's convolutions with StyleNAT's attention, first at 16 px.
-
-    Args:
-        condition: The condition of both networks; None for none.
-    """
+    """A smaller hybrid for the 99 subgroups of emoji: trained at 16 px, then both networks grow to 32 px."""
     # few images overfit at 16 px, where no augmentation was best; at 32 px its strength follows the discriminator
     untouched = {"xflip": 0, "rotate90": 0, "lumaflip": 0, "hue": 0}
     ada: Step = {"kind": "ada", "policy": ["blit", "color"], "probability": untouched, "limit": 0.7, "kimg": 60}
-    low = hybrid(16, condition, lr=0.006, gamma=0.01, half_life_kimg=2.0, decay_fraction=0.0, kimg=20.0)
-    high = hybrid(32, condition, lr=0.004, gamma=0.05, half_life_kimg=4.0, augment=ada, kimg=60.0)
+    low = conditional_hybrid(16, lr=0.006, gamma=0.01, half_life_kimg=2.0, decay_fraction=0.0, kimg=30.0)
+    high = conditional_hybrid(32, lr=0.004, gamma=0.05, half_life_kimg=4.0, augment=ada, kimg=100.0)
     return MultiStage.Spec(stages=[{"name": "16px", "gan": low}, {"name": "32px", "gan": high}])
 
 
-def hybrid(size: int, condition: Step | None, *, gamma: float, augment: Step | None = None, **training: Any) -> Spec:
-    """A stage of the hybrid.
+def conditional_hybrid(size: int, *, gamma: float, augment: Step | None = None, **training: Any) -> Spec:
+    """A hybrid with the subgroups of emoji as classes of both networks.
 
     Args:
         size: Height and width of the images.
-        condition: The condition of both networks; None for none.
         gamma: Weight of R1.
         augment: The augmentation; None for none.
         training: Learning rate, length and average.
@@ -196,11 +191,10 @@ def hybrid(size: int, condition: Step | None, *, gamma: float, augment: Step | N
         "z_dim": 64,
         "mapping": MAPPING,
         "synthesis": hybrid_steps(size, (96, 96, 48)),
-        "output_activation": "hardtanh",  # backgrounds of drawings are plain white
     }
-    head: Step = {} if condition is None else {"mapping": {"kind": "mapping", "num_layers": 2}}
+    head: Step = {"mapping": {"kind": "mapping", "num_layers": 2}}
     return gan_spec(
-        generator | ({} if condition is None else {"condition": condition}),
+        generator | {"condition": {"kind": "class-labels", "num_classes": NUM_SUBGROUPS}},
         convolutional_discriminator(size, channel_base=1024, channel_max=128, group_size=8, head=head),
         regularizers=(R1 | {"gamma": gamma},),
         augment=augment,

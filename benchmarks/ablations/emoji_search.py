@@ -8,17 +8,14 @@ from typing import Any
 
 from assemblies import parse
 from assemblies.models.r3gan.presets import networks as r3gan_networks
-from assemblies.models.stylegan2.architecture import discriminator as convolutional_discriminator
 from assemblies.models.stylegan2.architecture import generator as stylegan2_generator
 from plugins.emoji_presets import (
-    LONG_TRAINING,
     MAPPING,
-    WEAK_R1,
+    emoji_hybrid_32,
     emoji_styleformer_32,
     emoji_stylenat_32,
     emoji_vitgan_32,
     gan_spec,
-    hybrid_steps,
 )
 from registry import Spec
 
@@ -85,17 +82,7 @@ def from_preset(preset: Callable[[], Spec], *, lr_factor: float = 1.0, **changes
     return parse(document)
 
 
-def wide_hybrid() -> Spec:
-    """The layers of `emoji-hybrid-32`, wider, at 32 px from the start and with a linear output."""
-    return gan_spec(
-        {"kind": "layered", "z_dim": 64, "mapping": MAPPING, "synthesis": hybrid_steps(32, (192, 128, 64))},
-        convolutional_discriminator(32, channel_base=2048, channel_max=256, group_size=8),
-        regularizers=(WEAK_R1,),
-        **LONG_TRAINING,
-    )
-
-
-SLOW_HYBRID = partial(from_preset, wide_hybrid, lr_factor=0.5, augment=STRONG_AUGMENT)
+SLOW_HYBRID = partial(from_preset, emoji_hybrid_32, lr_factor=0.5, augment=STRONG_AUGMENT)
 CANDIDATES: dict[str, Callable[..., Spec]] = {  # functions of kimg
     "stylegan2": partial(gan_spec, STYLEGAN2),
     "stylegan2-noaug": partial(gan_spec, STYLEGAN2, augment=None),
@@ -107,7 +94,7 @@ CANDIDATES: dict[str, Callable[..., Spec]] = {  # functions of kimg
     "conv-hydra": partial(small_hybrid, CONVOLUTIONS, convolutions=False),
     "conv-hydra-conv": partial(small_hybrid, CONVOLUTIONS, convolutions=True, **RELATIVISTIC),
     "styleformer-hydra-conv": partial(small_hybrid, STYLED_ATTENTION, convolutions=True, **RELATIVISTIC),
-    "hybrid": partial(from_preset, wide_hybrid),
+    "hybrid": partial(from_preset, emoji_hybrid_32),
     "hybrid-slow": SLOW_HYBRID,
     "hybrid-slow-relativistic": partial(SLOW_HYBRID, **relativistic(0.1)),
 }
