@@ -65,15 +65,17 @@ def train(
         return print_dry_run(document, options)
     if resume_auto:
         options = options.of(options, {"resume": "auto"})
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
     try:
         run = train(document, data, out, options=options)
     except Interrupted as error:  # here, because typer does not print its message
         destroy_process_group()
         with suppress(OSError):  # the terminal may be closed
-            typer.echo(printable(str(error)), err=True)
+            if first:
+                typer.echo(printable(str(error)), err=True)
         sys.exit(error.exit_code)
     destroy_process_group()
-    if not options.quiet and os.environ.get("RANK", "0") == "0":  # of the processes of torchrun the first
+    if first and not options.quiet:
         folder = shlex.quote(str(run.folder))
         typer.echo(f"done: {run.folder / 'model.safetensors'}; make images with: ganblocks sample {folder}")
 
