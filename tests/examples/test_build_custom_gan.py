@@ -13,7 +13,7 @@ from tests.digits import share_of_the_untrained_score
 EXAMPLE = Path(__file__).parents[2] / "examples" / "build_custom_gan.py"
 
 
-@only_in_full("six minutes of one core")
+@only_in_full("four minutes of one core")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_digit_score_is_at_most_1_percent_of_the_untrained_one(seed: int, tmp_path: Path) -> None:
