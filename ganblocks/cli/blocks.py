@@ -64,7 +64,8 @@ def blocks(
             if (kinds := [block for block in matching if block["family"] == each["family"]])
         ]
         if not families:
-            raise UsageError(f"no block contains {search!r}; `ganblocks blocks` lists all")
+            fact = f"no block contains {search!r}" if search else f"the family {family} has no blocks"
+            raise UsageError(f"{fact}; `ganblocks blocks` lists all")
     tables.print_json(families) if json else tables.print_families(families, paper=paper)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from ganblocks.cli import tables
 from ganblocks.cli.options import AllowExternal, Json, ModelArgument, command_line, examples, takes_options
+from ganblocks.errors import UsageError
 from ganblocks.sampling.options import SamplingOptions
 from registry.text import printable
 
@@ -90,7 +91,9 @@ def push(
     license: Annotated[
         str | None, typer.Option(help="The Hub's name of the model's licence, such as apache-2.0.", metavar="NAME")
     ] = None,
-    message: Annotated[str, typer.Option(help="Commit message.", metavar="TEXT")] = "Upload a model with ganblocks",
+    message: Annotated[
+        str | None, typer.Option(help="Commit message.", metavar="TEXT", show_default="Upload a model with ganblocks")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--to-folder", help="Write the files to a folder; upload nothing.", metavar="PATH")
     ] = None,
@@ -100,11 +103,14 @@ def push(
     from ganblocks.publishing.hub import FILES, check_repository, push_to_hub, save_pretrained
 
     if folder is not None:
+        if private or message is not None:
+            raise UsageError("--private and --message are for the Hub; omit them with --to-folder")
         check_repository(repo)
         save_pretrained(model, folder, name=repo, license=license, allow_external=allow_external)
         typer.echo(printable(f"{folder}: {', '.join(name for name in FILES if (folder / name).exists())}"))
         return
-    address = push_to_hub(model, repo, private=private, license=license, message=message, allow_external=allow_external)
+    options = {} if message is None else {"message": message}
+    address = push_to_hub(model, repo, private=private, license=license, allow_external=allow_external, **options)
     typer.echo(printable(address))
 
 

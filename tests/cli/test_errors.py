@@ -105,6 +105,10 @@ def test_an_unknown_command_is_reported_with_the_plugins_that_failed_to_load(gan
         ),
         (["push", "foreign.safetensors", "no name!", "--to-folder", "x"], "nor a repository's name such as"),
         (
+            ["push", "absent.safetensors", "me/a", "--to-folder", "x", "--private"],
+            "--private and --message are for the",
+        ),
+        (
             ["push", "absent.safetensors", "me/digits", "--license", "Apache 2.0"],
             "--license 'Apache 2.0' is no licence of the Hub; for a licence that it lacks, pass 'other' and add its "
             "text to the repository; did you mean 'apache-2.0'",

@@ -15,9 +15,14 @@ def training_values(name: str) -> dict[str, Any]:
 
 def values_of(spec: Any) -> dict[str, Any]:
     """The training values of a GAN document."""
+    output = getattr(spec.generator, "output_activation", "linear")
     values: dict[str, Any] = {
+        **({} if output == "linear" else {"output": output}),
         "loss": spec.loss.kind,
         "value_range": spec.generator.value_range,
+        **(
+            {} if (output := getattr(spec.generator, "output_activation", "linear")) == "linear" else {"output": output}
+        ),
         "batch_size": spec.batch_size,
         "kimg": spec.kimg,
         "style_mixing": spec.style_mixing,
