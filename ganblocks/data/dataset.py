@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -17,9 +18,11 @@ from torch import Tensor
 from assemblies.gan import ResizeFilter
 from ganblocks.data.captions import Captions
 from ganblocks.data.decode import decode
-from ganblocks.data.skipped import Skipped, summarize_skipped
+from ganblocks.data.preparation.progress_bar import progress_bar
+from ganblocks.data.skipped import Skipped, UnreadableError, summarize_skipped
 from registry import Location
 
+CHUNK = 256  # images that are handed to the threads at once
 # what a fingerprint depends on
 NUM_HEADS = 1024  # files of which the first bytes are read, evenly spaced
 HEAD = 4096  # bytes of each
@@ -191,6 +194,28 @@ class ImagesInFiles(Images):
     @cached_property
     def fingerprint(self) -> str:
         return _fingerprint_of_files(self.locations, self._all_labels())
+
+
+def read_all(images: ImagesInFiles, title: str, *, progress: bool = True) -> Iterator[UInt8[Tensor, "c h w"] | Skipped]:
+    """All images in their order, decoded by several threads; in place of one that cannot be read, the reason.
+
+    Args:
+        images: The data set.
+        title: What the progress bar says.
+        progress: Whether a progress bar is shown after a second, if standard error is a terminal.
+    """
+
+    def attempt(index: int) -> Tensor | Skipped:
+        try:
+            return images.read(index)
+        except UnreadableError as error:
+            return Skipped(images.name_of(index), str(error))
+
+    with ThreadPoolExecutor() as pool, progress_bar(title, shown=progress) as bar:
+        for first in range(0, len(images), CHUNK):
+            last = min(first + CHUNK, len(images))
+            yield from pool.map(attempt, range(first, last))
+            bar(last, len(images))
 
 
 def _fingerprint_of_files(locations: Sequence[Location], labels: Iterable[Any]) -> str:

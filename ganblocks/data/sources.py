@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import torch
-from torch import Tensor
 
 from assemblies.gan import ResizeFilter
-from ganblocks.data.dataset import Images, ImagesInFiles, ImagesInMemory
+from ganblocks.data.dataset import CHUNK, Images, ImagesInFiles, ImagesInMemory, read_all
 from ganblocks.data.decode import MODES
 from ganblocks.data.digits import digit_captions, digits
 from ganblocks.data.encoded.files import LatentImages, is_latents, open_latents
@@ -25,7 +23,7 @@ from ganblocks.data.labels import class_summary, split_hint
 from ganblocks.data.preparation.download import download, is_url
 from ganblocks.data.preparation.named import prepare_named
 from ganblocks.data.preparation.progress_bar import progress_bar
-from ganblocks.data.skipped import Skipped, UnreadableError
+from ganblocks.data.skipped import Skipped
 from ganblocks.data.streaming.images import Reading, StreamedCaptions
 from ganblocks.data.streaming.open import (
     SHARDS,
@@ -41,7 +39,6 @@ from registry import DataSet
 from registry.text import printable
 
 IN_MEMORY = 2**30  # bytes of pixels up to which a data set is held in memory
-CHUNK = 256  # images that are handed to the threads at once
 MAX_FAILURES = 1000  # unreadable files at the beginning after which the rest is not tried
 
 
@@ -197,27 +194,17 @@ def load(images: ImagesInFiles, *, progress: bool = True) -> ImagesInMemory:
     Raises:
         DataError: No image can be read, or none of the first 1,000.
     """
-
-    def attempt(index: int) -> Tensor | Skipped:
-        try:
-            return images.read(index)
-        except UnreadableError as error:
-            return Skipped(images.name_of(index), str(error))
-
     pixels = torch.empty(len(images), images.image_channels, *images.resolution, dtype=torch.uint8)
     kept: list[int] = []
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor() as pool, progress_bar("reading images", shown=progress) as bar:
-        for first in range(0, len(images), CHUNK):
-            for index, image in enumerate(pool.map(attempt, range(first, min(first + CHUNK, len(images)))), first):
-                if isinstance(image, Skipped):
-                    skipped.append(image)
-                else:
-                    pixels[len(kept)] = image
-                    kept.append(index)
-            if not kept and len(skipped) >= MAX_FAILURES:
-                break
-            bar(min(first + CHUNK, len(images)), len(images))
+    for index, image in enumerate(read_all(images, "reading images", progress=progress)):
+        if isinstance(image, Skipped):
+            skipped.append(image)
+        else:
+            pixels[len(kept)] = image
+            kept.append(index)
+        if not kept and len(skipped) >= MAX_FAILURES and len(skipped) % CHUNK == 0:
+            break
     if not kept:
         tried = (
             f"the {len(images)}" if len(skipped) == len(images) else f"the first {len(skipped):,} of {len(images):,}"

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
-from ganblocks.data.dataset import ImagesInFiles
-from ganblocks.data.preparation.progress_bar import progress_bar
-from ganblocks.data.skipped import UnreadableError
-from ganblocks.data.sources import list_source
-from registry import DataSet, DataSetOptions, Location, RegisterDataSet, cache_folder, hookimpl
+from ganblocks.data.dataset import ImagesInFiles, read_all
+from ganblocks.data.skipped import Skipped
+from ganblocks.data.sources import data_name, list_source
+from registry import DataSet, DataSetOptions, RegisterDataSet, cache_folder, hookimpl
 from registry.spec_file import write_atomically
 
 SIDE = 16  # pixels of the copies
@@ -63,42 +60,34 @@ def prepare_clusters(resolution: int, image_channels: int, options: Mapping[str,
     """
     chosen = Options.chosen(options)
     listing, license = list_source(chosen.data, (resolution, resolution), image_channels)
-    copies, _ = list_source(chosen.data, (SIDE, SIDE))  # rendered alike for each resolution
-    classes = _cached([sample.image for sample in copies.samples], chosen)
+    small = listing  # a named data set may be rendered: then alike for each resolution
+    if data_name(chosen.data) is not None:
+        small, _ = list_source(chosen.data, (SIDE, SIDE))
+    copies = ImagesInFiles([sample.image for sample in small.samples], (SIDE, SIDE), 3, "box")
     names = tuple(f"cluster-{number:0{len(str(chosen.num - 1))}d}" for number in range(chosen.num))
-    return DataSet(Path(chosen.data), license, [sample.image for sample in listing.samples], classes, names)
+    images = [sample.image for sample in listing.samples]
+    return DataSet(Path(chosen.data), license, images, _cached(copies, chosen), names)
 
 
-def _cached(images: Sequence[Location], options: Options) -> list[int]:
-    fingerprint = ImagesInFiles(images, (SIDE, SIDE), 3, "box").fingerprint
-    settings = [REVISION, fingerprint, options.num, options.seed, SIDE, FEATURES, FITTED, RESTARTS]
+def _cached(copies: ImagesInFiles, options: Options) -> list[int]:
+    settings = [REVISION, copies.fingerprint, options.num, options.seed, SIDE, FEATURES, FITTED, RESTARTS]
     name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     file = cache_folder.folder() / "data" / f"clusters-{name}.json"
     if file.exists():
         cached: list[int] = json.loads(file.read_bytes())
         return cached
-    classes = cluster(small_copies(images), options.num, options.seed)
+    classes = cluster(rows_of(copies), options.num, options.seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(classes).encode())
     return classes
 
 
-def small_copies(images: Sequence[Location]) -> npt.NDArray[np.uint8]:
-    """The images at 16 px in RGB, each as a row of bytes; black where one cannot be read, which its reader skips."""
-    copies = ImagesInFiles(locations=images, resolution=(SIDE, SIDE), image_channels=3, resize_filter="box")
-    rows = np.zeros((len(images), 3 * SIDE * SIDE), dtype=np.uint8)
-
-    def read(index: int) -> None:
-        try:
-            rows[index] = copies.read(index).flatten().numpy()
-        except UnreadableError:
-            return
-
-    with ThreadPoolExecutor() as pool, progress_bar("clustering images") as bar:
-        for first in range(0, len(images), CHUNK):
-            last = min(first + CHUNK, len(images))
-            list(pool.map(read, range(first, last)))
-            bar(last, len(images))
+def rows_of(copies: ImagesInFiles) -> npt.NDArray[np.uint8]:
+    """The pixels of each image as a row of bytes; black where one cannot be read, which its reader skips."""
+    rows = np.zeros((len(copies), 3 * SIDE * SIDE), dtype=np.uint8)
+    for row, image in zip(rows, read_all(copies, "clustering images"), strict=True):
+        if not isinstance(image, Skipped):
+            row[:] = image.flatten().numpy()
     return rows
 
 
@@ -121,7 +110,7 @@ def cluster(rows: npt.NDArray[np.uint8], num: int, seed: int) -> list[int]:
         raise ValueError(f"{different} different images do not make {num} clusters; choose a smaller num")
     components = PCA(min(FEATURES, *fitted.shape), random_state=seed).fit(fitted)
     centres = KMeans(num, n_init=RESTARTS, random_state=seed).fit(components.transform(fitted))
-    classes: list[Any] = []
+    classes: list[int] = []
     for first in range(0, len(rows), CHUNK):
         classes += centres.predict(components.transform(rows[first : first + CHUNK] / 255)).tolist()
     return classes
